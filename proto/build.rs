@@ -1,0 +1,27 @@
+//! Compiles the contract with protox, so that no system protoc is needed.
+use std::{env, error::Error, path::PathBuf};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=proofline");
+    let files = ["proofline/v1/event.proto", "proofline/v1/entry.proto", "proofline/v1/api.proto", "proofline/peer/v1/peer.proto"];
+    let descriptors = protox::compile(files, ["."])?;
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    std::fs::write(out.join("descriptors.bin"), prost_bytes(&descriptors))?;
+
+    let grpc = env::var_os("CARGO_FEATURE_GRPC").is_some();
+    tonic_prost_build::configure()
+        .build_client(grpc)
+        .build_server(grpc)
+        .bytes(".proofline.v1.Batch.events")
+        .bytes(".proofline.v1.Entry.core")
+        .bytes(".proofline.v1.RecordedEvent.event")
+        .bytes(".proofline.v1.ReadEntriesResponse.entries")
+        .bytes(".proofline.peer.v1.LogEntry.group")
+        .bytes(".proofline.peer.v1.SnapshotChunk.bytes")
+        .compile_fds(descriptors)?;
+    Ok(())
+}
+
+fn prost_bytes(descriptors: &impl prost::Message) -> Vec<u8> {
+    descriptors.encode_to_vec()
+}
