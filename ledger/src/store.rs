@@ -1,0 +1,231 @@
+//! The small key-value contract through which the state machine reads its state, and the change set that it writes.
+//!
+//! There are two real implementations: RocksDB in the node, and [`MapStore`] for tests, replay and audit.
+
+use std::collections::BTreeMap;
+
+use thiserror::Error;
+
+/// Names one keyspace. Keys sort as bytes; every integer in a key is big-endian, every string is length-prefixed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Table {
+    /// One row: tree size and frontier, state digest, last committed time, counters.
+    Head = 0,
+    /// Entry index -> exact entry bytes.
+    Entries = 1,
+    /// Tile number -> the 256 leaf hashes of a full level-0 tile of the log tree.
+    LogTiles = 2,
+    /// Level (from 1) and number -> one hash of a higher tile row.
+    LogHashes = 3,
+    /// Collector, lane, epoch, sequence -> what was signed, and where its events begin.
+    Statements = 4,
+    /// Collector and lane -> the lane's head.
+    Lanes = 5,
+    /// Collector, lane and nonce -> the answer that an `OpenLane` got.
+    LaneNonces = 6,
+    /// Collector, lane and epoch -> the entry that recorded an equivocation.
+    Equivocations = 7,
+    /// Collector id -> registration.
+    Collectors = 8,
+    /// Collector id -> what it used of its quota in the current hour.
+    Quotas = 9,
+    /// Tenant and agent id -> agent.
+    Agents = 10,
+    /// Operator id -> key and roles.
+    Operators = 11,
+    /// Identity, role and tenant -> nothing: the row is the grant.
+    Grants = 12,
+    /// Node id -> cosigner key.
+    Nodes = 13,
+    /// Expiry and nonce of a command that was accepted.
+    CommandNonces = 14,
+    /// Subject and entry index of each command, to find the registrations that vouch for a key.
+    Commands = 15,
+    /// Tenant and session id -> binding and ordinal.
+    Sessions = 16,
+    /// Session ordinal -> size, frontier, last entry.
+    SessionHeads = 17,
+    /// Session ordinal and position -> entry index and leaf.
+    SessionLeaves = 18,
+    /// Session ordinal and chunk -> root of 1,024 leaves.
+    SessionChunks = 19,
+    /// Tenant and session id that others named as their parent before it was seen -> height of what hangs below it.
+    AwaitedParents = 20,
+    /// One row: the newest published checkpoint.
+    Checkpoint = 21,
+}
+
+impl Table {
+    /// Every table, in the order of its number.
+    pub const ALL: [Self; 22] = [
+        Self::Head,
+        Self::Entries,
+        Self::LogTiles,
+        Self::LogHashes,
+        Self::Statements,
+        Self::Lanes,
+        Self::LaneNonces,
+        Self::Equivocations,
+        Self::Collectors,
+        Self::Quotas,
+        Self::Agents,
+        Self::Operators,
+        Self::Grants,
+        Self::Nodes,
+        Self::CommandNonces,
+        Self::Commands,
+        Self::Sessions,
+        Self::SessionHeads,
+        Self::SessionLeaves,
+        Self::SessionChunks,
+        Self::AwaitedParents,
+        Self::Checkpoint,
+    ];
+
+    /// Returns the name under which a store keeps the table.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Head => "head",
+            Self::Entries => "entries",
+            Self::LogTiles => "log_tiles",
+            Self::LogHashes => "log_hashes",
+            Self::Statements => "statements",
+            Self::Lanes => "lanes",
+            Self::LaneNonces => "lane_nonces",
+            Self::Equivocations => "equivocations",
+            Self::Collectors => "collectors",
+            Self::Quotas => "quotas",
+            Self::Agents => "agents",
+            Self::Operators => "operators",
+            Self::Grants => "grants",
+            Self::Nodes => "nodes",
+            Self::CommandNonces => "command_nonces",
+            Self::Commands => "commands",
+            Self::Sessions => "sessions",
+            Self::SessionHeads => "session_heads",
+            Self::SessionLeaves => "session_leaves",
+            Self::SessionChunks => "session_chunks",
+            Self::AwaitedParents => "awaited_parents",
+            Self::Checkpoint => "checkpoint",
+        }
+    }
+}
+
+/// A local store that could not answer. It says nothing about the input: the replica that sees it must stop.
+#[derive(Debug, Error)]
+pub enum StoreFault {
+    /// The disk or the database failed.
+    #[error("reading table {table} failed: {reason}", table = table.name())]
+    Unreadable {
+        /// Table that was read.
+        table: Table,
+        /// What the store said.
+        reason: String,
+    },
+    /// A row is there, but it is not what this ledger writes.
+    #[error("table {table} holds a damaged row under key {key:02x?}", table = table.name())]
+    Damaged {
+        /// Table of the row.
+        table: Table,
+        /// Its key.
+        key: Vec<u8>,
+    },
+}
+
+/// One row of a scan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Exact key.
+    pub key: Vec<u8>,
+    /// Exact value.
+    pub value: Vec<u8>,
+}
+
+/// Which way a scan walks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Smallest key first.
+    Ascending,
+    /// Greatest key first.
+    Descending,
+}
+
+/// Keys from `from` (included) to `to` (excluded).
+#[derive(Clone, Copy, Debug)]
+pub struct KeyRange<'a> {
+    /// First key.
+    pub from: &'a [u8],
+    /// First key behind the range.
+    pub to: &'a [u8],
+}
+
+/// Reads state. An implementation answers from one consistent state: what the last committed [`Changes`] left.
+pub trait Store {
+    /// Returns the value under `key`.
+    ///
+    /// # Errors
+    /// [`StoreFault`] when the store itself fails; a missing key is `None`.
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreFault>;
+
+    /// Returns at most `limit` rows of `range`.
+    ///
+    /// # Errors
+    /// [`StoreFault`] when the store itself fails; an empty range is an empty answer.
+    fn scan(&self, table: Table, range: KeyRange<'_>, direction: Direction, limit: usize) -> Result<Vec<Row>, StoreFault>;
+}
+
+/// One row to write (`Some`) or to remove (`None`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Table of the row.
+    pub table: Table,
+    /// Exact key.
+    pub key: Vec<u8>,
+    /// New value, or `None` to remove the row.
+    pub value: Option<Vec<u8>>,
+}
+
+/// What one apply leaves behind: to be committed as a whole or not at all. No key occurs twice.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// The rows, in no promised order.
+    pub rows: Vec<Change>,
+}
+
+/// An ordered map in memory.
+#[derive(Clone, Debug, Default)]
+pub struct MapStore {
+    tables: BTreeMap<(Table, Vec<u8>), Vec<u8>>,
+}
+
+impl MapStore {
+    /// Commits `changes` as a whole.
+    pub fn commit(&mut self, changes: Changes) {
+        for Change { table, key, value } in changes.rows {
+            match value {
+                Some(value) => self.tables.insert((table, key), value),
+                None => self.tables.remove(&(table, key)),
+            };
+        }
+    }
+}
+
+impl Store for MapStore {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreFault> {
+        Ok(self.tables.get(&(table, key.to_vec())).cloned())
+    }
+
+    fn scan(&self, table: Table, range: KeyRange<'_>, direction: Direction, limit: usize) -> Result<Vec<Row>, StoreFault> {
+        if range.from >= range.to {
+            return Ok(Vec::new());
+        }
+        let rows = self.tables.range((table, range.from.to_vec())..(table, range.to.to_vec()));
+        let row = |((_, key), value): (&(Table, Vec<u8>), &Vec<u8>)| Row { key: key.clone(), value: value.clone() };
+        Ok(match direction {
+            Direction::Ascending => rows.map(row).take(limit).collect(),
+            Direction::Descending => rows.rev().map(row).take(limit).collect(),
+        })
+    }
+}
