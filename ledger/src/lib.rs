@@ -1,2 +1,36 @@
-pub mod store;
+//! The replicated state machine of Proofline and its proof builder.
+//!
+//! What it holds: collectors' chains, the registry, sessions, and two kinds of Merkle trees over what was committed.
+//! What is always true: the same submissions in the same order at the same times give the same bytes everywhere; every
+//! change of state that can influence a later entry is itself an entry, so the entries alone re-derive everything.
+//! What it does not do: no I/O, no clock, no randomness, no threads. The store it reads through is a [`Store`].
+
+mod batch;
+mod command;
+mod decision;
+pub mod entry;
+mod event;
+mod frontier;
+mod hash;
+mod ids;
+mod key;
+mod ledger;
+pub mod limits;
+mod log;
+mod prepare;
+mod refusal;
+mod registry;
+mod row;
+mod session;
+pub mod signed;
+mod store;
+mod writes;
+
+pub use frontier::Frontier;
+pub use hash::{ContentHash, Hash, LogHash, TreeHash, batch_digest};
+pub use ids::{EntryIndex, Epoch, Lane, Position, Sequence, SessionOrdinal, TreeSize, UnixNanos};
+pub use ledger::{Applied, Ledger, Outcome, note_size};
+pub use prepare::{PreparedBatch, PreparedCommand, PreparedGroup, PreparedItem, PreparedOpenLane};
+pub use refusal::Refusal;
+pub use registry::cosigners;
 pub use store::{Change, Changes, Direction, KeyRange, MapStore, Row, Store, StoreFault, Table};

@@ -1,0 +1,327 @@
+//! Collector chains: each signed batch is taken once, in its place, whatever is retried, replayed or forked.
+
+use proofline_proto::v1;
+use v1::entry_core::Body;
+
+use crate::decision;
+use crate::hash::Hash;
+use crate::ids::{EntryIndex, Epoch, Sequence};
+use crate::key;
+use crate::ledger::{Judged, Ledger};
+use crate::limits::{EVENTS_PER_HOUR_DEFAULT, SESSIONS_PER_HOUR_DEFAULT};
+use crate::log::{Draft, InSession};
+use crate::prepare::{PreparedBatch, PreparedEvent, PreparedOpenLane, Recordable};
+use crate::refusal::Refusal;
+use crate::row::{CollectorRow, LaneRow, QuotaRow, StatementRow};
+use crate::session::{Claim, NextSession};
+use crate::store::{Store, StoreFault, Table};
+use crate::writes::Writes;
+
+const HOUR_NS: u64 = 3_600 * 1_000_000_000;
+
+/// Takes a batch, or answers why not. A batch that was taken before gets its first receipt again.
+pub(crate) fn apply<S: Store>(ledger: &mut Ledger, writes: &mut Writes<'_, S>, batch: &PreparedBatch) -> Judged<v1::AppendResponse> {
+    let Some(collector) = collector(writes, &batch.statement.collector_id)? else {
+        return Ok(Err(Refusal::UnknownCollector(batch.statement.collector_id.clone())));
+    };
+    if let Some(held) = held_position(writes, batch)? {
+        return repeated(ledger, writes, batch, &held);
+    }
+    let lane_key = key::lane(&batch.statement.collector_id, batch.lane);
+    let lane: LaneRow = writes.read(Table::Lanes, &lane_key)?.unwrap_or_default();
+    if let Err(refusal) = check_key(&collector, &batch.statement.public_key).and_then(|()| check_place(&lane, batch)) {
+        return Ok(Err(refusal));
+    }
+    let quota = match reserve(ledger, writes, &collector, batch)? {
+        Ok(quota) => quota,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    let taking = Taking { batch, collector: &collector, quota, lane, lane_key };
+    Ok(Ok(taking.take(ledger, writes)?))
+}
+
+struct Registered {
+    registration: v1::RegisterCollector,
+    revoked_at: Option<u64>,
+}
+
+fn collector<S: Store>(writes: &Writes<'_, S>, id: &str) -> Result<Option<Registered>, StoreFault> {
+    let row = writes.read::<CollectorRow>(Table::Collectors, &key::text(id))?;
+    Ok(row.and_then(|row| row.registration.map(|registration| Registered { registration, revoked_at: row.revoked_at })))
+}
+
+fn held_position<S: Store>(writes: &Writes<'_, S>, batch: &PreparedBatch) -> Result<Option<StatementRow>, StoreFault> {
+    writes.read(Table::Statements, &key::statement(&batch.statement.collector_id, batch.lane, batch.epoch, batch.sequence))
+}
+
+fn check_key(collector: &Registered, public_key: &[u8]) -> Result<(), Refusal> {
+    let name = &collector.registration.collector_id;
+    match collector.revoked_at {
+        Some(at) => Err(Refusal::CollectorRevoked { collector: name.clone(), at: EntryIndex(at) }),
+        None if collector.registration.public_key != public_key => Err(Refusal::KeyNotRegistered(name.clone())),
+        None => Ok(()),
+    }
+}
+
+fn check_place(lane: &LaneRow, batch: &PreparedBatch) -> Result<(), Refusal> {
+    let (epoch, current) = (batch.epoch, Epoch(lane.epoch));
+    if epoch > current || epoch == Epoch(0) {
+        return Err(Refusal::LaneNotOpen { epoch, current });
+    }
+    if epoch < current {
+        return Err(Refusal::EpochFenced { epoch, current });
+    }
+    if lane.closed {
+        return Err(Refusal::EpochClosed(current));
+    }
+    let previous = last_digest(lane);
+    let expected = Sequence(lane.sequence.saturating_add(1));
+    if batch.sequence != expected {
+        return Err(Refusal::WrongSequence { sequence: batch.sequence, expected, previous });
+    }
+    if batch.previous != previous {
+        return Err(Refusal::WrongPrevious { actual: batch.previous, expected: previous });
+    }
+    Ok(())
+}
+
+fn last_digest(lane: &LaneRow) -> Hash {
+    lane.last.as_ref().and_then(|last| Hash::from_slice(&last.digest)).unwrap_or(Hash::ZERO)
+}
+
+/// Counts the batch against its collector's hour; the batch is refused whole when it does not fit, and may come again.
+fn reserve<S: Store>(ledger: &mut Ledger, writes: &Writes<'_, S>, of: &Registered, batch: &PreparedBatch) -> Judged<QuotaRow> {
+    let now = ledger.log.now().0;
+    let hour = now / HOUR_NS;
+    let row: QuotaRow = writes.read(Table::Quotas, &key::text(&of.registration.collector_id))?.unwrap_or_default();
+    let mut quota = if row.hour == hour { row } else { QuotaRow { hour, events: 0, sessions: 0 } };
+    let events = limit(of.registration.events_per_hour, EVENTS_PER_HOUR_DEFAULT);
+    let sessions = limit(of.registration.sessions_per_hour, SESSIONS_PER_HOUR_DEFAULT);
+    let count = batch.events.len() as u64;
+    let retry_after_s = ((hour + 1) * HOUR_NS - now).div_ceil(1_000_000_000);
+    if quota.events.saturating_add(count) > events {
+        return Ok(Err(Refusal::QuotaExceeded { what: "events", limit: events, retry_after_s }));
+    }
+    if quota.sessions.saturating_add(count) > sessions
+        && quota.sessions.saturating_add(new_sessions(ledger, writes, batch)?) > sessions
+    {
+        return Ok(Err(Refusal::QuotaExceeded { what: "sessions", limit: sessions, retry_after_s }));
+    }
+    quota.events += count;
+    Ok(Ok(quota))
+}
+
+fn limit(registered: u64, default: u64) -> u64 {
+    if registered == 0 { default } else { registered }
+}
+
+fn new_sessions<S: Store>(ledger: &mut Ledger, writes: &Writes<'_, S>, batch: &PreparedBatch) -> Result<u64, StoreFault> {
+    let mut seen = std::collections::BTreeSet::new();
+    for event in batch.events.iter().filter_map(|event| event.content.as_ref().ok()) {
+        let Some(claim) = Claim::of(&event.event) else { continue };
+        let key = key::scoped(claim.tenant, claim.id);
+        if !seen.contains(&key) && ledger.sessions.find(writes, &key)?.is_none() {
+            seen.insert(key);
+        }
+    }
+    Ok(seen.len() as u64)
+}
+
+/// A batch that is next in its lane.
+struct Taking<'a> {
+    batch: &'a PreparedBatch,
+    collector: &'a Registered,
+    quota: QuotaRow,
+    lane: LaneRow,
+    lane_key: Vec<u8>,
+}
+
+impl Taking<'_> {
+    fn take<S: Store>(mut self, ledger: &mut Ledger, writes: &mut Writes<'_, S>) -> Result<v1::AppendResponse, StoreFault> {
+        let first_index = ledger.log.next();
+        let mut events = Vec::with_capacity(self.batch.events.len());
+        let last = self.batch.events.len().saturating_sub(1);
+        for (offset, event) in self.batch.events.iter().enumerate() {
+            let slot = self.judge(ledger, writes, event)?;
+            // The rows of the batch as a whole belong to its last entry, so that entries alone re-derive them.
+            if offset == last {
+                self.close_batch(writes, first_index);
+            }
+            events.push(self.append(ledger, writes, offset, event, slot)?);
+        }
+        if self.batch.events.is_empty() {
+            self.lane.closed = true;
+            self.close_batch(writes, first_index);
+            let body = Body::LaneClosed(v1::LaneClosed { at: Some(self.place(0)) });
+            ledger.log.append(writes, Draft { body, decision: None, session: None });
+        }
+        Ok(v1::AppendResponse { epoch: self.batch.epoch.0, sequence: self.batch.sequence.0, first_index: first_index.0, events })
+    }
+
+    /// Decides whether an event is recorded or rejected, and opens its session.
+    fn judge<'e, S: Store>(
+        &mut self,
+        ledger: &mut Ledger,
+        writes: &mut Writes<'_, S>,
+        event: &'e PreparedEvent,
+    ) -> Result<Result<&'e Recordable, v1::RejectionReason>, StoreFault> {
+        let recordable = match &event.content {
+            Ok(recordable) => recordable,
+            Err(reason) => return Ok(Err(*reason)),
+        };
+        if let Err(reason) = check_scope(&self.collector.registration, &recordable.event) {
+            return Ok(Err(reason));
+        }
+        let Some(claim) = Claim::of(&recordable.event) else { return Ok(Ok(recordable)) };
+        let before = ledger.log.next_session;
+        let mut next = NextSession { first_index: ledger.log.next(), ordinal: &mut ledger.log.next_session };
+        let entered = ledger.sessions.enter(writes, claim, &mut next)?.map(|_| recordable);
+        self.quota.sessions += ledger.log.next_session - before;
+        Ok(entered)
+    }
+
+    fn append<S: Store>(
+        &self,
+        ledger: &mut Ledger,
+        writes: &mut Writes<'_, S>,
+        offset: usize,
+        prepared: &PreparedEvent,
+        slot: Result<&Recordable, v1::RejectionReason>,
+    ) -> Result<v1::EventReceipt, StoreFault> {
+        let at = self.place(offset);
+        let recordable = match slot {
+            Ok(recordable) => recordable,
+            Err(reason) => {
+                let event_leaf = prepared.leaf.0.to_vec();
+                let body = v1::Rejection { at: Some(at), event_leaf, event_bytes: prepared.bytes, reason: reason.into() };
+                ledger.log.append(writes, Draft { body: Body::Rejection(body), decision: None, session: None });
+                return Ok(v1::EventReceipt { rejection: reason.into(), ..Default::default() });
+            }
+        };
+        let decision = decision::decide(writes, &recordable.event, ledger.log.next(), ledger.log.now())?;
+        let event = &recordable.event;
+        let session = match Claim::of(event) {
+            Some(claim) => {
+                let found = ledger.sessions.find(writes, &key::scoped(claim.tenant, claim.id))?;
+                found.map(|session| InSession { tenant: claim.tenant, id: claim.id, session })
+            }
+            None => None,
+        };
+        let receipt = v1::EventReceipt {
+            verdict: decision.verdict,
+            session_position: session.as_ref().map_or(0, |of| of.session.size()),
+            rejection: 0,
+            findings: decision.findings.clone(),
+        };
+        let body = Body::Event(v1::RecordedEvent { at: Some(at), event: recordable.exact.clone() });
+        ledger.log.append(writes, Draft { body, decision: Some(decision), session });
+        Ok(receipt)
+    }
+
+    fn place(&self, offset: usize) -> v1::BatchPosition {
+        let of = &self.batch.statement;
+        v1::BatchPosition {
+            collector_id: of.collector_id.clone(),
+            lane: of.lane,
+            epoch: of.epoch,
+            sequence: of.sequence,
+            offset: u32::try_from(offset).unwrap_or(u32::MAX),
+            count: of.event_count,
+        }
+    }
+
+    fn close_batch<S: Store>(&mut self, writes: &mut Writes<'_, S>, first_index: EntryIndex) {
+        let batch = self.batch;
+        let digest = batch.digest.0.to_vec();
+        self.lane.sequence = batch.sequence.0;
+        self.lane.last = Some(v1::LaneHead { epoch: batch.epoch.0, sequence: batch.sequence.0, digest: digest.clone() });
+        writes.put(Table::Lanes, self.lane_key.clone(), &self.lane);
+        writes.put(Table::Quotas, key::text(&batch.statement.collector_id), &self.quota);
+        let row = StatementRow { statement: Some(batch.statement.clone()), digest, first_index: first_index.0 };
+        let key = key::statement(&batch.statement.collector_id, batch.lane, batch.epoch, batch.sequence);
+        // Not digested: the signature is evidence beside the log, everything else follows from the entries.
+        writes.keep(Table::Statements, key, prost::Message::encode_to_vec(&row));
+    }
+}
+
+fn check_scope(of: &v1::RegisterCollector, event: &v1::Event) -> Result<(), v1::RejectionReason> {
+    if event.tenant_id != of.tenant_id {
+        return Err(v1::RejectionReason::TenantOutOfScope);
+    }
+    if !of.vantages.contains(&event.vantage) {
+        return Err(v1::RejectionReason::VantageOutOfScope);
+    }
+    let agent = event.attribution.as_ref().and_then(|it| it.agent.as_ref()).map_or("", |agent| &agent.agent_id);
+    let is_in_scope = agent.is_empty() || of.agents.iter().any(|allowed| allowed == "*" || allowed == agent);
+    if is_in_scope { Ok(()) } else { Err(v1::RejectionReason::AgentOutOfScope) }
+}
+
+/// Answers a batch whose position is taken: the first receipt for the same batch, a recorded conflict for another.
+fn repeated<S: Store>(
+    ledger: &mut Ledger,
+    writes: &mut Writes<'_, S>,
+    batch: &PreparedBatch,
+    held: &StatementRow,
+) -> Judged<v1::AppendResponse> {
+    let held_key = held.statement.as_ref().map(|statement| &statement.public_key);
+    if held_key != Some(&batch.statement.public_key) {
+        return Ok(Err(Refusal::KeyNotRegistered(batch.statement.collector_id.clone())));
+    }
+    if held.digest == batch.digest.0 {
+        return Ok(Ok(first_receipt(writes, batch, EntryIndex(held.first_index))?));
+    }
+    let recorded = record_equivocation(ledger, writes, batch, held)?;
+    Ok(Err(Refusal::Equivocation { epoch: batch.epoch, sequence: batch.sequence, recorded }))
+}
+
+fn record_equivocation<S: Store>(
+    ledger: &mut Ledger,
+    writes: &mut Writes<'_, S>,
+    batch: &PreparedBatch,
+    held: &StatementRow,
+) -> Result<EntryIndex, StoreFault> {
+    let key = key::lane_epoch(&batch.statement.collector_id, batch.lane, batch.epoch);
+    if let Some(recorded) = writes.bytes(Table::Equivocations, &key)? {
+        let index = recorded.as_slice().try_into().map(u64::from_be_bytes);
+        return index.map(EntryIndex).map_err(|_| StoreFault::Damaged { table: Table::Equivocations, key });
+    }
+    let index = ledger.log.next();
+    writes.put_bytes(Table::Equivocations, key, index.0.to_be_bytes().to_vec());
+    let body = v1::Equivocation { second: Some(batch.statement.clone()), first_digest: held.digest.clone() };
+    Ok(ledger.log.append(writes, Draft { body: Body::Equivocation(body), decision: None, session: None }))
+}
+
+/// Re-derives a receipt from the entries that the batch became.
+fn first_receipt<S: Store>(writes: &Writes<'_, S>, batch: &PreparedBatch, first: EntryIndex) -> Result<v1::AppendResponse, StoreFault> {
+    let mut events = Vec::with_capacity(batch.events.len());
+    for index in (first.0..).take(batch.statement.event_count as usize) {
+        let key = key::entry(EntryIndex(index));
+        let entry = writes.bytes(Table::Entries, &key)?;
+        let receipt = entry.as_deref().and_then(crate::entry::receipt);
+        events.push(receipt.ok_or_else(|| StoreFault::Damaged { table: Table::Entries, key: key.to_vec() })?);
+    }
+    Ok(v1::AppendResponse { epoch: batch.epoch.0, sequence: batch.sequence.0, first_index: first.0, events })
+}
+
+/// Opens a lane: assigns the next epoch and so fences the one before. The same nonce gets its first answer again.
+pub(crate) fn open_lane<S: Store>(ledger: &mut Ledger, writes: &mut Writes<'_, S>, open: &PreparedOpenLane) -> Judged<v1::OpenLaneResponse> {
+    let nonce_key = key::lane_nonce(open.collector(), open.lane, &open.request.nonce);
+    let Some(collector) = collector(writes, open.collector())? else {
+        return Ok(Err(Refusal::UnknownCollector(open.collector().to_owned())));
+    };
+    if let Err(refusal) = check_key(&collector, &open.request.public_key) {
+        return Ok(Err(refusal));
+    }
+    if let Some(answer) = writes.read(Table::LaneNonces, &nonce_key)? {
+        return Ok(Ok(answer));
+    }
+    let lane_key = key::lane(open.collector(), open.lane);
+    let lane: LaneRow = writes.read(Table::Lanes, &lane_key)?.unwrap_or_default();
+    let last = lane.last.clone().unwrap_or_else(|| v1::LaneHead { digest: Hash::ZERO.0.to_vec(), ..Default::default() });
+    let answer = v1::OpenLaneResponse { epoch: lane.epoch + 1, last: Some(last) };
+    writes.put(Table::Lanes, lane_key, &LaneRow { epoch: answer.epoch, sequence: 0, closed: false, last: lane.last });
+    writes.put(Table::LaneNonces, nonce_key, &answer);
+    let body = v1::LaneOpened { request: Some(open.request.clone()), epoch: answer.epoch };
+    ledger.log.append(writes, Draft { body: Body::LaneOpened(body), decision: None, session: None });
+    Ok(Ok(answer))
+}

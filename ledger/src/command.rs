@@ -1,0 +1,194 @@
+//! What operators change: every command is signed, fresh, used once, and stands in the log with its exact bytes.
+
+use proofline_proto::v1;
+use v1::command::Action;
+use v1::entry_core::Body;
+
+use crate::event::is_identifier;
+use crate::ids::{EntryIndex, UnixNanos};
+use crate::key;
+use crate::ledger::{Judged, Ledger};
+use crate::limits::{APPLY_VERSION, COMMAND_LIFE_MAX_NS, SIGNER_ID_BYTES_MAX};
+use crate::log::{Draft, InSession};
+use crate::prepare::PreparedCommand;
+use crate::refusal::Refusal;
+use crate::registry;
+use crate::row::{NodeRow, OperatorRow};
+use crate::signed::is_strong_key;
+use crate::store::{Direction, KeyRange, Store, StoreFault, Table};
+use crate::writes::Writes;
+
+/// Nonces that one command removes at most, once their commands have expired.
+const EXPIRED_NONCES_MAX: usize = 256;
+
+/// How many operators must sign a command, and in which role.
+#[derive(Clone, Copy)]
+pub(crate) struct Authority {
+    role: v1::OperatorRole,
+    signers: usize,
+}
+
+/// The authority that a command needs: two persons where the command decides who holds authority.
+pub(crate) fn authority(action: &Action) -> Authority {
+    use v1::OperatorRole::{Registrar, Responder};
+    match action {
+        Action::RegisterOperator(_) | Action::RevokeOperator(_) | Action::RegisterNode(_) | Action::RetireNode(_) => {
+            Authority { role: Registrar, signers: 2 }
+        }
+        Action::RegisterCollector(_)
+        | Action::RevokeCollector(_)
+        | Action::RegisterAgent(_)
+        | Action::RevokeAgent(_)
+        | Action::GrantRole(_)
+        | Action::RevokeRole(_) => Authority { role: Registrar, signers: 1 },
+        Action::SealSession(_) => Authority { role: Responder, signers: 1 },
+    }
+}
+
+/// Carries out a command, or answers why not. A refused command changes nothing.
+pub(crate) fn apply<S: Store>(ledger: &mut Ledger, writes: &mut Writes<'_, S>, command: &PreparedCommand) -> Judged<EntryIndex> {
+    let signed = &command.signed;
+    let now = ledger.log.now();
+    let nonce = key::command_nonce(UnixNanos(signed.expires_unix_ns), &signed.nonce);
+    if let Err(refusal) = check_life(now, signed.expires_unix_ns) {
+        return Ok(Err(refusal));
+    }
+    if writes.bytes(Table::CommandNonces, &nonce)?.is_some() {
+        return Ok(Err(Refusal::CommandReplayed));
+    }
+    if let Err(refusal) = check_authority(writes, command)? {
+        return Ok(Err(refusal));
+    }
+    let index = ledger.log.next();
+    let effect = match &command.action {
+        Action::SealSession(seal) => return seal_session(ledger, writes, command, seal, nonce),
+        action => registry::apply(writes, action, index, now)?,
+    };
+    if let Err(refusal) = effect {
+        return Ok(Err(refusal));
+    }
+    record(writes, command, index, nonce, now)?;
+    let body = Body::Command(signed.clone());
+    Ok(Ok(ledger.log.append(writes, Draft { body, decision: None, session: None })))
+}
+
+fn check_life(now: UnixNanos, expires: u64) -> Result<(), Refusal> {
+    if expires <= now.0 {
+        Err(Refusal::CommandExpired)
+    } else if expires - now.0 > COMMAND_LIFE_MAX_NS {
+        Err(Refusal::CommandLivesTooLong)
+    } else {
+        Ok(())
+    }
+}
+
+fn check_authority<S: Store>(writes: &Writes<'_, S>, command: &PreparedCommand) -> Judged<()> {
+    let needed = authority(&command.action);
+    let mut signers = std::collections::BTreeSet::new();
+    for one in &command.signed.signatures {
+        let row = writes.read::<OperatorRow>(Table::Operators, &key::text(&one.operator_id))?;
+        let key = row.filter(|row| row.revoked_at.is_none()).and_then(|row| row.key);
+        let Some(key) = key.filter(|key| key.public_key == one.public_key) else {
+            return Ok(Err(Refusal::UnknownOperator(one.operator_id.clone())));
+        };
+        if !key.roles.contains(&needed.role.into()) {
+            return Ok(Err(Refusal::OperatorLacksRole { operator: one.operator_id.clone() }));
+        }
+        signers.insert(key.public_key);
+    }
+    Ok(if signers.len() < needed.signers { Err(Refusal::SecondOperatorNeeded) } else { Ok(()) })
+}
+
+/// Takes note of the nonce and of what the command is about, and forgets nonces that can no longer be used.
+fn record<S: Store>(
+    writes: &mut Writes<'_, S>,
+    command: &PreparedCommand,
+    index: EntryIndex,
+    nonce: Vec<u8>,
+    now: UnixNanos,
+) -> Result<(), StoreFault> {
+    let expired = KeyRange { from: &[], to: &key::command_nonce(UnixNanos(now.0.saturating_add(1)), &[]) };
+    for row in writes.store().scan(Table::CommandNonces, expired, Direction::Ascending, EXPIRED_NONCES_MAX)? {
+        writes.remove(Table::CommandNonces, row.key);
+    }
+    writes.put_bytes(Table::CommandNonces, nonce, Vec::new());
+    if let Some(subject) = registry::subject(&command.action) {
+        writes.keep(Table::Commands, key::command(&subject, index), Vec::new());
+    }
+    Ok(())
+}
+
+/// Seals a session: the seal is its last entry, and its position is the number of entries before it.
+fn seal_session<S: Store>(
+    ledger: &mut Ledger,
+    writes: &mut Writes<'_, S>,
+    command: &PreparedCommand,
+    seal: &v1::SealSession,
+    nonce: Vec<u8>,
+) -> Judged<EntryIndex> {
+    let (index, now) = (ledger.log.next(), ledger.log.now());
+    let Some(session) = ledger.sessions.find(writes, &key::scoped(&seal.tenant_id, &seal.session_id))? else {
+        return Ok(Err(Refusal::UnknownSubject { what: "session", name: seal.session_id.clone() }));
+    };
+    if session.is_sealed() {
+        return Ok(Err(Refusal::AlreadyDone { what: "session", name: seal.session_id.clone(), state: "sealed" }));
+    }
+    session.seal(index);
+    record(writes, command, index, nonce, now)?;
+    let session = InSession { tenant: &seal.tenant_id, id: &seal.session_id, session };
+    let body = Body::Command(command.signed.clone());
+    Ok(Ok(ledger.log.append(writes, Draft { body, decision: None, session: Some(session) })))
+}
+
+/// Checks the first entry: a name, strong keys that differ, two registrars, and at least one node.
+pub(crate) fn check_genesis(genesis: &v1::Genesis) -> Result<(), Refusal> {
+    let is_origin = is_identifier(&genesis.origin) && !genesis.origin.contains([' ', '+']);
+    if !is_origin {
+        return Err(Refusal::Malformed("the origin is empty, or has a space, a plus sign or control characters"));
+    }
+    if genesis.apply_version != APPLY_VERSION {
+        return Err(Refusal::Malformed("the genesis names another apply version"));
+    }
+    let registrars = genesis.operators.iter().filter(|it| it.roles.contains(&v1::OperatorRole::Registrar.into())).count();
+    if registrars < 2 {
+        return Err(Refusal::LastRegistrars);
+    }
+    if genesis.nodes.is_empty() || genesis.nodes.len() > 16 || genesis.operators.len() > 64 || genesis.grants.len() > 64 {
+        return Err(Refusal::Malformed("the genesis names no node, or too many nodes, operators or grants"));
+    }
+    check_genesis_names(genesis)
+}
+
+fn check_genesis_names(genesis: &v1::Genesis) -> Result<(), Refusal> {
+    let operators = genesis.operators.iter().map(|it| (&it.operator_id, &it.public_key));
+    let nodes = genesis.nodes.iter().map(|it| (&it.name, &it.public_key));
+    let mut keys = std::collections::BTreeSet::new();
+    for (name, key) in operators.chain(nodes).chain([(&genesis.origin, &genesis.log_public_key)]) {
+        if !is_identifier(name) || name.len() > SIGNER_ID_BYTES_MAX {
+            return Err(Refusal::Malformed("an operator or a node has no proper name"));
+        }
+        if !is_strong_key(key) {
+            return Err(Refusal::WeakKey(name.clone()));
+        }
+        if !keys.insert(key) {
+            return Err(Refusal::KeyInUse(name.clone()));
+        }
+    }
+    let is_grant = |it: &v1::RoleGrant| is_identifier(&it.spiffe_id) && is_identifier(&it.tenant_id);
+    if genesis.grants.iter().all(is_grant) { Ok(()) } else { Err(Refusal::Malformed("a role grant names no identity or no tenant")) }
+}
+
+/// Writes what the first entry registers.
+pub(crate) fn write_genesis<S: Store>(writes: &mut Writes<'_, S>, genesis: &v1::Genesis) {
+    for operator in &genesis.operators {
+        let row = OperatorRow { key: Some(operator.clone()), revoked_at: None };
+        writes.put(Table::Operators, key::text(&operator.operator_id), &row);
+    }
+    for node in &genesis.nodes {
+        let row = NodeRow { key: Some(node.clone()), retired_at: None };
+        writes.put(Table::Nodes, node.node_id.to_be_bytes().to_vec(), &row);
+    }
+    for grant in &genesis.grants {
+        writes.put_bytes(Table::Grants, key::grant(&grant.spiffe_id, grant.role, &grant.tenant_id), Vec::new());
+    }
+}

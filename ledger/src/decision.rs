@@ -1,0 +1,65 @@
+//! The decision that stands in each event's entry: the verdict, and the findings that led to it.
+
+use proofline_proto::v1;
+
+use crate::ids::{EntryIndex, UnixNanos};
+use crate::key;
+use crate::limits::OBSERVED_GAP_MAX_NS;
+use crate::row::AgentRow;
+use crate::store::{Store, StoreFault, Table};
+use crate::writes::Writes;
+
+/// Decides on an event that is recorded as entry `index` at `now`, and takes note of an agent that nobody registered.
+pub(crate) fn decide<S: Store>(
+    writes: &mut Writes<'_, S>,
+    event: &v1::Event,
+    index: EntryIndex,
+    now: UnixNanos,
+) -> Result<v1::Decision, StoreFault> {
+    let mut findings = Vec::new();
+    let state = agent_state(writes, event, index, now)?;
+    let verdict = match state {
+        Some(v1::AgentState::Decommissioned) => {
+            findings.push(built_in("built-in/agent-decommissioned", v1::Severity::Critical));
+            v1::Verdict::Deny
+        }
+        Some(v1::AgentState::Unregistered | v1::AgentState::Unspecified) => {
+            findings.push(built_in("built-in/agent-unregistered", v1::Severity::Low));
+            v1::Verdict::Allow
+        }
+        Some(v1::AgentState::Registered) | None => v1::Verdict::Allow,
+    };
+    if event.observed_unix_ns.abs_diff(now.0) > OBSERVED_GAP_MAX_NS {
+        findings.push(built_in("built-in/observed-time-gap", v1::Severity::Info));
+    }
+    if event.attribution.as_ref().is_some_and(|it| it.unattributed() != v1::UnattributedReason::Unspecified) {
+        findings.push(built_in("built-in/unattributed", v1::Severity::Medium));
+    }
+    findings.sort_by(|one, other| one.rule_id.cmp(&other.rule_id));
+    Ok(v1::Decision { verdict: verdict.into(), findings, facts_digest: Vec::new(), rule_set_digest: Vec::new() })
+}
+
+fn built_in(rule: &str, severity: v1::Severity) -> v1::Finding {
+    v1::Finding { rule_id: rule.to_owned(), severity: severity.into(), kind: v1::FindingKind::BuiltIn.into() }
+}
+
+/// Returns the state of the event's agent, recording it as UNREGISTERED when it is seen for the first time.
+fn agent_state<S: Store>(
+    writes: &mut Writes<'_, S>,
+    event: &v1::Event,
+    index: EntryIndex,
+    now: UnixNanos,
+) -> Result<Option<v1::AgentState>, StoreFault> {
+    let agent = event.attribution.as_ref().and_then(|it| it.agent.as_ref()).map_or("", |agent| &agent.agent_id);
+    if agent.is_empty() {
+        return Ok(None);
+    }
+    let key = key::scoped(&event.tenant_id, agent);
+    if let Some(row) = writes.read::<AgentRow>(Table::Agents, &key)? {
+        return Ok(Some(row.state()));
+    }
+    let state = v1::AgentState::Unregistered;
+    let row = AgentRow { state: state.into(), first_seen_index: index.0, first_seen_unix_ns: now.0, registration: None };
+    writes.put(Table::Agents, key, &row);
+    Ok(Some(state))
+}

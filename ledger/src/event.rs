@@ -1,0 +1,76 @@
+//! What makes an event well-formed in itself, before any state is looked at.
+
+use proofline_proto::v1;
+
+use crate::limits::ID_BYTES_MAX;
+
+/// Tells whether a text may name something: not empty, without control characters.
+#[must_use]
+pub fn is_identifier(text: &str) -> bool {
+    !text.is_empty() && text.len() <= ID_BYTES_MAX && !text.chars().any(char::is_control)
+}
+
+fn is_optional_identifier(text: &str) -> bool {
+    text.is_empty() || is_identifier(text)
+}
+
+/// Checks form and attribution of an event.
+///
+/// # Errors
+/// `Malformed` or `Unattributed`, as the entry of the refusal will say.
+pub(crate) fn check(event: &v1::Event) -> Result<(), v1::RejectionReason> {
+    if is_well_formed(event) { check_attribution(event) } else { Err(v1::RejectionReason::Malformed) }
+}
+
+fn is_well_formed(event: &v1::Event) -> bool {
+    event.event_id.len() == 16
+        && is_identifier(&event.tenant_id)
+        && v1::Vantage::try_from(event.vantage).is_ok_and(|vantage| vantage != v1::Vantage::Unspecified)
+        && event.body.is_some()
+        && event.session.as_ref().is_none_or(is_well_formed_session)
+        && event.payloads.iter().all(is_well_formed_commitment)
+        && event.attribution.as_ref().is_none_or(is_well_formed_attribution)
+}
+
+fn is_well_formed_session(session: &v1::SessionRef) -> bool {
+    is_identifier(&session.session_id)
+        && is_optional_identifier(&session.parent_session_id)
+        && matches!(session.parent_event_id.len(), 0 | 16)
+}
+
+fn is_well_formed_commitment(payload: &v1::Commitment) -> bool {
+    payload.digest.len() == 32
+        && v1::CommitmentAlgorithm::try_from(payload.algorithm).is_ok_and(|it| it != v1::CommitmentAlgorithm::Unspecified)
+}
+
+fn is_well_formed_attribution(of: &v1::Attribution) -> bool {
+    v1::UnattributedReason::try_from(of.unattributed).is_ok()
+        && of.agent.as_ref().is_none_or(|agent| is_optional_identifier(&agent.agent_id))
+        && of.initiator.as_ref().is_none_or(is_well_formed_principal)
+        && of.delegation.iter().all(is_well_formed_hop)
+}
+
+fn is_well_formed_principal(principal: &v1::Principal) -> bool {
+    v1::PrincipalKind::try_from(principal.kind).is_ok_and(|kind| kind != v1::PrincipalKind::Unspecified)
+        && is_identifier(&principal.subject)
+        && is_optional_identifier(&principal.issuer)
+}
+
+/// A hop that claims to be verified must name the recorded event that shows it.
+fn is_well_formed_hop(hop: &v1::DelegationHop) -> bool {
+    match v1::HopProof::try_from(hop.proof) {
+        Ok(v1::HopProof::Verified) => hop.evidence_event_id.len() == 16,
+        Ok(v1::HopProof::Asserted) => matches!(hop.evidence_event_id.len(), 0 | 16),
+        Ok(v1::HopProof::Unspecified) | Err(_) => false,
+    }
+}
+
+fn check_attribution(event: &v1::Event) -> Result<(), v1::RejectionReason> {
+    let attribution = event.attribution.as_ref();
+    if attribution.is_some_and(|it| it.unattributed() != v1::UnattributedReason::Unspecified) {
+        return Ok(());
+    }
+    let is_attributed = event.session.is_some()
+        && attribution.is_some_and(|it| it.initiator.is_some() && it.agent.as_ref().is_some_and(|agent| !agent.agent_id.is_empty()));
+    if is_attributed { Ok(()) } else { Err(v1::RejectionReason::Unattributed) }
+}

@@ -1,0 +1,97 @@
+//! The hashes of the ledger: SHA-256 for the log tree, BLAKE3 with one `derive_key` context per purpose for the rest.
+
+use std::sync::LazyLock;
+
+use sha2::{Digest as _, Sha256};
+
+/// A 32-byte hash.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Hash(pub [u8; 32]);
+
+impl Hash {
+    /// 32 zero bytes: "nothing before this one" in a chain.
+    pub const ZERO: Self = Self([0; 32]);
+
+    /// Reads a hash from exactly 32 bytes.
+    #[must_use]
+    pub fn from_slice(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+}
+
+impl std::fmt::Debug for Hash {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(out, "{byte:02x}"))
+    }
+}
+
+/// How one kind of tree hashes its leaves and nodes. Both kinds have the shape of RFC 6962 section 2.1.
+pub trait TreeHash {
+    /// Hashes the exact bytes of a leaf.
+    fn leaf(data: &[u8]) -> Hash;
+    /// Hashes two children.
+    fn node(left: &Hash, right: &Hash) -> Hash;
+    /// Returns the root of the tree without leaves.
+    fn empty() -> Hash;
+}
+
+/// The log tree: SHA-256 with the prefixes of RFC 6962.
+#[derive(Clone, Copy, Debug)]
+pub enum LogHash {}
+
+impl TreeHash for LogHash {
+    fn leaf(data: &[u8]) -> Hash {
+        Hash(Sha256::new().chain_update([0]).chain_update(data).finalize().into())
+    }
+
+    fn node(left: &Hash, right: &Hash) -> Hash {
+        Hash(Sha256::new().chain_update([1]).chain_update(left.0).chain_update(right.0).finalize().into())
+    }
+
+    fn empty() -> Hash {
+        Hash(Sha256::digest([]).into())
+    }
+}
+
+/// Session trees and batch trees: BLAKE3, leaves and nodes under contexts of their own.
+#[derive(Clone, Copy, Debug)]
+pub enum ContentHash {}
+
+static LEAF: LazyLock<blake3::Hasher> = LazyLock::new(|| blake3::Hasher::new_derive_key("proofline/v1 tree leaf"));
+static NODE: LazyLock<blake3::Hasher> = LazyLock::new(|| blake3::Hasher::new_derive_key("proofline/v1 tree node"));
+static BATCH: LazyLock<blake3::Hasher> = LazyLock::new(|| blake3::Hasher::new_derive_key("proofline/v1 batch statement"));
+static STATE: LazyLock<blake3::Hasher> = LazyLock::new(|| blake3::Hasher::new_derive_key("proofline/v1 state digest"));
+
+fn keyed(context: &LazyLock<blake3::Hasher>, parts: &[&[u8]]) -> Hash {
+    let mut hasher = blake3::Hasher::clone(context);
+    for part in parts {
+        hasher.update(part);
+    }
+    Hash(hasher.finalize().into())
+}
+
+impl TreeHash for ContentHash {
+    fn leaf(data: &[u8]) -> Hash {
+        keyed(&LEAF, &[data])
+    }
+
+    fn node(left: &Hash, right: &Hash) -> Hash {
+        keyed(&NODE, &[&left.0, &right.0])
+    }
+
+    fn empty() -> Hash {
+        keyed(&NODE, &[])
+    }
+}
+
+/// Digests the signed bytes of a batch: what the next batch of the lane names as `previous`.
+#[must_use]
+pub fn batch_digest(signed_bytes: &[u8]) -> Hash {
+    keyed(&BATCH, &[signed_bytes])
+}
+
+/// Starts the digest of one entry's writes.
+#[must_use]
+pub(crate) fn state_hasher() -> blake3::Hasher {
+    blake3::Hasher::clone(&STATE)
+}

@@ -1,0 +1,111 @@
+//! Row keys. Integers are big-endian, strings carry their length, so that no key is a prefix of another by accident.
+
+use crate::ids::{Epoch, EntryIndex, Lane, Position, Sequence, SessionOrdinal, UnixNanos};
+
+/// The key of a table that has one row.
+pub(crate) const SINGLE: &[u8] = b"";
+
+pub(crate) fn push_text(key: &mut Vec<u8>, text: &str) {
+    // Identifiers are at most ID_BYTES_MAX long where they enter.
+    key.extend_from_slice(&u16::try_from(text.len()).unwrap_or(u16::MAX).to_be_bytes());
+    key.extend_from_slice(text.as_bytes());
+}
+
+pub(crate) fn text(one: &str) -> Vec<u8> {
+    let mut key = Vec::with_capacity(one.len() + 2);
+    push_text(&mut key, one);
+    key
+}
+
+/// Tenant and an identifier within it.
+pub(crate) fn scoped(tenant: &str, id: &str) -> Vec<u8> {
+    let mut key = Vec::with_capacity(tenant.len() + id.len() + 4);
+    push_text(&mut key, tenant);
+    push_text(&mut key, id);
+    key
+}
+
+pub(crate) fn entry(index: EntryIndex) -> [u8; 8] {
+    index.0.to_be_bytes()
+}
+
+pub(crate) fn lane(collector: &str, lane: Lane) -> Vec<u8> {
+    let mut key = text(collector);
+    key.extend_from_slice(&lane.0.to_be_bytes());
+    key
+}
+
+pub(crate) fn lane_nonce(collector: &str, of: Lane, nonce: &[u8]) -> Vec<u8> {
+    let mut key = lane(collector, of);
+    key.extend_from_slice(nonce);
+    key
+}
+
+pub(crate) fn lane_epoch(collector: &str, of: Lane, epoch: Epoch) -> Vec<u8> {
+    let mut key = lane(collector, of);
+    key.extend_from_slice(&epoch.0.to_be_bytes());
+    key
+}
+
+pub(crate) fn statement(collector: &str, of: Lane, epoch: Epoch, sequence: Sequence) -> Vec<u8> {
+    let mut key = lane_epoch(collector, of, epoch);
+    key.extend_from_slice(&sequence.0.to_be_bytes());
+    key
+}
+
+pub(crate) fn session_head(ordinal: SessionOrdinal) -> [u8; 8] {
+    ordinal.0.to_be_bytes()
+}
+
+pub(crate) fn session_leaf(ordinal: SessionOrdinal, position: Position) -> [u8; 16] {
+    pair(ordinal.0, position.0)
+}
+
+pub(crate) fn session_chunk(ordinal: SessionOrdinal, chunk: u64) -> [u8; 16] {
+    pair(ordinal.0, chunk)
+}
+
+fn pair(first: u64, second: u64) -> [u8; 16] {
+    let mut key = [0; 16];
+    let (left, right) = key.split_at_mut(8);
+    left.copy_from_slice(&first.to_be_bytes());
+    right.copy_from_slice(&second.to_be_bytes());
+    key
+}
+
+pub(crate) fn log_hash(level: u8, number: u64) -> [u8; 9] {
+    let mut key = [level; 9];
+    if let Some(tail) = key.last_chunk_mut::<8>() {
+        *tail = number.to_be_bytes();
+    }
+    key
+}
+
+pub(crate) fn command_nonce(expires: UnixNanos, nonce: &[u8]) -> Vec<u8> {
+    [&expires.0.to_be_bytes()[..], nonce].concat()
+}
+
+pub(crate) fn command(subject: &str, index: EntryIndex) -> Vec<u8> {
+    let mut key = text(subject);
+    key.extend_from_slice(&index.0.to_be_bytes());
+    key
+}
+
+pub(crate) fn grant(spiffe_id: &str, role: i32, tenant: &str) -> Vec<u8> {
+    let mut key = text(spiffe_id);
+    key.extend_from_slice(&role.to_be_bytes());
+    push_text(&mut key, tenant);
+    key
+}
+
+/// The first key behind every key that begins with `prefix`.
+pub(crate) fn behind(prefix: &[u8]) -> Vec<u8> {
+    let mut key = prefix.to_vec();
+    while let Some(last) = key.pop() {
+        if last < u8::MAX {
+            key.push(last + 1);
+            return key;
+        }
+    }
+    vec![u8::MAX; 64]
+}

@@ -1,0 +1,176 @@
+//! The replicated state machine.
+//!
+//! [`Ledger::apply`] is the only mutation of replicated state. It reads no clock, no file and no random number, and its
+//! outcome does not depend on how submissions were grouped: the same submissions in the same order, at the same times,
+//! give the same entries, the same trees and the same state digest.
+
+use proofline_proto::v1;
+
+use crate::batch;
+use crate::command;
+use crate::hash::Hash;
+use crate::ids::{EntryIndex, TreeSize, UnixNanos};
+use crate::key;
+use crate::limits::{APPLY_VERSION, ENTRY_BYTES_MAX};
+use crate::log::{Draft, Log};
+use crate::prepare::{PreparedGroup, PreparedItem, PreparedOpenLane};
+use crate::refusal::Refusal;
+use crate::session::Sessions;
+use crate::store::{Changes, Store, StoreFault, Table};
+use crate::writes::Writes;
+
+/// The state machine between two applies.
+#[derive(Debug)]
+pub struct Ledger {
+    pub(crate) log: Log,
+    pub(crate) sessions: Sessions,
+}
+
+/// What one apply did. `changes` must be committed before the next apply.
+#[derive(Debug)]
+pub struct Applied {
+    /// Rows to commit, as a whole.
+    pub changes: Changes,
+    /// One outcome for each item of the group, in order.
+    pub outcomes: Vec<Outcome>,
+    /// The note that this apply published, if it did.
+    pub checkpoint: Option<Vec<u8>>,
+}
+
+/// The answer to one submission.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// The batch is in the log: now, or since it was first sent.
+    Appended(v1::AppendResponse),
+    /// The lane is open.
+    Opened(v1::OpenLaneResponse),
+    /// The command is in the log.
+    Commanded(EntryIndex),
+    /// The ledger began.
+    Began,
+    /// The checkpoint is the newest.
+    Published,
+    /// Nothing happened.
+    Refused(Refusal),
+}
+
+/// An outcome, or why there is none; behind that, a local store that failed.
+pub(crate) type Judged<T> = Result<Result<T, Refusal>, StoreFault>;
+
+impl Ledger {
+    /// Reads the state machine's head from a store; an empty store is a ledger before its genesis.
+    ///
+    /// # Errors
+    /// [`StoreFault`] when the store fails or holds damaged rows.
+    pub fn open(store: &impl Store) -> Result<Self, StoreFault> {
+        Ok(Self { log: Log::open(store)?, sessions: Sessions::default() })
+    }
+
+    /// Applies one group. Total over its input: whatever was replicated has an outcome.
+    ///
+    /// # Errors
+    /// [`StoreFault`] when the local store fails. The replica must stop: its memory may be ahead of its store.
+    pub fn apply(&mut self, store: &impl Store, group: &PreparedGroup) -> Result<Applied, StoreFault> {
+        let mut writes = Writes::new(store);
+        let mut outcomes = Vec::with_capacity(group.items.len());
+        let mut checkpoint = None;
+        self.sessions.trim();
+        for item in &group.items {
+            let outcome = self.apply_item(&mut writes, group.proposed, item)?;
+            if let (PreparedItem::Checkpoint(note), Ok(Outcome::Published)) = (item, &outcome) {
+                checkpoint = Some(note.to_vec());
+            }
+            outcomes.push(outcome.unwrap_or_else(Outcome::Refused));
+        }
+        self.log.save(&mut writes);
+        Ok(Applied { changes: writes.finish(), outcomes, checkpoint })
+    }
+
+    fn apply_item<S: Store>(&mut self, writes: &mut Writes<'_, S>, proposed: UnixNanos, item: &PreparedItem) -> Judged<Outcome> {
+        if let PreparedItem::Genesis(genesis) = item {
+            return self.begin(writes, proposed, genesis);
+        }
+        if self.log.size() == TreeSize(0) {
+            return Ok(Err(Refusal::NotBegun));
+        }
+        self.log.advance(proposed);
+        match item {
+            PreparedItem::Batch(batch) => Ok(batch::apply(self, writes, batch)?.map(Outcome::Appended)),
+            PreparedItem::OpenLane(open) => Ok(batch::open_lane(self, writes, open)?.map(Outcome::Opened)),
+            PreparedItem::Command(command) => Ok(command::apply(self, writes, command)?.map(Outcome::Commanded)),
+            PreparedItem::Checkpoint(note) => publish(writes, note),
+            PreparedItem::Genesis(_) => Ok(Err(Refusal::AlreadyBegun { origin: self.log.origin.clone() })),
+            PreparedItem::Refused(refusal) => Ok(Err(refusal.clone())),
+        }
+    }
+
+    fn begin<S: Store>(&mut self, writes: &mut Writes<'_, S>, proposed: UnixNanos, genesis: &v1::Genesis) -> Judged<Outcome> {
+        if self.log.size() != TreeSize(0) {
+            return Ok(Err(Refusal::AlreadyBegun { origin: self.log.origin.clone() }));
+        }
+        if let Err(refusal) = command::check_genesis(genesis) {
+            return Ok(Err(refusal));
+        }
+        self.log.advance(proposed);
+        self.log.origin.clone_from(&genesis.origin);
+        command::write_genesis(writes, genesis);
+        self.log.append(writes, Draft { body: v1::entry_core::Body::Genesis(genesis.clone()), decision: None, session: None });
+        Ok(Ok(Outcome::Began))
+    }
+
+    /// Returns the name of the log, empty before genesis.
+    #[must_use]
+    pub fn origin(&self) -> &str {
+        &self.log.origin
+    }
+
+    /// Returns the number of entries.
+    #[must_use]
+    pub fn tree_size(&self) -> TreeSize {
+        self.log.size()
+    }
+
+    /// Returns the root of the log tree over every entry.
+    #[must_use]
+    pub fn log_root(&self) -> Hash {
+        self.log.root()
+    }
+
+    /// Returns the running hash over each entry's writes: equal on every replica of the same size.
+    #[must_use]
+    pub fn state_digest(&self) -> Hash {
+        self.log.digest()
+    }
+
+    /// Returns the committed time of the newest entry.
+    #[must_use]
+    pub fn last_committed(&self) -> UnixNanos {
+        self.log.now()
+    }
+}
+
+fn publish<S: Store>(writes: &mut Writes<'_, S>, note: &[u8]) -> Judged<Outcome> {
+    let Some(size) = note_size(note) else { return Ok(Err(Refusal::Malformed("checkpoint"))) };
+    let published = writes.bytes(Table::Checkpoint, key::SINGLE)?.as_deref().and_then(note_size).unwrap_or(0);
+    if size <= published {
+        return Ok(Err(Refusal::CheckpointNotNewer { published }));
+    }
+    writes.keep(Table::Checkpoint, key::SINGLE.to_vec(), note.to_vec());
+    Ok(Ok(Outcome::Published))
+}
+
+/// Reads the tree size from the second line of a checkpoint. Who signed it is checked where it is served and where it is read.
+#[must_use]
+pub fn note_size(note: &[u8]) -> Option<u64> {
+    let line = note.split(|byte| *byte == b'\n').nth(1)?;
+    std::str::from_utf8(line).ok()?.parse().ok()
+}
+
+const _: () = assert!(crate::limits::EVENT_BYTES_MAX + 4_096 < ENTRY_BYTES_MAX, "an event and its frame fit an entry");
+const _: () = assert!(APPLY_VERSION == 1, "another apply version needs its own code path");
+
+impl PreparedOpenLane {
+    pub(crate) fn collector(&self) -> &str {
+        &self.request.collector_id
+    }
+}

@@ -1,0 +1,32 @@
+//! Every limit of the ledger, in one place.
+
+/// Longest entry, in bytes: an entry bundle of tlog-tiles carries 16-bit lengths.
+pub const ENTRY_BYTES_MAX: usize = 65_535;
+/// Longest event, in bytes: leaves room in its entry for the place, the decision and the session root.
+pub const EVENT_BYTES_MAX: usize = 60_000;
+/// Most events in one batch.
+pub const BATCH_EVENTS_MAX: usize = 4_096;
+/// Most bytes of events in one batch.
+pub const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Longest command, in bytes.
+pub const COMMAND_BYTES_MAX: usize = 16 * 1024;
+/// Longest identifier, in bytes.
+pub const ID_BYTES_MAX: usize = 256;
+/// Longest collector or operator id, in bytes.
+pub const SIGNER_ID_BYTES_MAX: usize = 128;
+/// Lanes of one collector.
+pub const LANES_MAX: u32 = 64;
+/// Sessions above a session, itself included.
+pub const SESSION_DEPTH_MAX: u32 = 32;
+/// Leaves of a session tree whose root is stored.
+pub const SESSION_CHUNK_LEAVES: u64 = 1_024;
+/// Longest life of a command, in nanoseconds: 24 hours.
+pub const COMMAND_LIFE_MAX_NS: u64 = 24 * 3_600 * 1_000_000_000;
+/// Distance of observed and committed time that is marked with a finding, in nanoseconds: one hour.
+pub const OBSERVED_GAP_MAX_NS: u64 = 3_600 * 1_000_000_000;
+/// Events that a collector may append in an hour when its registration names no number.
+pub const EVENTS_PER_HOUR_DEFAULT: u64 = 3_600_000;
+/// Sessions that a collector may open in an hour when its registration names no number.
+pub const SESSIONS_PER_HOUR_DEFAULT: u64 = 100_000;
+/// The only apply version of this build.
+pub const APPLY_VERSION: u32 = 1;

@@ -1,0 +1,292 @@
+//! Parses what a group carries and checks its signatures: everything that is a pure function of the bytes, so that it
+//! can run in parallel before the serial apply. Nothing here looks at replicated state.
+
+use proofline_proto::{peer, v1};
+use prost::Message;
+use prost::bytes::Bytes;
+
+use crate::frontier::Frontier;
+use crate::hash::{ContentHash, Hash, TreeHash, batch_digest};
+use crate::ids::{Epoch, Lane, Sequence, UnixNanos};
+use crate::limits::{
+    BATCH_BYTES_MAX, BATCH_EVENTS_MAX, COMMAND_BYTES_MAX, EVENT_BYTES_MAX, LANES_MAX, SIGNER_ID_BYTES_MAX,
+};
+use crate::refusal::Refusal;
+use crate::signed::{self, Signed};
+
+/// One Raft entry, parsed. Parsing is total: what cannot be read is an item that will be refused.
+#[derive(Clone, Debug)]
+pub struct PreparedGroup {
+    /// The time that the leader proposed.
+    pub proposed: UnixNanos,
+    /// The items, in order.
+    pub items: Vec<PreparedItem>,
+}
+
+/// One submission of a group.
+#[derive(Clone, Debug)]
+pub enum PreparedItem {
+    /// A collector's batch.
+    Batch(PreparedBatch),
+    /// A collector opens a lane.
+    OpenLane(PreparedOpenLane),
+    /// An operator's command.
+    Command(PreparedCommand),
+    /// The first entry.
+    Genesis(Box<v1::Genesis>),
+    /// A signed note to publish.
+    Checkpoint(Bytes),
+    /// Not readable, or not authentic: refused whatever the state is.
+    Refused(Refusal),
+}
+
+/// A batch whose signature was checked.
+#[derive(Clone, Debug)]
+pub struct PreparedBatch {
+    pub(crate) statement: v1::BatchStatement,
+    pub(crate) lane: Lane,
+    pub(crate) epoch: Epoch,
+    pub(crate) sequence: Sequence,
+    pub(crate) previous: Hash,
+    pub(crate) digest: Hash,
+    pub(crate) events: Vec<PreparedEvent>,
+}
+
+/// One event of a batch.
+#[derive(Clone, Debug)]
+pub(crate) struct PreparedEvent {
+    pub(crate) leaf: Hash,
+    pub(crate) bytes: u64,
+    pub(crate) content: Result<Recordable, v1::RejectionReason>,
+}
+
+/// An event that is well-formed in itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Recordable {
+    pub(crate) exact: Bytes,
+    pub(crate) event: Box<v1::Event>,
+}
+
+/// An opening whose signature was checked.
+#[derive(Clone, Debug)]
+pub struct PreparedOpenLane {
+    pub(crate) request: v1::SignedOpenLane,
+    pub(crate) lane: Lane,
+}
+
+/// A command whose signatures were checked.
+#[derive(Clone, Debug)]
+pub struct PreparedCommand {
+    pub(crate) signed: v1::SignedCommand,
+    pub(crate) action: v1::command::Action,
+}
+
+impl PreparedGroup {
+    /// Parses the exact bytes of a `Group` for the ledger `origin`.
+    #[must_use]
+    pub fn decode(bytes: &Bytes, origin: &str) -> Self {
+        match peer::Group::decode(bytes.clone()) {
+            Ok(group) => Self {
+                proposed: UnixNanos(group.proposed_unix_ns),
+                items: group.items.into_iter().map(|item| PreparedItem::new(item, origin)).collect(),
+            },
+            Err(_) => Self { proposed: UnixNanos(0), items: vec![PreparedItem::Refused(Refusal::Malformed("group"))] },
+        }
+    }
+}
+
+impl PreparedItem {
+    /// Parses one item for the ledger `origin`.
+    #[must_use]
+    pub fn new(item: peer::Item, origin: &str) -> Self {
+        use peer::item::Item;
+        match item.item {
+            Some(Item::Batch(batch)) => PreparedBatch::new(batch, origin).map_or_else(Self::Refused, Self::Batch),
+            Some(Item::OpenLane(open)) => PreparedOpenLane::new(open, origin).map_or_else(Self::Refused, Self::OpenLane),
+            Some(Item::Command(command)) => PreparedCommand::new(command, origin).map_or_else(Self::Refused, Self::Command),
+            Some(Item::Genesis(genesis)) => Self::Genesis(Box::new(genesis)),
+            Some(Item::Checkpoint(note)) => Self::Checkpoint(note.into()),
+            None => Self::Refused(Refusal::Malformed("empty item")),
+        }
+    }
+}
+
+impl PreparedBatch {
+    /// Parses a batch and checks its signature.
+    ///
+    /// # Errors
+    /// [`Refusal`] when the batch is malformed, too large, or not authentic.
+    pub fn new(batch: v1::Batch, origin: &str) -> Result<Self, Refusal> {
+        let size = batch.events.iter().map(Bytes::len).sum::<usize>();
+        limit("events in the batch", batch.events.len(), BATCH_EVENTS_MAX)?;
+        limit("bytes of events in the batch", size, BATCH_BYTES_MAX)?;
+        let events: Vec<PreparedEvent> = batch.events.into_iter().map(PreparedEvent::new).collect();
+        let event_count = u32::try_from(events.len()).map_err(|_| Refusal::Malformed("event count"))?;
+        let statement = v1::BatchStatement {
+            public_key: batch.public_key,
+            collector_id: batch.collector_id,
+            lane: batch.lane,
+            epoch: batch.epoch,
+            sequence: batch.sequence,
+            previous: batch.previous,
+            event_count,
+            events_root: events_root(&events).0.to_vec(),
+            signature: batch.signature,
+        };
+        Self::with_statement(statement, events, origin)
+    }
+
+    /// Checks a statement whose events are given apart, or not at hand (`events` empty).
+    pub(crate) fn with_statement(statement: v1::BatchStatement, events: Vec<PreparedEvent>, origin: &str) -> Result<Self, Refusal> {
+        let batch = Self::unchecked(statement, events)?;
+        match signed::check(&batch.statement.public_key, &batch.signed_bytes(origin)?, &batch.statement.signature) {
+            Signed::Authentic => batch.digested(origin),
+            Signed::Forged => Err(Refusal::Forged { origin: origin.to_owned() }),
+        }
+    }
+
+    /// Rebuilds a batch from committed entries: its signature was checked before it was committed.
+    pub(crate) fn committed(statement: v1::BatchStatement, events: Vec<PreparedEvent>, origin: &str) -> Result<Self, Refusal> {
+        Self::unchecked(statement, events)?.digested(origin)
+    }
+
+    fn unchecked(statement: v1::BatchStatement, events: Vec<PreparedEvent>) -> Result<Self, Refusal> {
+        signer_id(&statement.collector_id)?;
+        Ok(Self {
+            lane: lane(statement.lane)?,
+            epoch: Epoch(statement.epoch),
+            sequence: Sequence(statement.sequence),
+            previous: Hash::from_slice(&statement.previous).ok_or(Refusal::Malformed("previous is not 32 bytes"))?,
+            digest: Hash::ZERO,
+            statement,
+            events,
+        })
+    }
+
+    fn digested(mut self, origin: &str) -> Result<Self, Refusal> {
+        self.digest = batch_digest(&self.signed_bytes(origin)?);
+        Ok(self)
+    }
+
+    fn signed_bytes(&self, origin: &str) -> Result<Vec<u8>, Refusal> {
+        let of = &self.statement;
+        Ok(signed::batch(
+            origin,
+            &signed::StatementFields {
+                public_key: &of.public_key,
+                collector_id: &of.collector_id,
+                lane: of.lane,
+                epoch: of.epoch,
+                sequence: of.sequence,
+                previous: &of.previous,
+                event_count: of.event_count,
+                events_root: Hash::from_slice(&of.events_root).ok_or(Refusal::Malformed("events_root is not 32 bytes"))?,
+            },
+        ))
+    }
+}
+
+/// Returns the root of the tree over a batch's events.
+pub(crate) fn events_root(events: &[PreparedEvent]) -> Hash {
+    let mut tree = Frontier::<ContentHash>::default();
+    for event in events {
+        tree.push(event.leaf, |_, _| ());
+    }
+    tree.root()
+}
+
+impl PreparedEvent {
+    pub(crate) fn new(exact: Bytes) -> Self {
+        let leaf = ContentHash::leaf(&exact);
+        let bytes = exact.len() as u64;
+        Self { leaf, bytes, content: Recordable::parse(exact) }
+    }
+}
+
+impl Recordable {
+    fn parse(exact: Bytes) -> Result<Self, v1::RejectionReason> {
+        if exact.len() > EVENT_BYTES_MAX {
+            return Err(v1::RejectionReason::Oversize);
+        }
+        let event = v1::Event::decode(exact.clone()).map_err(|_| v1::RejectionReason::Malformed)?;
+        // Protobuf has many encodings of one message; the ledger takes exactly one, and no unknown fields.
+        if event.encode_to_vec() != exact {
+            return Err(v1::RejectionReason::Malformed);
+        }
+        crate::event::check(&event)?;
+        Ok(Self { exact, event: Box::new(event) })
+    }
+}
+
+impl PreparedOpenLane {
+    /// Parses an opening and checks its signature.
+    ///
+    /// # Errors
+    /// [`Refusal`] when it is malformed or not authentic.
+    pub fn new(request: v1::SignedOpenLane, origin: &str) -> Result<Self, Refusal> {
+        signer_id(&request.collector_id)?;
+        let lane = lane(request.lane)?;
+        if request.nonce.len() != 16 {
+            return Err(Refusal::Malformed("nonce is not 16 bytes"));
+        }
+        match signed::check(&request.public_key, &signed::open_lane(origin, &request), &request.signature) {
+            Signed::Authentic => Ok(Self { request, lane }),
+            Signed::Forged => Err(Refusal::Forged { origin: origin.to_owned() }),
+        }
+    }
+}
+
+impl PreparedCommand {
+    /// Parses a command and checks its signatures.
+    ///
+    /// # Errors
+    /// [`Refusal`] when it is malformed, unsigned, or not authentic.
+    pub fn new(signed: v1::SignedCommand, origin: &str) -> Result<Self, Refusal> {
+        limit("bytes of the command", signed.command.len(), COMMAND_BYTES_MAX)?;
+        limit("signatures of the command", signed.signatures.len(), 8)?;
+        if signed.origin != origin {
+            return Err(Refusal::Forged { origin: origin.to_owned() });
+        }
+        if signed.nonce.len() != 16 {
+            return Err(Refusal::Malformed("nonce is not 16 bytes"));
+        }
+        let command = v1::Command::decode(&signed.command[..]).map_err(|_| Refusal::Malformed("command"))?;
+        if command.encode_to_vec() != signed.command {
+            return Err(Refusal::Malformed("the command is not in its canonical encoding"));
+        }
+        let action = command.action.ok_or(Refusal::Malformed("the command names no action"))?;
+        check_signatures(&signed, origin)?;
+        Ok(Self { signed, action })
+    }
+}
+
+fn check_signatures(of: &v1::SignedCommand, origin: &str) -> Result<(), Refusal> {
+    let message = signed::command(of);
+    for one in &of.signatures {
+        signer_id(&one.operator_id)?;
+        if signed::check(&one.public_key, &message, &one.signature) == Signed::Forged {
+            return Err(Refusal::Forged { origin: origin.to_owned() });
+        }
+    }
+    if of.signatures.is_empty() {
+        return Err(Refusal::Malformed("the command is not signed"));
+    }
+    Ok(())
+}
+
+fn lane(number: u32) -> Result<Lane, Refusal> {
+    if number < LANES_MAX {
+        Ok(Lane(number))
+    } else {
+        Err(Refusal::TooLarge { what: "lane", actual: number.into(), limit: u64::from(LANES_MAX) - 1 })
+    }
+}
+
+fn signer_id(id: &str) -> Result<(), Refusal> {
+    limit("bytes of the signer's id", id.len(), SIGNER_ID_BYTES_MAX)?;
+    if crate::event::is_identifier(id) { Ok(()) } else { Err(Refusal::Malformed("the signer's id is empty or has control characters")) }
+}
+
+fn limit(what: &'static str, actual: usize, limit: usize) -> Result<(), Refusal> {
+    if actual <= limit { Ok(()) } else { Err(Refusal::TooLarge { what, actual: actual as u64, limit: limit as u64 }) }
+}

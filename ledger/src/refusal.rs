@@ -1,0 +1,164 @@
+//! Why the ledger refused a submission. A refusal changes nothing, except that an equivocation is recorded.
+
+use thiserror::Error;
+
+use crate::hash::Hash;
+use crate::ids::{Epoch, EntryIndex, Sequence};
+
+/// A definite answer with no effect on the log, unless its variant says otherwise.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Refusal {
+    /// The item is not what the contract describes.
+    #[error("malformed: {0}")]
+    Malformed(&'static str),
+    /// A limit of the contract is exceeded.
+    #[error("{what} is {actual}, the limit is {limit}")]
+    TooLarge {
+        /// What was measured.
+        what: &'static str,
+        /// What came.
+        actual: u64,
+        /// What is allowed.
+        limit: u64,
+    },
+    /// The signature does not verify under the key that came with it, or it was made for another origin.
+    #[error("the signature does not verify for origin {origin}")]
+    Forged {
+        /// Origin of this ledger.
+        origin: String,
+    },
+    /// The ledger has no genesis entry yet.
+    #[error("the ledger has no genesis entry yet")]
+    NotBegun,
+    /// The ledger has its genesis entry already.
+    #[error("the ledger began already, with origin {origin}")]
+    AlreadyBegun {
+        /// Origin of this ledger.
+        origin: String,
+    },
+    /// No registration names this collector.
+    #[error("collector {0:?} is not registered")]
+    UnknownCollector(String),
+    /// The collector was revoked.
+    #[error("collector {collector:?} was revoked by entry {at}")]
+    CollectorRevoked {
+        /// Who sent.
+        collector: String,
+        /// The revoking entry.
+        at: EntryIndex,
+    },
+    /// The key is not the one that is registered now.
+    #[error("the key is not the registered key of {0:?}")]
+    KeyNotRegistered(String),
+    /// The lane was never opened, or the epoch is one that the ledger never assigned.
+    #[error("epoch {epoch} of this lane was never opened; the lane's epoch is {current}")]
+    LaneNotOpen {
+        /// What the batch names.
+        epoch: Epoch,
+        /// What is open, 0 when nothing ever was.
+        current: Epoch,
+    },
+    /// A newer opening of the lane fenced this epoch for good.
+    #[error("epoch {epoch} was fenced by epoch {current}")]
+    EpochFenced {
+        /// What the batch names.
+        epoch: Epoch,
+        /// What is open now.
+        current: Epoch,
+    },
+    /// The epoch ended with a closing batch.
+    #[error("epoch {0} was closed; open the lane again")]
+    EpochClosed(Epoch),
+    /// The batch is not the next one.
+    #[error("sequence {sequence} is not next, {expected} is")]
+    WrongSequence {
+        /// What the batch names.
+        sequence: Sequence,
+        /// What comes next in this epoch.
+        expected: Sequence,
+        /// Digest that the next batch must name as `previous`.
+        previous: Hash,
+    },
+    /// The batch continues another chain.
+    #[error("the batch names {actual:?} as the batch before it, the lane ends in {expected:?}")]
+    WrongPrevious {
+        /// What the batch names.
+        actual: Hash,
+        /// What the lane ends in.
+        expected: Hash,
+    },
+    /// Another batch with a valid signature holds this position. The first such conflict of an epoch is recorded in the log.
+    #[error("another batch was signed at epoch {epoch}, sequence {sequence}; recorded in entry {recorded}")]
+    Equivocation {
+        /// Epoch of both.
+        epoch: Epoch,
+        /// Sequence of both.
+        sequence: Sequence,
+        /// The entry that records the first conflict of the epoch.
+        recorded: EntryIndex,
+    },
+    /// The collector used up its hour.
+    #[error("the quota of {limit} {what} an hour is used up; it renews in {retry_after_s} s")]
+    QuotaExceeded {
+        /// Events or sessions.
+        what: &'static str,
+        /// Registered limit.
+        limit: u64,
+        /// Until the next hour, by committed time.
+        retry_after_s: u64,
+    },
+    /// The command's end of life has come.
+    #[error("the command expired")]
+    CommandExpired,
+    /// The command names an end of life that is further away than 24 hours.
+    #[error("the command lives longer than 24 hours")]
+    CommandLivesTooLong,
+    /// A command with this nonce was accepted before.
+    #[error("a command with this nonce was accepted before")]
+    CommandReplayed,
+    /// A signer is not a registered operator, or signed with another key.
+    #[error("{0:?} is no registered operator with that key")]
+    UnknownOperator(String),
+    /// A signer may not sign this command.
+    #[error("operator {operator:?} does not hold the role that this command needs")]
+    OperatorLacksRole {
+        /// Who signed.
+        operator: String,
+    },
+    /// The command needs two operators, and two keys.
+    #[error("this command needs the signatures of two operators")]
+    SecondOperatorNeeded,
+    /// The key is malformed, not canonical or of small order.
+    #[error("the key of {0:?} is malformed or weak")]
+    WeakKey(String),
+    /// The key belongs to somebody already.
+    #[error("the key of {0:?} is registered for another name")]
+    KeyInUse(String),
+    /// The command names something that the ledger does not know.
+    #[error("{what} {name:?} is unknown")]
+    UnknownSubject {
+        /// Kind of the subject.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// The command names something that is in that state already.
+    #[error("{what} {name:?} is already {state}")]
+    AlreadyDone {
+        /// Kind of the subject.
+        what: &'static str,
+        /// Its name.
+        name: String,
+        /// The state.
+        state: &'static str,
+    },
+    /// The command would leave nobody who can change the registry.
+    #[error("after this command fewer than two registrars would be left")]
+    LastRegistrars,
+    /// The note to publish covers less than the one that is published.
+    #[error("a checkpoint of size {published} is published already")]
+    CheckpointNotNewer {
+        /// Newest published size.
+        published: u64,
+    },
+}

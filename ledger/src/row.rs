@@ -1,0 +1,164 @@
+//! The rows of the state tables, as they lie in the store.
+
+use proofline_proto::v1;
+use prost::Message;
+
+use crate::hash::Hash;
+use crate::store::{Store, StoreFault, Table};
+
+/// The one row of [`Table::Head`].
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct HeadRow {
+    #[prost(string, tag = "1")]
+    pub(crate) origin: String,
+    #[prost(uint32, tag = "2")]
+    pub(crate) apply_version: u32,
+    #[prost(uint64, tag = "3")]
+    pub(crate) size: u64,
+    #[prost(bytes = "vec", tag = "4")]
+    pub(crate) peaks: Vec<u8>,
+    #[prost(bytes = "vec", tag = "5")]
+    pub(crate) state_digest: Vec<u8>,
+    #[prost(fixed64, tag = "6")]
+    pub(crate) last_unix_ns: u64,
+    #[prost(uint64, tag = "7")]
+    pub(crate) next_session: u64,
+}
+
+/// A row of [`Table::Lanes`].
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct LaneRow {
+    #[prost(uint64, tag = "1")]
+    pub(crate) epoch: u64,
+    /// Last accepted in `epoch`; 0 when nothing was.
+    #[prost(uint64, tag = "2")]
+    pub(crate) sequence: u64,
+    #[prost(bool, tag = "3")]
+    pub(crate) closed: bool,
+    /// The newest accepted batch of the lane, in whichever epoch.
+    #[prost(message, optional, tag = "4")]
+    pub(crate) last: Option<v1::LaneHead>,
+}
+
+/// A row of [`Table::Statements`].
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct StatementRow {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) statement: Option<v1::BatchStatement>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub(crate) digest: Vec<u8>,
+    #[prost(uint64, tag = "3")]
+    pub(crate) first_index: u64,
+}
+
+/// A row of [`Table::Collectors`].
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct CollectorRow {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) registration: Option<v1::RegisterCollector>,
+    #[prost(uint64, tag = "2")]
+    pub(crate) valid_from: u64,
+    #[prost(uint64, optional, tag = "3")]
+    pub(crate) revoked_at: Option<u64>,
+}
+
+/// A row of [`Table::Quotas`].
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct QuotaRow {
+    #[prost(uint64, tag = "1")]
+    pub(crate) hour: u64,
+    #[prost(uint64, tag = "2")]
+    pub(crate) events: u64,
+    #[prost(uint64, tag = "3")]
+    pub(crate) sessions: u64,
+}
+
+/// A row of [`Table::Agents`].
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct AgentRow {
+    #[prost(enumeration = "v1::AgentState", tag = "1")]
+    pub(crate) state: i32,
+    #[prost(uint64, tag = "2")]
+    pub(crate) first_seen_index: u64,
+    #[prost(fixed64, tag = "3")]
+    pub(crate) first_seen_unix_ns: u64,
+    #[prost(message, optional, tag = "4")]
+    pub(crate) registration: Option<v1::RegisterAgent>,
+}
+
+/// A row of [`Table::Operators`].
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct OperatorRow {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) key: Option<v1::OperatorKey>,
+    #[prost(uint64, optional, tag = "2")]
+    pub(crate) revoked_at: Option<u64>,
+}
+
+/// A row of [`Table::Nodes`].
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct NodeRow {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) key: Option<v1::NodeKey>,
+    #[prost(uint64, optional, tag = "2")]
+    pub(crate) retired_at: Option<u64>,
+}
+
+/// A row of [`Table::Sessions`].
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct SessionRow {
+    #[prost(uint64, tag = "1")]
+    pub(crate) ordinal: u64,
+    #[prost(string, tag = "2")]
+    pub(crate) agent_id: String,
+    #[prost(message, optional, tag = "3")]
+    pub(crate) initiator: Option<v1::Principal>,
+    #[prost(string, tag = "4")]
+    pub(crate) parent: String,
+    #[prost(uint64, tag = "5")]
+    pub(crate) first_index: u64,
+}
+
+/// A row of [`Table::SessionHeads`].
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct SessionHeadRow {
+    #[prost(uint64, tag = "1")]
+    pub(crate) size: u64,
+    #[prost(bytes = "vec", tag = "2")]
+    pub(crate) peaks: Vec<u8>,
+    #[prost(uint64, tag = "3")]
+    pub(crate) last_index: u64,
+    #[prost(uint64, optional, tag = "4")]
+    pub(crate) sealed_at: Option<u64>,
+}
+
+/// A row of [`Table::AwaitedParents`].
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct AwaitedRow {
+    #[prost(uint32, tag = "1")]
+    pub(crate) height: u32,
+}
+
+/// Reads a row as its type.
+pub(crate) fn decode<T: Message + Default>(table: Table, key: &[u8], value: &[u8]) -> Result<T, StoreFault> {
+    T::decode(value).map_err(|_| StoreFault::Damaged { table, key: key.to_vec() })
+}
+
+/// Reads the row under `key` as its type.
+pub(crate) fn read<T: Message + Default>(store: &impl Store, table: Table, key: &[u8]) -> Result<Option<T>, StoreFault> {
+    store.get(table, key)?.map(|value| decode(table, key, &value)).transpose()
+}
+
+/// Joins hashes into one value.
+pub(crate) fn join(hashes: &[Hash]) -> Vec<u8> {
+    hashes.iter().flat_map(|hash| hash.0).collect()
+}
+
+/// Splits a value into hashes; `None` when its length is no multiple of 32.
+pub(crate) fn split(bytes: &[u8]) -> Option<Vec<Hash>> {
+    let chunks = bytes.chunks_exact(32);
+    if !chunks.remainder().is_empty() {
+        return None;
+    }
+    chunks.map(Hash::from_slice).collect()
+}

@@ -1,0 +1,261 @@
+//! Sessions: what binds them, their trees, and the bounded cache of those in use.
+
+use std::collections::HashMap;
+
+use proofline_proto::v1;
+
+use crate::frontier::Frontier;
+use crate::hash::{ContentHash, Hash};
+use crate::ids::{EntryIndex, Position, SessionOrdinal};
+use crate::key;
+use crate::limits::{SESSION_CHUNK_LEAVES, SESSION_DEPTH_MAX};
+use crate::row::{self, AwaitedRow, SessionHeadRow, SessionRow};
+use crate::store::{Store, StoreFault, Table};
+use crate::writes::Writes;
+
+/// Sessions whose rows are held in memory; past this the cache starts again from nothing.
+const CACHED_MAX: usize = 50_000;
+
+/// A session as its rows have it.
+#[derive(Clone, Debug)]
+pub(crate) struct OpenSession {
+    binding: SessionRow,
+    tree: Frontier<ContentHash>,
+    last: EntryIndex,
+    sealed_at: Option<u64>,
+}
+
+impl OpenSession {
+    fn new(binding: SessionRow) -> Self {
+        Self { binding, tree: Frontier::default(), last: EntryIndex(0), sealed_at: None }
+    }
+
+    fn load<S: Store>(writes: &Writes<'_, S>, key: &[u8]) -> Result<Option<Self>, StoreFault> {
+        let Some(binding) = writes.read::<SessionRow>(Table::Sessions, key)? else { return Ok(None) };
+        let head_key = key::session_head(SessionOrdinal(binding.ordinal));
+        let head: SessionHeadRow = writes.read(Table::SessionHeads, &head_key)?.unwrap_or_default();
+        let tree = row::split(&head.peaks).and_then(|peaks| Frontier::restore(head.size, peaks));
+        let tree = tree.ok_or_else(|| StoreFault::Damaged { table: Table::SessionHeads, key: head_key.to_vec() })?;
+        Ok(Some(Self { binding, tree, last: EntryIndex(head.last_index), sealed_at: head.sealed_at }))
+    }
+
+    pub(crate) fn size(&self) -> u64 {
+        self.tree.size()
+    }
+
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.sealed_at.is_some()
+    }
+
+    /// Marks the session sealed by the entry that is appended next.
+    pub(crate) fn seal(&mut self, by: EntryIndex) {
+        self.sealed_at = Some(by.0);
+    }
+
+    /// Adds the leaf of an entry and returns the root of the session after it.
+    pub(crate) fn append<S: Store>(&mut self, writes: &mut Writes<'_, S>, index: EntryIndex, leaf: Hash) -> Hash {
+        let ordinal = SessionOrdinal(self.binding.ordinal);
+        let position = Position(self.tree.size());
+        let value = [&index.0.to_be_bytes()[..], &leaf.0].concat();
+        writes.keep(Table::SessionLeaves, key::session_leaf(ordinal, position).to_vec(), value);
+        self.tree.push(leaf, |height, root| {
+            if 1 << height == SESSION_CHUNK_LEAVES {
+                let chunk = key::session_chunk(ordinal, position.0 / SESSION_CHUNK_LEAVES);
+                writes.keep(Table::SessionChunks, chunk.to_vec(), root.0.to_vec());
+            }
+        });
+        self.last = index;
+        self.save(writes);
+        self.tree.root()
+    }
+
+    fn save<S: Store>(&self, writes: &mut Writes<'_, S>) {
+        let head = SessionHeadRow {
+            size: self.tree.size(),
+            peaks: row::join(self.tree.peaks()),
+            last_index: self.last.0,
+            sealed_at: self.sealed_at,
+        };
+        writes.put(Table::SessionHeads, key::session_head(SessionOrdinal(self.binding.ordinal)).to_vec(), &head);
+    }
+}
+
+/// What an event says about the session that it belongs to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Claim<'a> {
+    pub(crate) tenant: &'a str,
+    pub(crate) id: &'a str,
+    pub(crate) parent: &'a str,
+    pub(crate) agent: &'a str,
+    pub(crate) initiator: Option<&'a v1::Principal>,
+}
+
+impl<'a> Claim<'a> {
+    /// Reads the claim of an event; `None` for an event without a session.
+    pub(crate) fn of(event: &'a v1::Event) -> Option<Self> {
+        let session = event.session.as_ref()?;
+        let attribution = event.attribution.as_ref();
+        Some(Self {
+            tenant: &event.tenant_id,
+            id: &session.session_id,
+            parent: &session.parent_session_id,
+            agent: attribution.and_then(|it| it.agent.as_ref()).map_or("", |agent| &agent.agent_id),
+            initiator: attribution.and_then(|it| it.initiator.as_ref()),
+        })
+    }
+}
+
+/// The sessions in use.
+#[derive(Debug, Default)]
+pub(crate) struct Sessions {
+    cached: HashMap<Vec<u8>, OpenSession>,
+}
+
+impl Sessions {
+    /// Bounds the cache; between two applies every cached session equals its rows.
+    pub(crate) fn trim(&mut self) {
+        if self.cached.len() > CACHED_MAX {
+            self.cached.clear();
+        }
+    }
+
+    /// Returns a session that exists.
+    pub(crate) fn find<S: Store>(&mut self, writes: &Writes<'_, S>, key: &[u8]) -> Result<Option<&mut OpenSession>, StoreFault> {
+        if !self.cached.contains_key(key) {
+            if let Some(session) = OpenSession::load(writes, key)? {
+                self.cached.insert(key.to_vec(), session);
+            }
+        }
+        Ok(self.cached.get_mut(key))
+    }
+
+    /// Returns the session of a claim, creating it with its first entry, or the reason why the claim does not fit.
+    pub(crate) fn enter<S: Store>(
+        &mut self,
+        writes: &mut Writes<'_, S>,
+        claim: Claim<'_>,
+        next: &mut NextSession<'_>,
+    ) -> Result<Result<&mut OpenSession, v1::RejectionReason>, StoreFault> {
+        let key = key::scoped(claim.tenant, claim.id);
+        if self.find(writes, &key)?.is_none() {
+            if let Err(reason) = self.place_below_parent(writes, claim, &key)? {
+                return Ok(Err(reason));
+            }
+            let binding = next.bind(claim);
+            writes.put(Table::Sessions, key.clone(), &binding);
+            self.cached.insert(key.clone(), OpenSession::new(binding));
+        }
+        let Some(session) = self.cached.get_mut(&key) else {
+            return Err(StoreFault::Damaged { table: Table::Sessions, key });
+        };
+        Ok(match session.admit(claim) {
+            Ok(Rebound::Nothing) => Ok(session),
+            Ok(Rebound::Late) => {
+                writes.put(Table::Sessions, key, &session.binding);
+                Ok(session)
+            }
+            Err(reason) => Err(reason),
+        })
+    }
+
+    /// Checks the chain above a new session. A parent may arrive later than its children (other collectors, other
+    /// clocks): then what hangs below it is remembered, so that its arrival can neither close a cycle nor exceed the depth.
+    fn place_below_parent<S: Store>(
+        &mut self,
+        writes: &mut Writes<'_, S>,
+        claim: Claim<'_>,
+        key: &[u8],
+    ) -> Result<Result<(), v1::RejectionReason>, StoreFault> {
+        let below = writes.read::<AwaitedRow>(Table::AwaitedParents, key)?.map_or(0, |row| row.height);
+        let mut depth = 1;
+        let mut above = claim.parent.to_owned();
+        while !above.is_empty() {
+            if above == claim.id {
+                return Ok(Err(v1::RejectionReason::SessionCycle));
+            }
+            depth += 1;
+            if depth + below > SESSION_DEPTH_MAX {
+                return Ok(Err(v1::RejectionReason::SessionTooDeep));
+            }
+            let above_key = key::scoped(claim.tenant, &above);
+            match self.find(writes, &above_key)? {
+                Some(session) => above.clone_from(&session.binding.parent),
+                None => {
+                    await_parent(writes, above_key, depth - 1 + below)?;
+                    break;
+                }
+            }
+        }
+        if below > 0 {
+            writes.remove(Table::AwaitedParents, key.to_vec());
+        }
+        Ok(Ok(()))
+    }
+}
+
+fn await_parent<S: Store>(writes: &mut Writes<'_, S>, key: Vec<u8>, height: u32) -> Result<(), StoreFault> {
+    let known = writes.read::<AwaitedRow>(Table::AwaitedParents, &key)?.map_or(0, |row| row.height);
+    if height > known {
+        writes.put(Table::AwaitedParents, key, &AwaitedRow { height });
+    }
+    Ok(())
+}
+
+enum Rebound {
+    Nothing,
+    Late,
+}
+
+impl OpenSession {
+    /// Compares a claim with what binds the session. An agent or initiator that the first entry left open is bound by the
+    /// first entry that names it; a parent is bound by the first entry alone.
+    fn admit(&mut self, claim: Claim<'_>) -> Result<Rebound, v1::RejectionReason> {
+        if self.is_sealed() {
+            return Err(v1::RejectionReason::SessionSealed);
+        }
+        let is_other_agent = !claim.agent.is_empty() && !self.binding.agent_id.is_empty() && claim.agent != self.binding.agent_id;
+        let is_other_initiator = claim.initiator.zip(self.binding.initiator.as_ref()).is_some_and(|(one, other)| !is_same(one, other));
+        let is_other_parent = !claim.parent.is_empty() && claim.parent != self.binding.parent;
+        if is_other_agent || is_other_initiator || is_other_parent {
+            return Err(v1::RejectionReason::SessionMismatch);
+        }
+        Ok(self.bind_late(claim))
+    }
+
+    fn bind_late(&mut self, claim: Claim<'_>) -> Rebound {
+        let mut rebound = Rebound::Nothing;
+        if self.binding.agent_id.is_empty() && !claim.agent.is_empty() {
+            claim.agent.clone_into(&mut self.binding.agent_id);
+            rebound = Rebound::Late;
+        }
+        if self.binding.initiator.is_none() && claim.initiator.is_some() {
+            self.binding.initiator = claim.initiator.cloned();
+            rebound = Rebound::Late;
+        }
+        rebound
+    }
+}
+
+fn is_same(one: &v1::Principal, other: &v1::Principal) -> bool {
+    one.kind == other.kind && one.issuer == other.issuer && one.subject == other.subject
+}
+
+/// Gives new sessions their ordinals.
+pub(crate) struct NextSession<'a> {
+    pub(crate) ordinal: &'a mut u64,
+    pub(crate) first_index: EntryIndex,
+}
+
+impl NextSession<'_> {
+    fn bind(&mut self, claim: Claim<'_>) -> SessionRow {
+        let ordinal = *self.ordinal;
+        *self.ordinal += 1;
+        SessionRow {
+            ordinal,
+            agent_id: claim.agent.to_owned(),
+            initiator: claim.initiator.cloned(),
+            parent: claim.parent.to_owned(),
+            first_index: self.first_index.0,
+        }
+    }
+}
