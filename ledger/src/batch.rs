@@ -102,9 +102,7 @@ fn reserve<S: Store>(ledger: &mut Ledger, writes: &Writes<'_, S>, of: &Registere
     if quota.events.saturating_add(count) > events {
         return Ok(Err(Refusal::QuotaExceeded { what: "events", limit: events, retry_after_s }));
     }
-    if quota.sessions.saturating_add(count) > sessions
-        && quota.sessions.saturating_add(new_sessions(ledger, writes, batch)?) > sessions
-    {
+    if quota.sessions.saturating_add(count) > sessions && quota.sessions.saturating_add(new_sessions(ledger, writes, batch)?) > sessions {
         return Ok(Err(Refusal::QuotaExceeded { what: "sessions", limit: sessions, retry_after_s }));
     }
     quota.events += count;
@@ -304,7 +302,11 @@ fn first_receipt<S: Store>(writes: &Writes<'_, S>, batch: &PreparedBatch, first:
 }
 
 /// Opens a lane: assigns the next epoch and so fences the one before. The same nonce gets its first answer again.
-pub(crate) fn open_lane<S: Store>(ledger: &mut Ledger, writes: &mut Writes<'_, S>, open: &PreparedOpenLane) -> Judged<v1::OpenLaneResponse> {
+pub(crate) fn open_lane<S: Store>(
+    ledger: &mut Ledger,
+    writes: &mut Writes<'_, S>,
+    open: &PreparedOpenLane,
+) -> Judged<v1::OpenLaneResponse> {
     let nonce_key = key::lane_nonce(open.collector(), open.lane, &open.request.nonce);
     let Some(collector) = collector(writes, open.collector())? else {
         return Ok(Err(Refusal::UnknownCollector(open.collector().to_owned())));

@@ -6,7 +6,7 @@ use crate::limits::ID_BYTES_MAX;
 
 /// Tells whether a text may name something: not empty, without control characters.
 #[must_use]
-pub fn is_identifier(text: &str) -> bool {
+pub(crate) fn is_identifier(text: &str) -> bool {
     !text.is_empty() && text.len() <= ID_BYTES_MAX && !text.chars().any(char::is_control)
 }
 

@@ -1,6 +1,6 @@
 //! Row keys. Integers are big-endian, strings carry their length, so that no key is a prefix of another by accident.
 
-use crate::ids::{Epoch, EntryIndex, Lane, Position, Sequence, SessionOrdinal, UnixNanos};
+use crate::ids::{EntryIndex, Epoch, Lane, Position, Sequence, SessionOrdinal, UnixNanos};
 
 /// The key of a table that has one row.
 pub(crate) const SINGLE: &[u8] = b"";

@@ -8,9 +8,7 @@ use prost::bytes::Bytes;
 use crate::frontier::Frontier;
 use crate::hash::{ContentHash, Hash, TreeHash, batch_digest};
 use crate::ids::{Epoch, Lane, Sequence, UnixNanos};
-use crate::limits::{
-    BATCH_BYTES_MAX, BATCH_EVENTS_MAX, COMMAND_BYTES_MAX, EVENT_BYTES_MAX, LANES_MAX, SIGNER_ID_BYTES_MAX,
-};
+use crate::limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, COMMAND_BYTES_MAX, EVENT_BYTES_MAX, LANES_MAX, SIGNER_ID_BYTES_MAX};
 use crate::refusal::Refusal;
 use crate::signed::{self, Signed};
 

@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use crate::hash::Hash;
-use crate::ids::{Epoch, EntryIndex, Sequence};
+use crate::ids::{EntryIndex, Epoch, Sequence};
 
 /// A definite answer with no effect on the log, unless its variant says otherwise.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

@@ -121,10 +121,10 @@ impl Sessions {
 
     /// Returns a session that exists.
     pub(crate) fn find<S: Store>(&mut self, writes: &Writes<'_, S>, key: &[u8]) -> Result<Option<&mut OpenSession>, StoreFault> {
-        if !self.cached.contains_key(key) {
-            if let Some(session) = OpenSession::load(writes, key)? {
-                self.cached.insert(key.to_vec(), session);
-            }
+        if !self.cached.contains_key(key)
+            && let Some(session) = OpenSession::load(writes, key)?
+        {
+            self.cached.insert(key.to_vec(), session);
         }
         Ok(self.cached.get_mut(key))
     }

@@ -67,12 +67,7 @@ pub fn batch(origin: &str, of: &StatementFields<'_>) -> Vec<u8> {
 /// Returns the bytes that an `OpenLane` signature covers.
 #[must_use]
 pub fn open_lane(origin: &str, of: &v1::SignedOpenLane) -> Vec<u8> {
-    Layout::new(OPEN_LANE_LABEL, origin)
-        .bytes(&of.public_key)
-        .text(&of.collector_id)
-        .bytes(&of.lane.to_be_bytes())
-        .bytes(&of.nonce)
-        .0
+    Layout::new(OPEN_LANE_LABEL, origin).bytes(&of.public_key).text(&of.collector_id).bytes(&of.lane.to_be_bytes()).bytes(&of.nonce).0
 }
 
 /// Returns the bytes that each signature of a command covers.

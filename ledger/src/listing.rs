@@ -1,0 +1,179 @@
+//! Reads the registry page by page: sessions, agents, collectors, roles, and the commands that vouch for keys.
+
+use proofline_proto::v1;
+
+use crate::ids::{EntryIndex, Lane, TreeSize};
+use crate::key;
+use crate::row::{self, AgentRow, CollectorRow, LaneRow, SessionRow, decode};
+use crate::session_proof::{SessionAt, covered};
+use crate::store::{Direction, KeyRange, Row, Store, StoreFault, Table};
+
+/// Returns one entry's exact bytes.
+///
+/// # Errors
+/// [`StoreFault`] when the store fails.
+pub fn entry(store: &impl Store, index: EntryIndex) -> Result<Option<Vec<u8>>, StoreFault> {
+    store.get(Table::Entries, &key::entry(index))
+}
+
+/// Returns the exact bytes of the entries `from..to`, at most `limit` of them.
+///
+/// # Errors
+/// [`StoreFault`] when the store fails.
+pub fn entries(store: &impl Store, from: EntryIndex, to: EntryIndex, limit: usize) -> Result<Vec<Vec<u8>>, StoreFault> {
+    let range = KeyRange { from: &key::entry(from), to: &key::entry(to) };
+    let rows = store.scan(Table::Entries, range, Direction::Ascending, limit)?;
+    Ok(rows.into_iter().map(|row| row.value).collect())
+}
+
+/// Returns the newest published checkpoint.
+///
+/// # Errors
+/// [`StoreFault`] when the store fails.
+pub fn checkpoint(store: &impl Store) -> Result<Option<Vec<u8>>, StoreFault> {
+    store.get(Table::Checkpoint, key::SINGLE)
+}
+
+/// Returns the head of a lane; epoch 0 when it was never opened.
+///
+/// # Errors
+/// [`StoreFault`] when the store fails.
+pub fn collector_head(store: &impl Store, collector: &str, lane: Lane) -> Result<v1::GetCollectorHeadResponse, StoreFault> {
+    let row: LaneRow = row::read(store, Table::Lanes, &key::lane(collector, lane))?.unwrap_or_default();
+    Ok(v1::GetCollectorHeadResponse { epoch: row.epoch, last: row.last, closed: row.closed })
+}
+
+/// Returns a collector's registration.
+///
+/// # Errors
+/// [`StoreFault`] when the store fails.
+pub fn collector(store: &impl Store, id: &str) -> Result<Option<v1::CollectorSummary>, StoreFault> {
+    Ok(row::read::<CollectorRow>(store, Table::Collectors, &key::text(id))?.map(collector_summary))
+}
+
+fn collector_summary(row: CollectorRow) -> v1::CollectorSummary {
+    v1::CollectorSummary { registration: row.registration, valid_from_index: row.valid_from, revoked_at_index: row.revoked_at.unwrap_or(0) }
+}
+
+/// Lists collectors whose key stands behind that of `after`.
+///
+/// # Errors
+/// [`StoreFault`] when the store fails.
+pub fn collectors(store: &impl Store, after: &str, limit: usize) -> Result<Vec<v1::CollectorSummary>, StoreFault> {
+    let from = if after.is_empty() { Vec::new() } else { next_key(key::text(after)) };
+    let rows = store.scan(Table::Collectors, KeyRange { from: &from, to: &key::behind(&[]) }, Direction::Ascending, limit)?;
+    rows.iter().map(|row| decode(Table::Collectors, &row.key, &row.value).map(collector_summary)).collect()
+}
+
+/// Lists the agents of a tenant in one state, or in any when `state` is unspecified.
+///
+/// # Errors
+/// [`StoreFault`] when the store fails.
+pub fn agents(
+    store: &impl Store,
+    tenant: &str,
+    state: v1::AgentState,
+    after: &str,
+    limit: usize,
+) -> Result<Vec<v1::AgentSummary>, StoreFault> {
+    let mut found = Vec::new();
+    let mut from = page_start(tenant, after);
+    let behind = key::behind(&key::text(tenant));
+    loop {
+        let rows = store.scan(Table::Agents, KeyRange { from: &from, to: &behind }, Direction::Ascending, limit)?;
+        let Some(last) = rows.last() else { return Ok(found) };
+        from = next_key(last.key.clone());
+        for row in &rows {
+            let agent = agent_summary(tenant, row)?;
+            if (state == v1::AgentState::Unspecified || agent.state() == state) && found.len() < limit {
+                found.push(agent);
+            }
+        }
+        if found.len() >= limit {
+            return Ok(found);
+        }
+    }
+}
+
+fn agent_summary(tenant: &str, row: &Row) -> Result<v1::AgentSummary, StoreFault> {
+    let agent: AgentRow = decode(Table::Agents, &row.key, &row.value)?;
+    let owners = agent.registration.unwrap_or_default();
+    Ok(v1::AgentSummary {
+        tenant_id: tenant.to_owned(),
+        agent_id: scoped_id(tenant, row),
+        state: agent.state,
+        first_seen_index: agent.first_seen_index,
+        first_seen_unix_ns: agent.first_seen_unix_ns,
+        business_owner: owners.business_owner,
+        technical_owner: owners.technical_owner,
+        revocation_paths: owners.revocation_paths,
+    })
+}
+
+/// Lists the sessions of a tenant as of `size`, in the order of their keys.
+///
+/// # Errors
+/// [`StoreFault`] when the store fails.
+pub fn sessions(store: &impl Store, tenant: &str, after: &str, limit: usize, size: TreeSize) -> Result<Vec<SessionAt>, StoreFault> {
+    let behind = key::behind(&key::text(tenant));
+    let range = KeyRange { from: &page_start(tenant, after), to: &behind };
+    let mut found = Vec::new();
+    for row in store.scan(Table::Sessions, range, Direction::Ascending, limit)? {
+        let binding: SessionRow = decode(Table::Sessions, &row.key, &row.value)?;
+        found.extend(covered(store, binding, tenant, &scoped_id(tenant, &row), size)?);
+    }
+    Ok(found)
+}
+
+/// Tells whether an identity holds a role for a tenant, or for all of them.
+///
+/// # Errors
+/// [`StoreFault`] when the store fails.
+pub fn holds_role(store: &impl Store, spiffe_id: &str, role: v1::Role, tenant: &str) -> Result<Held, StoreFault> {
+    for scope in [tenant, "*"] {
+        if store.get(Table::Grants, &key::grant(spiffe_id, role.into(), scope))?.is_some() {
+            return Ok(Held::Yes);
+        }
+    }
+    Ok(Held::No)
+}
+
+/// Whether a role is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// It is.
+    Yes,
+    /// It is not.
+    No,
+}
+
+/// Returns the indexes of the entries that vouch for the keys of a collector: genesis, then commands on operators, nodes
+/// and the collector itself, below `size`.
+///
+/// # Errors
+/// [`StoreFault`] when the store fails.
+pub fn registrations(store: &impl Store, collector: &str, size: TreeSize) -> Result<Vec<EntryIndex>, StoreFault> {
+    let mut found = std::collections::BTreeSet::from([EntryIndex(0)]);
+    for subject in ["operator".to_owned(), "node".to_owned(), format!("collector/{collector}")] {
+        let prefix = key::text(&subject);
+        let range = KeyRange { from: &prefix, to: &key::behind(&prefix) };
+        for row in store.scan(Table::Commands, range, Direction::Ascending, usize::MAX)? {
+            found.extend(row.key.last_chunk().map(|index| EntryIndex(u64::from_be_bytes(*index))).filter(|index| index.0 < size.0));
+        }
+    }
+    Ok(found.into_iter().collect())
+}
+
+fn page_start(tenant: &str, after: &str) -> Vec<u8> {
+    if after.is_empty() { key::text(tenant) } else { next_key(key::scoped(tenant, after)) }
+}
+
+fn next_key(mut key: Vec<u8>) -> Vec<u8> {
+    key.push(0);
+    key
+}
+
+fn scoped_id(tenant: &str, row: &Row) -> String {
+    let id = row.key.get(tenant.len() + 4..).unwrap_or_default();
+    String::from_utf8_lossy(id).into_owned()
+}
