@@ -1,0 +1,190 @@
+//! The data directory of one node: where things lie, and to whom they belong.
+//!
+//! ```text
+//! identity      origin and node id, written once, before anything else
+//! journal/      the Raft log
+//! high-water    what the Raft log must at least hold
+//! state/        the replicated state and its snapshots
+//! ```
+//! Always true: a directory that holds a journal or a state also holds the identity of the node that made them. A
+//! directory of another cluster or another node is refused, because a node that votes with the log of another one breaks
+//! consensus.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::durable;
+
+/// Who the node is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Identity {
+    /// Name of the log, the same on every node of the cluster.
+    pub origin: String,
+    /// Raft id of this node; never used again once its directory is wiped.
+    pub node_id: u64,
+}
+
+/// A data directory that belongs to this node.
+#[derive(Clone, Debug)]
+pub struct DataDir {
+    root: PathBuf,
+    identity: Identity,
+}
+
+/// Why a data directory cannot be used.
+#[derive(Debug, Error)]
+pub enum DataDirError {
+    /// It belongs to somebody else.
+    #[error(
+        "{path} belongs to node {} of {:?}, this node is {} of {:?}; point --data-dir at this node's own directory",
+        found.node_id, found.origin, expected.node_id, expected.origin
+    )]
+    Foreign {
+        /// The directory.
+        path: PathBuf,
+        /// To whom it belongs.
+        found: Identity,
+        /// Who asked.
+        expected: Identity,
+    },
+    /// The identity file cannot be read as one.
+    #[error("{path} is damaged ({reason}); rejoin the cluster with an empty directory, a new node id and a new key")]
+    Damaged {
+        /// The identity file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// There is data, but nothing says whose it is.
+    #[error("{path} holds data but no identity; rejoin the cluster with an empty directory, a new node id and a new key")]
+    Unidentified {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The file system refused.
+    #[error("cannot use the data directory {path}: {source}")]
+    File {
+        /// The directory.
+        path: PathBuf,
+        /// What the file system said.
+        source: io::Error,
+    },
+}
+
+impl DataDir {
+    /// Opens the directory of `identity`, or makes an empty directory its own.
+    ///
+    /// On return: the identity is durable. A crash inside leaves an empty directory or a finished one.
+    ///
+    /// # Errors
+    /// [`DataDirError`] when the directory is foreign, damaged or not accessible.
+    pub fn open(root: &Path, identity: Identity) -> Result<Self, DataDirError> {
+        let failed = |source| DataDirError::File { path: root.to_owned(), source };
+        fs::create_dir_all(root).map_err(failed)?;
+        let dir = Self { root: root.to_owned(), identity };
+        match fs::read(dir.identity_file()) {
+            Ok(bytes) => dir.check(&bytes)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => dir.claim()?,
+            Err(error) => return Err(failed(error)),
+        }
+        durable::create_directory(&dir.journal()).map_err(failed)?;
+        durable::create_directory(&dir.state()).map_err(failed)?;
+        Ok(dir)
+    }
+
+    /// Returns who owns the directory.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Returns the directory of the Raft log.
+    #[must_use]
+    pub fn journal(&self) -> PathBuf {
+        self.root.join("journal")
+    }
+
+    /// Returns the high-water file of the Raft log.
+    #[must_use]
+    pub fn high_water(&self) -> PathBuf {
+        self.root.join("high-water")
+    }
+
+    /// Returns the directory of the replicated state and its snapshots.
+    #[must_use]
+    pub fn state(&self) -> PathBuf {
+        self.root.join("state")
+    }
+
+    fn identity_file(&self) -> PathBuf {
+        self.root.join("identity")
+    }
+
+    fn check(&self, bytes: &[u8]) -> Result<(), DataDirError> {
+        let found: Identity = serde_json::from_slice(bytes)
+            .map_err(|error| DataDirError::Damaged { path: self.identity_file(), reason: error.to_string() })?;
+        if found == self.identity {
+            return Ok(());
+        }
+        Err(DataDirError::Foreign { path: self.root.clone(), found, expected: self.identity.clone() })
+    }
+
+    fn claim(&self) -> Result<(), DataDirError> {
+        if self.journal().exists() || self.state().exists() || self.high_water().exists() {
+            return Err(DataDirError::Unidentified { path: self.root.clone() });
+        }
+        let failed = |source| DataDirError::File { path: self.root.clone(), source };
+        let bytes = serde_json::to_vec(&self.identity).map_err(|error| failed(error.into()))?;
+        durable::replace(&self.identity_file(), &bytes).map_err(failed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(origin: &str, node_id: u64) -> Identity {
+        Identity { origin: origin.to_owned(), node_id }
+    }
+
+    #[test]
+    fn a_directory_keeps_its_owner() {
+        let root = tempfile::tempdir().unwrap();
+        DataDir::open(root.path(), identity("example.org/log", 1)).unwrap();
+        DataDir::open(root.path(), identity("example.org/log", 1)).unwrap();
+    }
+
+    #[test]
+    fn a_directory_of_another_cluster_or_node_is_refused() {
+        for other in [identity("example.org/other", 1), identity("example.org/log", 2)] {
+            let root = tempfile::tempdir().unwrap();
+            DataDir::open(root.path(), identity("example.org/log", 1)).unwrap();
+            let error = DataDir::open(root.path(), other).unwrap_err();
+            assert!(matches!(error, DataDirError::Foreign { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn data_without_an_identity_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = DataDir::open(root.path(), identity("example.org/log", 1)).unwrap();
+        fs::remove_file(dir.identity_file()).unwrap();
+        let error = DataDir::open(root.path(), identity("example.org/log", 1)).unwrap_err();
+        assert!(matches!(error, DataDirError::Unidentified { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_damaged_identity_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = DataDir::open(root.path(), identity("example.org/log", 1)).unwrap();
+        fs::write(dir.identity_file(), b"{\"origin\":").unwrap();
+        let error = DataDir::open(root.path(), identity("example.org/log", 1)).unwrap_err();
+        assert!(matches!(error, DataDirError::Damaged { .. }), "{error}");
+    }
+}

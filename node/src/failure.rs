@@ -1,0 +1,93 @@
+//! The one-shot channel on which a part of the node says that the process must end.
+//!
+//! The first failure wins; later ones are consequences and are dropped. Reporting never blocks and never fails, so that
+//! it can be called from any thread at the worst moment.
+
+use std::sync::{Arc, OnceLock};
+
+use thiserror::Error;
+use tokio::sync::Notify;
+
+/// Something after which this process must neither serve nor vote.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum Failure {
+    /// A write or an fsync did not succeed.
+    #[error("{action} failed: {reason}; the process ends, because what the disk now holds is unknown")]
+    DiskFailed {
+        /// What was being made durable.
+        action: &'static str,
+        /// What the disk or the database said.
+        reason: String,
+    },
+    /// Stored bytes turned out to be damaged while the node was running.
+    #[error("stored state is damaged: {reason}; restore this node from its peers with a wiped directory and a new node id")]
+    StorageDamaged {
+        /// What was found.
+        reason: String,
+    },
+    /// A state commitment of the cluster is not what this node recomputed.
+    #[error("this node's state differs from the committed one: {reason}")]
+    Diverged {
+        /// What was compared.
+        reason: String,
+    },
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    first: OnceLock<Failure>,
+    reported: Notify,
+}
+
+/// Reports a failure; clones share one channel.
+#[derive(Clone, Debug)]
+pub struct FailureReporter(Arc<Shared>);
+
+/// Waits for the first failure.
+#[derive(Debug)]
+pub struct FailureWatch(Arc<Shared>);
+
+/// Makes both ends of the channel.
+#[must_use]
+pub fn channel() -> (FailureReporter, FailureWatch) {
+    let shared = Arc::new(Shared::default());
+    (FailureReporter(Arc::clone(&shared)), FailureWatch(shared))
+}
+
+impl FailureReporter {
+    /// Reports `failure`, unless another one was reported before.
+    pub fn report(&self, failure: Failure) {
+        if self.0.first.set(failure).is_ok() {
+            self.0.reported.notify_one();
+        }
+    }
+}
+
+impl FailureWatch {
+    /// Waits until a failure is reported and returns it.
+    pub async fn failed(&self) -> Failure {
+        loop {
+            if let Some(failure) = self.0.first.get() {
+                return failure.clone();
+            }
+            self.0.reported.notified().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn disk(reason: &str) -> Failure {
+        Failure::DiskFailed { action: "writing", reason: reason.to_owned() }
+    }
+
+    #[tokio::test]
+    async fn the_first_failure_wins_and_can_be_awaited_afterwards() {
+        let (reporter, watch) = channel();
+        reporter.report(disk("first"));
+        reporter.clone().report(disk("second"));
+        assert_eq!(watch.failed().await, disk("first"));
+    }
+}

@@ -1,0 +1,39 @@
+//! The replicated state machine as Raft sees it: types, application of committed entries, snapshots.
+//!
+//! openraft's types stay in this module, in [`journal`](crate::journal) and in [`peer`](crate::peer). What a group means is
+//! decided in `proofline-ledger`; nothing here looks into one, except to have its signatures checked early.
+
+mod applier;
+mod config;
+mod group;
+mod machine;
+mod member;
+mod outcomes;
+mod progress;
+mod recovery;
+
+pub use self::{
+    applier::ApplyError,
+    config::{ElectionSlice, raft_config},
+    group::Group,
+    machine::{Machine, SnapshotBuilder},
+    member::Member,
+    outcomes::Outcomes,
+    progress::{LogIndex, Progress},
+    recovery::{RecoveryError, recover},
+};
+
+openraft::declare_raft_types!(
+    /// The types with which Raft is instantiated.
+    pub TypeConfig:
+        D = Group,
+        R = Outcomes,
+        NodeId = u64,
+        Node = Member,
+        Entry = openraft::Entry<TypeConfig>,
+        SnapshotData = crate::store::SnapshotFiles,
+        AsyncRuntime = openraft::TokioRuntime,
+);
+
+/// A running Raft node.
+pub type Raft = openraft::Raft<TypeConfig>;

@@ -1,0 +1,94 @@
+//! How the Raft library is tuned, and why.
+//!
+//! The library takes its heartbeat interval as the time limit of an append too, so it must leave room for a large group and
+//! two fsyncs. It draws one election timeout per process from a range; equal draws tie again and again, so each node draws
+//! from a slice of its own. A vote request waits out the longest timeout of the node that it asks, which is why the slices
+//! lie close together.
+
+use std::{num::NonZeroU64, time::Duration};
+
+use openraft::{Config, ConfigError, SnapshotPolicy};
+
+const HEARTBEAT: Duration = Duration::from_millis(250);
+const ELECTION_MIN: Duration = Duration::from_millis(500);
+const ELECTION_MAX: Duration = Duration::from_millis(800);
+/// A snapshot of a large ledger takes its time; a dead receiver is noticed by the connection, not by this.
+const INSTALL_SNAPSHOT: Duration = Duration::from_secs(60 * 60);
+/// Entries per append at most; `journal` bounds its bytes.
+const APPEND_ENTRIES_MAX: u64 = 1024;
+/// Entries after which a snapshot is made, so that the log can be cut.
+const SNAPSHOT_ENTRIES: u64 = 20_000;
+/// Entries that stay in the log behind a snapshot, for followers that are a little late.
+const KEPT_ENTRIES: u64 = 10_000;
+/// How far a follower may lag before it gets a snapshot instead of entries. Beyond what can lie in a log.
+const LAG_ENTRIES: u64 = SNAPSHOT_ENTRIES + KEPT_ENTRIES + 10_000;
+/// Purging is a sync write of its own; it is worth one for this many entries.
+const PURGE_ENTRIES: u64 = 1_000;
+
+/// Which part of the election range belongs to a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ElectionSlice {
+    /// Place of the node among the nodes, from 0; places beyond the last one wrap around.
+    pub place: u64,
+    /// Number of nodes.
+    pub nodes: NonZeroU64,
+}
+
+impl ElectionSlice {
+    fn millis(self) -> (u64, u64) {
+        let (low, high) = (millis(ELECTION_MIN), millis(ELECTION_MAX));
+        let width = ((high - low) / self.nodes).max(1);
+        let from = low + width * (self.place % self.nodes);
+        (from, from + width)
+    }
+}
+
+/// Builds the configuration of the Raft library for one node of the log `origin`.
+///
+/// # Errors
+/// [`ConfigError`] when the values contradict each other.
+pub fn raft_config(origin: &str, slice: ElectionSlice) -> Result<Config, ConfigError> {
+    let (election_timeout_min, election_timeout_max) = slice.millis();
+    Config {
+        cluster_name: origin.to_owned(),
+        heartbeat_interval: millis(HEARTBEAT),
+        election_timeout_min,
+        election_timeout_max,
+        install_snapshot_timeout: millis(INSTALL_SNAPSHOT),
+        max_payload_entries: APPEND_ENTRIES_MAX,
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(SNAPSHOT_ENTRIES),
+        max_in_snapshot_log_to_keep: KEPT_ENTRIES,
+        replication_lag_threshold: LAG_ENTRIES,
+        purge_batch_size: PURGE_ENTRIES,
+        ..Config::default()
+    }
+    .validate()
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slice(place: u64) -> (u64, u64) {
+        ElectionSlice { place, nodes: NonZeroU64::new(3).unwrap() }.millis()
+    }
+
+    #[test]
+    fn three_nodes_draw_from_disjoint_slices() {
+        assert_eq!([slice(0), slice(1), slice(2)], [(500, 600), (600, 700), (700, 800)]);
+    }
+
+    #[test]
+    fn every_slice_makes_a_valid_configuration() {
+        for nodes in 1..=9 {
+            for place in 0..=nodes {
+                let slice = ElectionSlice { place, nodes: NonZeroU64::new(nodes).unwrap() };
+                raft_config("example.org/log", slice).unwrap();
+            }
+        }
+    }
+}

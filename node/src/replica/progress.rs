@@ -1,0 +1,30 @@
+use std::fmt;
+
+use proofline_ledger::{Ledger, TreeSize, UnixNanos};
+
+/// Place of an entry in the Raft log. Never an entry index: one Raft entry carries many entries, or none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LogIndex(pub u64);
+
+impl fmt::Display for LogIndex {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(out)
+    }
+}
+
+/// How far this node has applied. Sent after the state was written, so that whoever hears of it can read it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// The last applied Raft entry, `None` before the first.
+    pub applied: Option<LogIndex>,
+    /// Number of entries in the ledger's log.
+    pub tree_size: TreeSize,
+    /// Committed time of the newest of them.
+    pub last_committed: UnixNanos,
+}
+
+impl Progress {
+    pub(super) fn of(ledger: &Ledger, applied: Option<u64>) -> Self {
+        Self { applied: applied.map(LogIndex), tree_size: ledger.tree_size(), last_committed: ledger.last_committed() }
+    }
+}

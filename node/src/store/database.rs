@@ -1,0 +1,243 @@
+use std::{path::Path, sync::Arc};
+
+use openraft::{LogId, StoredMembership};
+use proofline_ledger::{Change, Changes, Direction, KeyRange, Row, Store, StoreFault, Table};
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, FlushOptions, IteratorMode, Options,
+    ReadOptions, WriteBatch, WriteOptions, checkpoint::Checkpoint,
+};
+
+use super::{
+    Position, StoreError,
+    directory::Directory,
+    position::{APPLIED, MEMBERSHIP, encode_applied},
+};
+use crate::replica::Member;
+
+/// Holds nothing but the position: one odd key among the ledger's would make every file overlap.
+const POSITION: &str = "position";
+/// Blocks, indexes and filters in memory, over all databases of this process.
+const CACHE_BYTES: usize = 80 << 20;
+/// Unflushed rows in memory, over all tables.
+const WRITE_BUFFERS_BYTES: usize = 64 << 20;
+const BLOCK_BYTES: usize = 16 << 10;
+const OPEN_FILES_MAX: i32 = 512;
+const FILTER_BITS_PER_KEY: f64 = 10.0;
+
+/// What the databases of one process share.
+#[derive(Clone)]
+pub(super) struct Caches {
+    blocks: Cache,
+}
+
+impl Caches {
+    pub(super) fn new() -> Self {
+        Self { blocks: Cache::new_lru_cache(CACHE_BYTES) }
+    }
+}
+
+/// How a table is mostly read.
+#[derive(Clone, Copy)]
+enum Lookups {
+    /// Keys that are there: a filter would answer nothing.
+    Present,
+    /// Keys that often are not there.
+    Absent,
+}
+
+const fn lookups(table: Table) -> Lookups {
+    match table {
+        Table::Head
+        | Table::Entries
+        | Table::LogTiles
+        | Table::LogHashes
+        | Table::Nodes
+        | Table::Commands
+        | Table::SessionHeads
+        | Table::SessionLeaves
+        | Table::SessionChunks
+        | Table::Checkpoint => Lookups::Present,
+        Table::Statements
+        | Table::Lanes
+        | Table::LaneNonces
+        | Table::Equivocations
+        | Table::Collectors
+        | Table::Quotas
+        | Table::Agents
+        | Table::Operators
+        | Table::Grants
+        | Table::CommandNonces
+        | Table::Sessions
+        | Table::AwaitedParents => Lookups::Absent,
+    }
+}
+
+/// One database directory, open. It closes, and a retired directory goes, with the last holder.
+pub struct StateDb {
+    db: DB,
+    unlogged: WriteOptions,
+    // After `db`: a field is dropped after those before it, and the files go only when the database is closed.
+    directory: Arc<Directory>,
+}
+
+impl StateDb {
+    pub(super) fn open(directory: Arc<Directory>, caches: &Caches) -> Result<Self, StoreError> {
+        let mut options = Options::default();
+        options.create_if_missing(true);
+        options.create_missing_column_families(true);
+        options.set_atomic_flush(true);
+        options.set_db_write_buffer_size(WRITE_BUFFERS_BYTES);
+        options.set_max_background_jobs(2);
+        options.set_max_open_files(OPEN_FILES_MAX);
+        options.set_keep_log_file_num(4);
+        let tables = Table::ALL.iter().map(|table| (table.name(), lookups(*table)));
+        let families = tables
+            .chain([(POSITION, Lookups::Present)])
+            .map(|(name, lookups)| ColumnFamilyDescriptor::new(name, family_options(caches, lookups)));
+        let db = DB::open_cf_descriptors(&options, directory.path(), families)
+            .map_err(|error| StoreError::database("opening", error))?;
+        let mut unlogged = WriteOptions::default();
+        unlogged.disable_wal(true);
+        Ok(Self { db, unlogged, directory })
+    }
+
+    /// Commits what one Raft entry changed together with its place in the log, as a whole.
+    ///
+    /// On return: readers see it. It is not durable; the Raft log is.
+    pub(super) fn commit(
+        &self,
+        changes: Changes,
+        applied: &LogId<u64>,
+        membership: Option<&StoredMembership<u64, Member>>,
+    ) -> Result<(), StoreError> {
+        let mut batch = WriteBatch::default();
+        for Change { table, key, value } in changes.rows {
+            let family = self.family(table.name())?;
+            match value {
+                Some(value) => batch.put_cf(family, key, value),
+                None => batch.delete_cf(family, key),
+            }
+        }
+        let family = self.family(POSITION)?;
+        batch.put_cf(family, APPLIED, encode_applied(applied));
+        if let Some(membership) = membership {
+            let row = serde_json::to_vec(membership).map_err(|_| StoreError::PositionDamaged { what: "membership" })?;
+            batch.put_cf(family, MEMBERSHIP, row);
+        }
+        self.db.write_opt(batch, &self.unlogged).map_err(|error| StoreError::database("writing", error))
+    }
+
+    /// Returns how far the Raft log was applied.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the position cannot be read.
+    pub fn position(&self) -> Result<Position, StoreError> {
+        position_in(&self.db)
+    }
+
+    pub(super) fn flush_durably(&self) -> Result<(), StoreError> {
+        let names = Table::ALL.iter().map(|table| table.name()).chain([POSITION]);
+        let families = names.map(|name| self.family(name)).collect::<Result<Vec<_>, _>>()?;
+        let mut options = FlushOptions::default();
+        options.set_wait(true);
+        self.db.flush_cfs_opt(&families, &options).map_err(|error| StoreError::database("flushing", error))
+    }
+
+    /// Links the state as it is now into the new directory `path`: one consistent position over all tables.
+    pub(super) fn checkpoint(&self, path: &Path) -> Result<(), StoreError> {
+        Checkpoint::new(&self.db)
+            .and_then(|checkpoint| checkpoint.create_checkpoint(path))
+            .map_err(|error| StoreError::database("snapshotting", error))
+    }
+
+    /// Lets the directory go with the last reader.
+    pub(super) fn retire(&self) {
+        self.directory.retire();
+    }
+
+    fn family(&self, name: &str) -> Result<&ColumnFamily, StoreError> {
+        family_of(&self.db, name)
+    }
+
+    fn table(&self, table: Table) -> Result<&ColumnFamily, StoreFault> {
+        self.family(table.name()).map_err(|error| StoreFault::Unreadable { table, reason: error.to_string() })
+    }
+}
+
+impl Store for StateDb {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreFault> {
+        self.db.get_cf(self.table(table)?, key).map_err(|error| unreadable(table, error))
+    }
+
+    fn scan(&self, table: Table, range: KeyRange<'_>, direction: Direction, limit: usize) -> Result<Vec<Row>, StoreFault> {
+        if range.from >= range.to {
+            return Ok(Vec::new());
+        }
+        let mut reading = ReadOptions::default();
+        reading.set_iterate_lower_bound(range.from);
+        reading.set_iterate_upper_bound(range.to);
+        let mode = match direction {
+            Direction::Ascending => IteratorMode::Start,
+            Direction::Descending => IteratorMode::End,
+        };
+        let rows = self.db.iterator_cf_opt(self.table(table)?, reading, mode).take(limit);
+        rows.map(|row| {
+            let (key, value) = row.map_err(|error| unreadable(table, error))?;
+            Ok(Row { key: key.into_vec(), value: value.into_vec() })
+        })
+        .collect()
+    }
+}
+
+/// Reads how far the state in the database directory `path` was applied, without opening it for writing.
+pub(super) fn position_at(path: &Path) -> Result<Position, StoreError> {
+    let mut options = Options::default();
+    options.set_keep_log_file_num(1);
+    let db = DB::open_cf_for_read_only(&options, path, [POSITION], false)
+        .map_err(|error| StoreError::database("opening a snapshot of", error))?;
+    position_in(&db)
+}
+
+fn position_in(db: &DB) -> Result<Position, StoreError> {
+    let family = family_of(db, POSITION)?;
+    let row = |key| db.get_cf(family, key).map_err(|error| StoreError::database("reading", error));
+    Position::decode(row(APPLIED)?.as_deref(), row(MEMBERSHIP)?.as_deref())
+}
+
+fn family_of<'a>(db: &'a DB, name: &str) -> Result<&'a ColumnFamily, StoreError> {
+    db.cf_handle(name).ok_or_else(|| StoreError::Corrupted { reason: format!("the column family {name} is missing") })
+}
+
+fn family_options(caches: &Caches, lookups: Lookups) -> Options {
+    let mut blocks = BlockBasedOptions::default();
+    blocks.set_block_cache(&caches.blocks);
+    blocks.set_block_size(BLOCK_BYTES);
+    blocks.set_cache_index_and_filter_blocks(true);
+    blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    match lookups {
+        Lookups::Absent => blocks.set_bloom_filter(FILTER_BITS_PER_KEY, false),
+        Lookups::Present => {}
+    }
+    let mut options = Options::default();
+    options.set_block_based_table_factory(&blocks);
+    options.set_compression_type(DBCompressionType::Lz4);
+    options.set_write_buffer_size(WRITE_BUFFERS_BYTES);
+    options.set_level_compaction_dynamic_level_bytes(true);
+    options
+}
+
+fn unreadable(table: Table, error: rocksdb::Error) -> StoreFault {
+    StoreFault::Unreadable { table, reason: error.into_string() }
+}
+
+impl std::fmt::Debug for StateDb {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("StateDb").field("directory", &self.directory).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Caches {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Caches").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,67 @@
+use std::{io, path::PathBuf};
+
+use thiserror::Error;
+
+/// What an operator does with a node whose state cannot be trusted any more.
+const REJOIN: &str = "remove the node from the cluster, and rejoin it with an empty data directory, a new node id and a new key";
+
+/// Why the state could not be opened, read or written. What each means for the process is in `exit.rs`.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// The database found bytes that it did not write.
+    #[error("the state is damaged ({reason}); {REJOIN}")]
+    Corrupted {
+        /// What the database said.
+        reason: String,
+    },
+    /// The row that says which Raft entry was applied last cannot be read.
+    #[error("the state does not say how far it was applied ({what}); {REJOIN}")]
+    PositionDamaged {
+        /// Which part.
+        what: &'static str,
+    },
+    /// The file that names the directories in use cannot be read.
+    #[error("{path} is damaged ({reason}); {REJOIN}")]
+    PointerDamaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A received snapshot holds another state than it was announced with.
+    #[error("a snapshot announced as {announced} holds the state at {found}")]
+    SnapshotUnlike {
+        /// What the leader said.
+        announced: String,
+        /// What is in it.
+        found: String,
+    },
+    /// A file operation failed.
+    #[error("{action} {path} failed: {source}")]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What the file system said.
+        source: io::Error,
+    },
+    /// A database operation failed.
+    #[error("{action} the state failed: {source}")]
+    Database {
+        /// What was tried.
+        action: &'static str,
+        /// What the database said.
+        source: rocksdb::Error,
+    },
+}
+
+impl StoreError {
+    /// Sorts a database error into damage and failure.
+    pub(super) fn database(action: &'static str, source: rocksdb::Error) -> Self {
+        match source.kind() {
+            rocksdb::ErrorKind::Corruption => Self::Corrupted { reason: source.into_string() },
+            _ => Self::Database { action, source },
+        }
+    }
+}
