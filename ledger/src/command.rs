@@ -107,13 +107,21 @@ fn record<S: Store>(
     nonce: Vec<u8>,
     now: UnixNanos,
 ) -> Result<(), StoreFault> {
-    let expired = KeyRange { from: &[], to: &key::command_nonce(UnixNanos(now.0.saturating_add(1)), &[]) };
-    for row in writes.store().scan(Table::CommandNonces, expired, Direction::Ascending, EXPIRED_NONCES_MAX)? {
-        writes.remove(Table::CommandNonces, row.key);
-    }
+    forget_expired(writes, now)?;
     writes.put_bytes(Table::CommandNonces, nonce, Vec::new());
     if let Some(subject) = registry::subject(&command.action) {
         writes.keep(Table::Commands, key::command(&subject, index), Vec::new());
+    }
+    Ok(())
+}
+
+/// Removes nonces of commands that have expired: the oldest first, and the same ones however commands are grouped.
+fn forget_expired<S: Store>(writes: &mut Writes<'_, S>, now: UnixNanos) -> Result<(), StoreFault> {
+    let range = KeyRange { from: &[], to: &key::command_nonce(UnixNanos(now.0.saturating_add(1)), &[]) };
+    let removed = writes.removed(Table::CommandNonces);
+    let rows = writes.store().scan(Table::CommandNonces, range, Direction::Ascending, EXPIRED_NONCES_MAX + removed.len())?;
+    for row in rows.into_iter().filter(|row| !removed.contains(&row.key)).take(EXPIRED_NONCES_MAX) {
+        writes.remove(Table::CommandNonces, row.key);
     }
     Ok(())
 }

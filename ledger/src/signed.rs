@@ -109,5 +109,5 @@ pub fn is_strong_key(public_key: &[u8]) -> bool {
         .try_into()
         .ok()
         .and_then(|bytes| VerifyingKey::from_bytes(bytes).ok())
-        .is_some_and(|key| !key.is_weak() && key.as_bytes() == public_key)
+        .is_some_and(|key| !key.is_weak() && key.to_edwards().compress().as_bytes() == public_key)
 }

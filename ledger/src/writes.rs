@@ -1,6 +1,6 @@
 //! The writes of one apply, readable before they are committed, and the part of them that each entry's digest covers.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use prost::Message;
 
@@ -49,6 +49,12 @@ impl<'a, S: Store> Writes<'a, S> {
             };
         }
         Ok(rows)
+    }
+
+    /// Returns the keys of a small table that were removed since the apply began.
+    pub(crate) fn removed(&self, table: Table) -> BTreeSet<Vec<u8>> {
+        let rows = self.staged.iter().filter(|((of, _), value)| *of == table && value.is_none());
+        rows.map(|((_, key), _)| key.clone()).collect()
     }
 
     /// Writes a row that later decisions read: part of the state digest.

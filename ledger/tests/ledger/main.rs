@@ -1,0 +1,9 @@
+//! The state machine on an ordered map: chains, commands, sessions, proofs, replay.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
+mod chains;
+mod commands;
+mod proofs;
+mod replays;
+mod sessions;
+mod world;

@@ -1,0 +1,236 @@
+use proofline_ledger::{Divergence, EntryIndex, Ledger, Replay};
+use proofline_proto::{peer, v1};
+use proptest::prelude::*;
+use prost::Message;
+
+use crate::world::*;
+
+/// One thing that happens to a ledger.
+#[derive(Clone, Debug)]
+enum Step {
+    Append { lane: usize, events: Vec<Shape> },
+    Repeat { lane: usize },
+    Fork { lane: usize },
+    Open { lane: usize },
+    Close { lane: usize },
+    RegisterAgent(u8),
+    RevokeAgent(u8),
+    Seal(u8),
+    Wait(u32),
+}
+
+#[derive(Clone, Debug)]
+enum Shape {
+    Good { session: u8, agent: u8, parent: Option<u8> },
+    Foreign,
+    Unattributed,
+    Garbage(Vec<u8>),
+}
+
+fn shape() -> impl Strategy<Value = Shape> {
+    prop_oneof![
+        6 => (0..12_u8, 0..3_u8, prop::option::weighted(0.3, 0..12_u8))
+            .prop_map(|(session, agent, parent)| Shape::Good { session, agent, parent }),
+        1 => Just(Shape::Foreign),
+        1 => Just(Shape::Unattributed),
+        1 => prop::collection::vec(any::<u8>(), 0..40).prop_map(Shape::Garbage),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        8 => (0..3_usize, prop::collection::vec(shape(), 1..6)).prop_map(|(lane, events)| Step::Append { lane, events }),
+        1 => (0..3_usize).prop_map(|lane| Step::Repeat { lane }),
+        1 => (0..3_usize).prop_map(|lane| Step::Fork { lane }),
+        1 => (0..3_usize).prop_map(|lane| Step::Open { lane }),
+        1 => (0..3_usize).prop_map(|lane| Step::Close { lane }),
+        1 => (0..3_u8).prop_map(Step::RegisterAgent),
+        1 => (0..3_u8).prop_map(Step::RevokeAgent),
+        1 => (0..12_u8).prop_map(Step::Seal),
+        1 => (1..5_000_u32).prop_map(Step::Wait),
+    ]
+}
+
+fn bytes(shape: &Shape) -> prost::bytes::Bytes {
+    match shape {
+        Shape::Good { session, agent, parent } => {
+            let mut event = event(&format!("s{session}"), &format!("a{agent}"));
+            if let Some(parent) = parent {
+                event.session.as_mut().unwrap().parent_session_id = format!("s{parent}");
+            }
+            event.encode_to_vec().into()
+        }
+        Shape::Foreign => v1::Event { tenant_id: "other".to_owned(), ..event("s", "a") }.encode_to_vec().into(),
+        Shape::Unattributed => v1::Event { attribution: None, ..event("s", "a") }.encode_to_vec().into(),
+        Shape::Garbage(bytes) => bytes.clone().into(),
+    }
+}
+
+/// Carries out the steps one by one, and keeps what was submitted: times and items.
+fn live(steps: &[Step]) -> (World, Vec<(u64, peer::item::Item)>) {
+    let mut script = Script::new();
+    for step in steps {
+        script.carry_out(step);
+    }
+    (script.world, script.log)
+}
+
+struct Script {
+    world: World,
+    lanes: Vec<Collector>,
+    sent: Vec<Option<v1::Batch>>,
+    log: Vec<(u64, peer::item::Item)>,
+}
+
+impl Script {
+    fn new() -> Self {
+        let mut world = World::empty();
+        let collector = Collector::new("gateway-1", 50);
+        let mut log = vec![(world.now, peer::item::Item::Genesis(genesis()))];
+        world.apply(log[0].1.clone());
+        log.push((world.now, peer::item::Item::Command(world.signed_command(&[ALICE], collector.registration()))));
+        world.apply(log[1].1.clone());
+        let lanes = (0..3).map(|lane| Collector { lane, nonce: lane as u8 * 80, ..collector.clone() }).collect();
+        let mut script = Self { world, lanes, sent: vec![None; 3], log };
+        (0..3).for_each(|lane| script.open(lane));
+        script
+    }
+
+    fn submit(&mut self, item: peer::item::Item) -> proofline_ledger::Outcome {
+        self.log.push((self.world.now, item.clone()));
+        self.world.apply(item)
+    }
+
+    fn open(&mut self, lane: usize) {
+        let request = self.lanes[lane].open_request();
+        if let proofline_ledger::Outcome::Opened(opened) = self.submit(peer::item::Item::OpenLane(request)) {
+            self.lanes[lane].epoch = opened.epoch;
+            self.lanes[lane].sequence = 0;
+        }
+    }
+
+    fn send(&mut self, lane: usize, events: Vec<prost::bytes::Bytes>) {
+        let batch = self.lanes[lane].batch(events);
+        if let proofline_ledger::Outcome::Appended(_) = self.submit(peer::item::Item::Batch(batch.clone())) {
+            self.lanes[lane].advance(&batch);
+            self.sent[lane] = Some(batch);
+        }
+    }
+
+    fn carry_out(&mut self, step: &Step) {
+        match step {
+            Step::Append { lane, events } => self.send(*lane, events.iter().map(bytes).collect()),
+            Step::Close { lane } => self.send(*lane, Vec::new()),
+            Step::Open { lane } => self.open(*lane),
+            Step::Repeat { lane } => {
+                if let Some(batch) = self.sent[*lane].clone() {
+                    self.submit(peer::item::Item::Batch(batch));
+                }
+            }
+            Step::Fork { lane } => {
+                if let Some(batch) = self.sent[*lane].clone() {
+                    let previous = proofline_ledger::Hash::from_slice(&batch.previous).unwrap();
+                    let fork = self.lanes[*lane].batch_at(batch.epoch, batch.sequence, previous, vec![vec![0xaa].into()]);
+                    self.submit(peer::item::Item::Batch(fork));
+                }
+            }
+            Step::RegisterAgent(agent) => self.command(&[ALICE], agent_action(*agent)),
+            Step::RevokeAgent(agent) => {
+                let revoke = v1::RevokeAgent { tenant_id: TENANT.to_owned(), agent_id: format!("a{agent}"), reason: String::new() };
+                self.command(&[ALICE], v1::command::Action::RevokeAgent(revoke));
+            }
+            Step::Seal(session) => {
+                let session_id = format!("s{session}");
+                let seal = v1::SealSession { tenant_id: TENANT.to_owned(), session_id, reason: String::new() };
+                self.command(&[RESPONDER], v1::command::Action::SealSession(seal));
+            }
+            Step::Wait(seconds) => self.world.now += u64::from(*seconds) * SECOND_NS,
+        }
+    }
+
+    fn command(&mut self, signers: &[(&str, u8)], action: v1::command::Action) {
+        let command = self.world.signed_command(signers, action);
+        self.submit(peer::item::Item::Command(command));
+    }
+}
+
+fn agent_action(agent: u8) -> v1::command::Action {
+    v1::command::Action::RegisterAgent(v1::RegisterAgent {
+        tenant_id: TENANT.to_owned(),
+        agent_id: format!("a{agent}"),
+        ..Default::default()
+    })
+}
+
+fn replay(world: &World) -> (Ledger, proofline_ledger::MapStore) {
+    let mut replay = Replay::new().unwrap();
+    for entry in world.entries() {
+        replay.push(entry.into()).unwrap();
+    }
+    replay.finish().unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn the_entries_alone_re_derive_entries_and_state(steps in prop::collection::vec(step(), 1..40)) {
+        let (world, _) = live(&steps);
+        let (ledger, _) = replay(&world);
+        prop_assert_eq!(ledger.state_digest(), world.ledger.state_digest());
+        prop_assert_eq!(ledger.log_root(), world.ledger.log_root());
+    }
+
+    #[test]
+    fn grouping_and_restarts_change_nothing(steps in prop::collection::vec(step(), 1..40), cuts in any::<u64>(), restart in 0..60_usize) {
+        let (world, log) = live(&steps);
+        let mut other = World::empty();
+        let mut group: Vec<peer::item::Item> = Vec::new();
+        let mut time = 0;
+        for (n, (at, item)) in log.into_iter().enumerate() {
+            // Items share a group only when they share a time, as a leader's groups do.
+            if !group.is_empty() && (at != time || cuts >> (n % 64) & 1 == 1) {
+                other.now = time;
+                other.apply_group(std::mem::take(&mut group));
+            }
+            if n == restart {
+                other.reopen();
+            }
+            time = at;
+            group.push(item);
+        }
+        other.now = time;
+        other.apply_group(group);
+        prop_assert_eq!(other.entries(), world.entries());
+        prop_assert_eq!(other.ledger.state_digest(), world.ledger.state_digest());
+    }
+
+    #[test]
+    fn an_altered_entry_is_refused_or_leads_to_another_root(steps in prop::collection::vec(step(), 5..20), pick in any::<u64>(), bit in any::<u64>()) {
+        let (world, _) = live(&steps);
+        let mut entries = world.entries();
+        let victim = 1 + (pick as usize) % (entries.len() - 1);
+        let bits = entries[victim].len() * 8;
+        let bit = bit as usize % bits;
+        entries[victim][bit / 8] ^= 1 << (bit % 8);
+        let mut replay = Replay::new().unwrap();
+        let outcome = entries.into_iter().try_for_each(|entry| replay.push(entry.into())).and_then(|()| replay.finish());
+        // What an event says is the collector's own: replay cannot know it, but the root does.
+        if let Ok((ledger, _)) = outcome {
+            prop_assert_ne!(ledger.log_root(), world.ledger.log_root());
+            prop_assert_ne!(ledger.state_digest(), world.ledger.state_digest());
+        }
+    }
+}
+
+#[test]
+fn a_log_that_ends_inside_a_batch_is_incomplete() {
+    let (mut world, mut collector) = World::with_collector();
+    let receipt = collector.append(&mut world, vec![event("s", "a"), event("s", "a")]).unwrap();
+    let mut entries = world.entries();
+    entries.pop();
+    let mut replay = Replay::new().unwrap();
+    entries.into_iter().for_each(|entry| replay.push(entry.into()).unwrap());
+    let Err(Divergence::Incomplete(first)) = replay.finish() else { panic!() };
+    assert_eq!(first, EntryIndex(receipt.first_index));
+}
