@@ -53,8 +53,10 @@ pub(crate) fn apply<S: Store>(ledger: &mut Ledger, writes: &mut Writes<'_, S>, c
     if let Err(refusal) = check_life(now, signed.expires_unix_ns) {
         return Ok(Err(refusal));
     }
-    if writes.bytes(Table::CommandNonces, &nonce)?.is_some() {
-        return Ok(Err(Refusal::CommandReplayed));
+    if let Some(at) = writes.bytes(Table::CommandNonces, &nonce)? {
+        let at = at.as_slice().try_into().map(u64::from_be_bytes);
+        let at = at.map_err(|_| StoreFault::Damaged { table: Table::CommandNonces, key: nonce })?;
+        return Ok(Err(Refusal::CommandReplayed { at: EntryIndex(at) }));
     }
     if let Err(refusal) = check_authority(writes, command)? {
         return Ok(Err(refusal));
@@ -108,7 +110,7 @@ fn record<S: Store>(
     now: UnixNanos,
 ) -> Result<(), StoreFault> {
     forget_expired(writes, now)?;
-    writes.put_bytes(Table::CommandNonces, nonce, Vec::new());
+    writes.put_bytes(Table::CommandNonces, nonce, index.0.to_be_bytes().to_vec());
     if let Some(subject) = registry::subject(&command.action) {
         writes.keep(Table::Commands, key::command(&subject, index), Vec::new());
     }

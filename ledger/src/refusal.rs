@@ -113,9 +113,12 @@ pub enum Refusal {
     /// The command names an end of life that is further away than 24 hours.
     #[error("the command lives longer than 24 hours")]
     CommandLivesTooLong,
-    /// A command with this nonce was accepted before.
-    #[error("a command with this nonce was accepted before")]
-    CommandReplayed,
+    /// A command with this nonce was accepted before. To whoever sent it and lost the answer, `at` is the answer.
+    #[error("a command with this nonce was accepted before, as entry {at}")]
+    CommandReplayed {
+        /// The entry that it became.
+        at: EntryIndex,
+    },
     /// A signer is not a registered operator, or signed with another key.
     #[error("{0:?} is no registered operator with that key")]
     UnknownOperator(String),

@@ -63,8 +63,8 @@ fn commands_that_are_unsigned_forged_expired_replayed_or_elsewhere_change_nothin
     assert_eq!(world.submit(expired), Err(Refusal::CommandExpired));
     assert_eq!(world.submit(eternal), Err(Refusal::CommandLivesTooLong));
     assert_eq!(world.ledger.tree_size(), size);
-    world.submit(good.clone()).unwrap();
-    assert_eq!(world.submit(good.clone()), Err(Refusal::CommandReplayed));
+    let at = proofline_ledger::EntryIndex(world.submit(good.clone()).unwrap());
+    assert_eq!(world.submit(good.clone()), Err(Refusal::CommandReplayed { at }));
     world.now = good.expires_unix_ns + 1;
     world.command(&[ALICE], register_agent("b")).unwrap();
     assert_eq!(world.submit(good), Err(Refusal::CommandExpired));
