@@ -129,11 +129,11 @@ impl Records {
     }
 
     pub(super) fn vote(&self) -> Result<Option<Vote<u64>>, JournalError> {
-        self.meta(VOTE, Cursor::vote)
+        self.meta(VOTE, |cursor| cursor.vote())
     }
 
     pub(super) fn committed(&self) -> Result<Option<LogId<u64>>, JournalError> {
-        self.meta(COMMITTED, Cursor::log_id)
+        self.meta(COMMITTED, |cursor| cursor.log_id())
     }
 
     pub(super) fn purged(&self) -> Result<Option<Purged>, JournalError> {

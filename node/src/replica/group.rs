@@ -15,9 +15,9 @@ use serde::{Deserialize, Serialize};
 /// that received it from its client when it is proposed, elsewhere when it arrives from the leader. Only the bytes are
 /// replicated; they alone decide.
 #[derive(Clone, Serialize, Deserialize)]
+#[serde(from = "Vec<u8>", into = "Vec<u8>")]
 pub struct Group {
     bytes: Bytes,
-    #[serde(skip)]
     prepared: Arc<ArcSwap<OnceLock<Arc<PreparedGroup>>>>,
 }
 
@@ -57,6 +57,18 @@ impl Group {
     /// Frees the parsed form in all clones: the group was applied, and the parsed form is several times its size.
     pub fn release_prepared(&self) {
         self.prepared.store(Arc::default());
+    }
+}
+
+impl From<Vec<u8>> for Group {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::new(bytes.into())
+    }
+}
+
+impl From<Group> for Vec<u8> {
+    fn from(group: Group) -> Self {
+        group.bytes.into()
     }
 }
 

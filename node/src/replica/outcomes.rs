@@ -8,19 +8,22 @@ use serde::{Deserialize, Serialize};
 /// It goes from the state machine to whoever proposed the entry, inside one process. Raft asks for serialisation of its types;
 /// these answers never cross a wire, so nothing of them is serialised.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Outcomes(#[serde(skip, default = "nothing")] Arc<[Outcome]>);
+pub struct Outcomes {
+    #[serde(skip, default = "nothing")]
+    of_items: Arc<[Outcome]>,
+}
 
 impl Outcomes {
     /// Takes the outcomes of one group.
     #[must_use]
     pub fn new(outcomes: Vec<Outcome>) -> Self {
-        Self(outcomes.into())
+        Self { of_items: outcomes.into() }
     }
 
     /// Returns the outcomes, in the order of the group's items.
     #[must_use]
     pub fn as_slice(&self) -> &[Outcome] {
-        &self.0
+        &self.of_items
     }
 }
 

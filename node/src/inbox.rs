@@ -1,0 +1,220 @@
+//! Where submissions wait for the next group: admitted or refused at once, within fixed bounds.
+//!
+//! Always true: what was admitted is answered exactly once; bytes that wait are bounded; commands wait apart from batches
+//! and are drained first, so that no load keeps an operator from acting.
+
+use std::sync::Arc;
+
+use proofline_ledger::{Outcome, PreparedItem};
+use proofline_proto::peer::Item;
+use prost::Message as _;
+use thiserror::Error;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+
+use crate::replica::LogIndex;
+
+/// Batches that may wait or be under way.
+const BATCHES_MAX: usize = 16_384;
+/// Commands that may wait.
+const COMMANDS_MAX: usize = 256;
+/// Bytes of batches that may wait or be under way.
+const BYTES_MAX: usize = 48 << 20;
+/// Bytes of one group: one Raft entry, one fsync.
+const GROUP_BYTES_MAX: usize = 4 << 20;
+
+/// What becomes of an admitted submission.
+pub type Answer = Result<Applied, Lost>;
+
+/// A submission that was committed and applied here.
+#[derive(Clone, Debug)]
+pub struct Applied {
+    /// Raft entry that carried it.
+    pub log_index: LogIndex,
+    /// What the state machine answered.
+    pub outcome: Outcome,
+}
+
+/// A submission that was admitted and then not seen through.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum Lost {
+    /// This node is not the leader; nothing was appended here.
+    #[error("this node is not the leader")]
+    NotLeader,
+    /// The leader changed while the submission was on its way: it may or may not be in the log.
+    #[error("leadership changed while the submission was under way; its fate is unknown, and sending the same again is safe")]
+    FateUnknown,
+    /// The node shuts down.
+    #[error("the node shuts down")]
+    ShuttingDown,
+}
+
+/// A submission that was not admitted: definitely without effect.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum NotAdmitted {
+    /// The inbox is full.
+    #[error("the inbox is full; nothing was appended, try again")]
+    Full,
+    /// The node shuts down.
+    #[error("the node shuts down")]
+    ShuttingDown,
+}
+
+/// A parsed, authenticated, uncommitted submission.
+#[derive(Debug)]
+pub struct Submission {
+    item: Item,
+    prepared: PreparedItem,
+    bytes: usize,
+}
+
+impl Submission {
+    /// Takes an item together with its parsed form.
+    #[must_use]
+    pub fn new(item: Item, prepared: PreparedItem) -> Self {
+        let bytes = item.encoded_len();
+        Self { item, prepared, bytes }
+    }
+}
+
+/// Resolves when the submission was applied, or lost.
+#[derive(Debug)]
+pub struct Ticket(oneshot::Receiver<Answer>);
+
+impl Ticket {
+    /// Waits for the answer.
+    pub async fn answer(self) -> Answer {
+        self.0.await.unwrap_or(Err(Lost::FateUnknown))
+    }
+}
+
+/// A submission in the queue.
+#[derive(Debug)]
+pub struct Waiting {
+    /// What to propose.
+    pub item: Item,
+    /// Its parsed form.
+    pub prepared: PreparedItem,
+    bytes: usize,
+    reply: oneshot::Sender<Answer>,
+    /// Held until the answer is given, so that what is under way counts as well as what waits.
+    _bytes_held: Option<OwnedSemaphorePermit>,
+}
+
+impl Waiting {
+    /// Answers the submission.
+    pub fn resolve(self, answer: Answer) {
+        // A caller that has gone does not change what was committed.
+        drop(self.reply.send(answer));
+    }
+}
+
+/// The sending side.
+#[derive(Clone, Debug)]
+pub struct Inbox {
+    batches: mpsc::Sender<Waiting>,
+    commands: mpsc::Sender<Waiting>,
+    bytes: Arc<Semaphore>,
+}
+
+/// The receiving side; there is one.
+#[derive(Debug)]
+pub struct Outbox {
+    batches: mpsc::Receiver<Waiting>,
+    commands: mpsc::Receiver<Waiting>,
+}
+
+/// Makes an inbox.
+#[must_use]
+pub fn inbox() -> (Inbox, Outbox) {
+    let (batches, waiting_batches) = mpsc::channel(BATCHES_MAX);
+    let (commands, waiting_commands) = mpsc::channel(COMMANDS_MAX);
+    let bytes = Arc::new(Semaphore::new(BYTES_MAX));
+    (Inbox { batches, commands, bytes }, Outbox { batches: waiting_batches, commands: waiting_commands })
+}
+
+impl Inbox {
+    /// Admits a batch or an opening, or refuses it at once.
+    ///
+    /// # Errors
+    /// [`NotAdmitted`]: nothing happened.
+    pub fn admit(&self, submission: Submission) -> Result<Ticket, NotAdmitted> {
+        let held = Arc::clone(&self.bytes).try_acquire_many_owned(weight(&submission)).map_err(|_| NotAdmitted::Full)?;
+        send(&self.batches, submission, Some(held))
+    }
+
+    /// Admits a batch as soon as there is room: for streams, whose sender is slowed down instead of refused.
+    ///
+    /// # Errors
+    /// [`NotAdmitted::ShuttingDown`]: nothing happened.
+    pub async fn admit_when_room(&self, submission: Submission) -> Result<Ticket, NotAdmitted> {
+        let held = Arc::clone(&self.bytes).acquire_many_owned(weight(&submission)).await;
+        let held = held.map_err(|_| NotAdmitted::ShuttingDown)?;
+        let room = self.batches.reserve().await.map_err(|_| NotAdmitted::ShuttingDown)?;
+        let (waiting, ticket) = queued(submission, Some(held));
+        room.send(waiting);
+        Ok(ticket)
+    }
+
+    /// Admits a command, the genesis or a checkpoint: drained before any batch.
+    ///
+    /// # Errors
+    /// [`NotAdmitted`]: nothing happened.
+    pub fn admit_command(&self, submission: Submission) -> Result<Ticket, NotAdmitted> {
+        send(&self.commands, submission, None)
+    }
+
+    /// Returns how many submissions wait.
+    #[must_use]
+    pub fn depth(&self) -> usize {
+        (self.batches.max_capacity() - self.batches.capacity()) + (self.commands.max_capacity() - self.commands.capacity())
+    }
+}
+
+fn weight(submission: &Submission) -> u32 {
+    u32::try_from(submission.bytes).unwrap_or(u32::MAX)
+}
+
+fn queued(submission: Submission, held: Option<OwnedSemaphorePermit>) -> (Waiting, Ticket) {
+    let (reply, ticket) = oneshot::channel();
+    let Submission { item, prepared, bytes } = submission;
+    (Waiting { item, prepared, bytes, reply, _bytes_held: held }, Ticket(ticket))
+}
+
+fn send(queue: &mpsc::Sender<Waiting>, submission: Submission, held: Option<OwnedSemaphorePermit>) -> Result<Ticket, NotAdmitted> {
+    let (waiting, ticket) = queued(submission, held);
+    match queue.try_send(waiting) {
+        Ok(()) => Ok(ticket),
+        Err(mpsc::error::TrySendError::Full(_)) => Err(NotAdmitted::Full),
+        Err(mpsc::error::TrySendError::Closed(_)) => Err(NotAdmitted::ShuttingDown),
+    }
+}
+
+impl Outbox {
+    /// Waits for a submission, then takes everything that waits, as far as one group holds it: commands first.
+    /// `None` when every sender is gone.
+    pub async fn group(&mut self) -> Option<Vec<Waiting>> {
+        let first = tokio::select! {
+            biased;
+            Some(command) = self.commands.recv() => command,
+            Some(batch) = self.batches.recv() => batch,
+            else => return None,
+        };
+        let mut bytes = first.bytes;
+        let mut group = vec![first];
+        while bytes < GROUP_BYTES_MAX {
+            let Ok(next) = self.commands.try_recv().or_else(|_| self.batches.try_recv()) else { break };
+            bytes += next.bytes;
+            group.push(next);
+        }
+        Some(group)
+    }
+
+    /// Refuses what still waits, and everything that comes later.
+    pub fn close(&mut self) {
+        self.commands.close();
+        self.batches.close();
+        while let Ok(waiting) = self.commands.try_recv().or_else(|_| self.batches.try_recv()) {
+            waiting.resolve(Err(Lost::ShuttingDown));
+        }
+    }
+}

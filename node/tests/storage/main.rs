@@ -1,0 +1,6 @@
+//! The durable parts of a node, on real databases in temporary directories.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
+mod journal_damage;
+mod raft_suite;
+mod world;
