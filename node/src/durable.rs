@@ -44,14 +44,6 @@ pub(crate) fn create_directory(directory: &Path) -> io::Result<()> {
     sync_directory(parent(directory)?)
 }
 
-/// Gives `from` the name `to`.
-///
-/// On return: only the new name exists after any crash.
-pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
-    fs::rename(from, to)?;
-    sync_directory(parent(to)?)
-}
-
 fn parent(path: &Path) -> io::Result<&Path> {
     path.parent().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a path without a parent directory"))
 }

@@ -89,22 +89,45 @@ impl Ticket {
 
 /// A submission in the queue.
 #[derive(Debug)]
-pub struct Waiting {
-    /// What to propose.
-    pub item: Item,
-    /// Its parsed form.
-    pub prepared: PreparedItem,
-    bytes: usize,
-    reply: oneshot::Sender<Answer>,
+struct Waiting {
+    submission: Submission,
+    reply: Reply,
+}
+
+/// Where the answer to one submission goes.
+#[derive(Debug)]
+pub struct Reply {
+    sender: oneshot::Sender<Answer>,
     /// Held until the answer is given, so that what is under way counts as well as what waits.
     _bytes_held: Option<OwnedSemaphorePermit>,
 }
 
-impl Waiting {
+impl Reply {
     /// Answers the submission.
     pub fn resolve(self, answer: Answer) {
         // A caller that has gone does not change what was committed.
-        drop(self.reply.send(answer));
+        drop(self.sender.send(answer));
+    }
+}
+
+/// What becomes one Raft entry: the three lists run in parallel.
+#[derive(Debug, Default)]
+pub struct Gathered {
+    /// What to propose.
+    pub items: Vec<Item>,
+    /// The parsed forms.
+    pub prepared: Vec<PreparedItem>,
+    /// Where the answers go.
+    pub replies: Vec<Reply>,
+    bytes: usize,
+}
+
+impl Gathered {
+    fn push(&mut self, waiting: Waiting) {
+        self.bytes += waiting.submission.bytes;
+        self.items.push(waiting.submission.item);
+        self.prepared.push(waiting.submission.prepared);
+        self.replies.push(waiting.reply);
     }
 }
 
@@ -175,9 +198,8 @@ fn weight(submission: &Submission) -> u32 {
 }
 
 fn queued(submission: Submission, held: Option<OwnedSemaphorePermit>) -> (Waiting, Ticket) {
-    let (reply, ticket) = oneshot::channel();
-    let Submission { item, prepared, bytes } = submission;
-    (Waiting { item, prepared, bytes, reply, _bytes_held: held }, Ticket(ticket))
+    let (sender, ticket) = oneshot::channel();
+    (Waiting { submission, reply: Reply { sender, _bytes_held: held } }, Ticket(ticket))
 }
 
 fn send(queue: &mpsc::Sender<Waiting>, submission: Submission, held: Option<OwnedSemaphorePermit>) -> Result<Ticket, NotAdmitted> {
@@ -192,18 +214,17 @@ fn send(queue: &mpsc::Sender<Waiting>, submission: Submission, held: Option<Owne
 impl Outbox {
     /// Waits for a submission, then takes everything that waits, as far as one group holds it: commands first.
     /// `None` when every sender is gone.
-    pub async fn group(&mut self) -> Option<Vec<Waiting>> {
+    pub async fn group(&mut self) -> Option<Gathered> {
         let first = tokio::select! {
             biased;
             Some(command) = self.commands.recv() => command,
             Some(batch) = self.batches.recv() => batch,
             else => return None,
         };
-        let mut bytes = first.bytes;
-        let mut group = vec![first];
-        while bytes < GROUP_BYTES_MAX {
+        let mut group = Gathered::default();
+        group.push(first);
+        while group.bytes < GROUP_BYTES_MAX {
             let Ok(next) = self.commands.try_recv().or_else(|_| self.batches.try_recv()) else { break };
-            bytes += next.bytes;
             group.push(next);
         }
         Some(group)
@@ -214,7 +235,7 @@ impl Outbox {
         self.commands.close();
         self.batches.close();
         while let Ok(waiting) = self.commands.try_recv().or_else(|_| self.batches.try_recv()) {
-            waiting.resolve(Err(Lost::ShuttingDown));
+            waiting.reply.resolve(Err(Lost::ShuttingDown));
         }
     }
 }

@@ -5,5 +5,7 @@ mod durable;
 pub mod exit;
 pub mod failure;
 pub mod journal;
+pub mod peer;
 pub mod replica;
 pub mod store;
+pub mod tls;

@@ -1,9 +1,6 @@
 //! Group commit: whatever waited while the last group was on its way becomes the next Raft entry.
 
-use std::{
-    sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::sync::Arc;
 
 use openraft::error::{ClientWriteError, RaftError};
 use proofline_ledger::{PreparedGroup, UnixNanos};
@@ -13,8 +10,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    clock::ClockVerdict,
-    inbox::{Applied, Lost, Outbox, Waiting},
+    clock::{ClockVerdict, unix_ns},
+    inbox::{Applied, Gathered, Lost, Outbox, Reply},
     leadership::Leadership,
     replica::{Group, LogIndex, Raft},
 };
@@ -37,38 +34,33 @@ pub async fn propose(raft: Raft, mut outbox: Outbox, gates: Gates, shutdown: Can
         };
         let Some(group) = group else { break };
         let is_open = *gates.leadership.borrow() == Leadership::Here && *gates.clock.borrow() == ClockVerdict::Agrees;
-        if is_open { write(&raft, group).await } else { resolve_all(group, Lost::NotLeader) }
+        if is_open { write(&raft, group).await } else { resolve_all(group.replies, Lost::NotLeader) }
     }
     outbox.close();
 }
 
-async fn write(raft: &Raft, mut waiting: Vec<Waiting>) {
-    let proposed = now();
-    let items: Vec<_> = waiting.iter_mut().map(|one| std::mem::take(&mut one.item)).collect();
+async fn write(raft: &Raft, gathered: Gathered) {
+    let Gathered { items, prepared, replies, .. } = gathered;
+    let proposed = UnixNanos(unix_ns());
     let bytes = GroupMessage { proposed_unix_ns: proposed.0, items }.encode_to_vec().into();
-    let prepared = PreparedGroup { proposed, items: waiting.iter().map(|one| one.prepared.clone()).collect() };
-    match raft.client_write(Group::with_prepared(bytes, Arc::new(prepared))).await {
+    let group = Group::with_prepared(bytes, Arc::new(PreparedGroup { proposed, items: prepared }));
+    match raft.client_write(group).await {
         Ok(written) => {
             let log_index = LogIndex(written.log_id.index);
-            for (one, outcome) in waiting.into_iter().zip(written.data.as_slice()) {
-                one.resolve(Ok(Applied { log_index, outcome: outcome.clone() }));
+            for (reply, outcome) in replies.into_iter().zip(written.data.as_slice()) {
+                reply.resolve(Ok(Applied { log_index, outcome: outcome.clone() }));
             }
         }
         // Raft answers so before it appends, but also when it loses the lead with the entry on its way.
-        Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => resolve_all(waiting, Lost::FateUnknown),
-        Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(_)) | RaftError::Fatal(_)) => {
-            resolve_all(waiting, Lost::FateUnknown);
+        Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_) | ClientWriteError::ChangeMembershipError(_)) | RaftError::Fatal(_)) => {
+            resolve_all(replies, Lost::FateUnknown);
         }
     }
 }
 
-fn resolve_all(waiting: Vec<Waiting>, lost: Lost) {
-    for one in waiting {
-        one.resolve(Err(lost));
+fn resolve_all(replies: Vec<Reply>, lost: Lost) {
+    for reply in replies {
+        reply.resolve(Err(lost));
     }
 }
 
-fn now() -> UnixNanos {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    UnixNanos(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
-}

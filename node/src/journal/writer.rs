@@ -37,7 +37,6 @@ pub type FlushState = Box<dyn Fn() -> Result<(), String> + Send>;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
     pub(super) vote: Option<Vote<u64>>,
-    pub(super) committed: Option<LogId<u64>>,
     pub(super) purged: Option<LogId<u64>>,
     pub(super) last: Option<LogId<u64>>,
 }
@@ -87,15 +86,14 @@ pub(super) struct Writer {
 
 struct State {
     vote: Option<Vote<u64>>,
-    committed: Option<LogId<u64>>,
     purged: Option<Purged>,
     tip: Tip,
 }
 
 impl State {
     fn bounds(&self) -> Bounds {
-        let Self { vote, committed, purged, tip } = self;
-        Bounds { vote: *vote, committed: *committed, purged: purged.map(|at| at.log_id), last: tip.log_id }
+        let Self { vote, purged, tip } = self;
+        Bounds { vote: *vote, purged: purged.map(|at| at.log_id), last: tip.log_id }
     }
 
     fn mark(&self) -> Mark {
@@ -106,8 +104,8 @@ impl State {
 impl Writer {
     /// Takes over an opened journal.
     pub(super) fn new(opened: Opened, recent: RecentWriter, flush_state: FlushState, failures: FailureReporter) -> Self {
-        let Opened { records, high_water, vote, committed, purged, tip } = opened;
-        let state = State { vote, committed, purged, tip };
+        let Opened { records, high_water, vote, purged, tip, committed: _ } = opened;
+        let state = State { vote, purged, tip };
         let bounds = Arc::new(ArcSwap::from_pointee(state.bounds()));
         Self { records: Arc::new(records), high_water, recent, bounds, flush_state, failures, state }
     }
@@ -143,7 +141,7 @@ impl Writer {
         match command {
             Command::Append(entries) => self.append(entries),
             Command::SaveVote(vote) => self.save_vote(vote),
-            Command::SaveCommitted(committed) => self.save_committed(committed),
+            Command::SaveCommitted(committed) => self.records.save_committed(&committed),
             Command::Truncate(since) => self.truncate(&since),
             Command::Purge(upto) => self.purge(&upto),
         }
@@ -175,12 +173,6 @@ impl Writer {
         self.records.save_vote(&vote)?;
         self.state.vote = Some(vote);
         self.raise_mark()
-    }
-
-    fn save_committed(&mut self, committed: LogId<u64>) -> Result<(), JournalError> {
-        self.records.save_committed(&committed)?;
-        self.state.committed = Some(committed);
-        Ok(())
     }
 
     /// On return: `since` and what followed is gone. A crash inside leaves the lowered mark and the longer log, which opens.

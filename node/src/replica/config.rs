@@ -47,7 +47,7 @@ impl ElectionSlice {
 ///
 /// # Errors
 /// [`ConfigError`] when the values contradict each other.
-pub fn raft_config(origin: &str, slice: ElectionSlice) -> Result<Config, ConfigError> {
+pub fn raft_config(origin: &str, slice: ElectionSlice) -> Result<Config, Box<ConfigError>> {
     let (election_timeout_min, election_timeout_max) = slice.millis();
     Config {
         cluster_name: origin.to_owned(),
@@ -63,6 +63,7 @@ pub fn raft_config(origin: &str, slice: ElectionSlice) -> Result<Config, ConfigE
         ..Config::default()
     }
     .validate()
+    .map_err(Box::new)
 }
 
 fn millis(duration: Duration) -> u64 {

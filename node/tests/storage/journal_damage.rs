@@ -12,7 +12,10 @@ use proofline_node::{
     journal::JournalError,
 };
 
-use crate::world::{ORIGIN, World, append, entry, indexes, last, log_id};
+use crate::{
+    state::copy_directory,
+    world::{ORIGIN, World, append, entry, indexes, last, log_id},
+};
 
 async fn with_ten_entries() -> World {
     let world = World::new();
@@ -283,12 +286,4 @@ async fn a_hole_is_never_appended() {
             assert_eq!(last(journal).await, Some(log_id(1, 9)));
         })
         .await;
-}
-
-fn copy_directory(from: &std::path::Path, to: &std::path::Path) {
-    fs::create_dir(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
-    }
 }

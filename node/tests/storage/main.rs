@@ -3,4 +3,5 @@
 
 mod journal_damage;
 mod raft_suite;
+mod state;
 mod world;

@@ -19,37 +19,37 @@ use proofline_node::{
 };
 use tempfile::TempDir;
 
-pub const ORIGIN: &str = "example.org/log";
+pub(crate) const ORIGIN: &str = "example.org/log";
 
 /// A data directory.
-pub struct World {
-    pub root: TempDir,
+pub(crate) struct World {
+    pub(crate) root: TempDir,
 }
 
 /// A journal that is open, and what belongs to it.
-pub struct OpenJournal {
-    pub journal: Journal,
-    pub failures: FailureWatch,
+pub(crate) struct OpenJournal {
+    pub(crate) journal: Journal,
+    pub(crate) failures: FailureWatch,
     thread: JoinHandle<()>,
 }
 
 impl World {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { root: tempfile::tempdir().unwrap() }
     }
 
-    pub fn dir(&self) -> DataDir {
+    pub(crate) fn dir(&self) -> DataDir {
         dir(self.root.path(), 1)
     }
 
-    pub fn open(&self) -> Result<OpenJournal, JournalError> {
+    pub(crate) fn open(&self) -> Result<OpenJournal, JournalError> {
         let (reporter, failures) = failure::channel();
         let (journal, thread) = Journal::open(&self.dir(), Box::new(|| Ok(())), reporter)?;
         Ok(OpenJournal { journal, failures, thread })
     }
 
     /// Opens, lets `work` happen, and closes again.
-    pub async fn run<R>(&self, work: impl AsyncFnOnce(&mut Journal) -> R) -> R {
+    pub(crate) async fn run<R>(&self, work: impl AsyncFnOnce(&mut Journal) -> R) -> R {
         let mut open = self.open().unwrap();
         let result = work(&mut open.journal).await;
         open.close();
@@ -57,7 +57,7 @@ impl World {
     }
 
     /// Returns the write-ahead log that holds the newest records.
-    pub fn wal(&self) -> PathBuf {
+    pub(crate) fn wal(&self) -> PathBuf {
         let logs = fs::read_dir(self.dir().journal()).unwrap().map(|entry| entry.unwrap().path());
         logs.filter(|path| path.extension().is_some_and(|extension| extension == "log"))
             .max_by_key(|path| fs::metadata(path).unwrap().len())
@@ -67,37 +67,37 @@ impl World {
 
 impl OpenJournal {
     /// Closes the journal and waits until its database is free again.
-    pub fn close(self) {
+    pub(crate) fn close(self) {
         let Self { journal, thread, .. } = self;
         drop(journal);
         thread.join().unwrap();
     }
 }
 
-pub fn dir(root: &Path, node_id: u64) -> DataDir {
+pub(crate) fn dir(root: &Path, node_id: u64) -> DataDir {
     DataDir::open(root, Identity { origin: ORIGIN.to_owned(), node_id }).unwrap()
 }
 
-pub fn log_id(term: u64, index: u64) -> LogId<u64> {
+pub(crate) fn log_id(term: u64, index: u64) -> LogId<u64> {
     LogId::new(CommittedLeaderId::new(term, 1), index)
 }
 
-pub fn entry(term: u64, index: u64) -> Entry<TypeConfig> {
+pub(crate) fn entry(term: u64, index: u64) -> Entry<TypeConfig> {
     let payload = Bytes::from(format!("group {index} of term {term} {}", "x".repeat(200)));
     Entry { log_id: log_id(term, index), payload: EntryPayload::Normal(Group::new(payload)) }
 }
 
 /// Appends one entry at a time, so that each is a write of its own.
-pub async fn append(journal: &mut Journal, term: u64, indexes: impl Iterator<Item = u64>) {
+pub(crate) async fn append(journal: &mut Journal, term: u64, indexes: impl Iterator<Item = u64>) {
     for index in indexes {
         journal.blocking_append([entry(term, index)]).await.unwrap();
     }
 }
 
-pub async fn indexes(journal: &mut Journal) -> Vec<u64> {
+pub(crate) async fn indexes(journal: &mut Journal) -> Vec<u64> {
     journal.try_get_log_entries(..).await.unwrap().iter().map(|entry| entry.log_id.index).collect()
 }
 
-pub async fn last(journal: &mut Journal) -> Option<LogId<u64>> {
+pub(crate) async fn last(journal: &mut Journal) -> Option<LogId<u64>> {
     journal.get_log_state().await.unwrap().last_log_id
 }

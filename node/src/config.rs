@@ -1,0 +1,251 @@
+//! What a node is told: typed on the command line, meant in the configuration.
+//!
+//! Flags win over the environment, the environment over the file. Unknown keys in the file are errors. Secrets come by path.
+
+use std::{
+    fs, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use clap::{Args, Parser, Subcommand};
+use ed25519_dalek::{SigningKey, pkcs8::DecodePrivateKey as _};
+use proofline_proto::v1::Genesis;
+use prost::Message as _;
+use serde::Deserialize;
+use thiserror::Error;
+
+use crate::tls::TlsFiles;
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "proofline-node",
+    version,
+    about = "One node of a Proofline ledger",
+    after_help = "Example:\n  proofline-node init --config node-1.toml --bootstrap   # once, on each node of a new cluster\n  proofline-node run  --config node-1.toml\n\nExit codes: 0 stopped, 1 failed, 2 usage, 10 storage damaged, 11 storage regressed, 12 data directory of another\nnode or cluster, 13 disk failed, 14 diverged. docs/OPERATIONS.md says what to do about each."
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Prepare an empty data directory, once in the life of a node
+    Init {
+        /// Which node.
+        #[command(flatten)]
+        source: Source,
+        /// Begin a new cluster with the members in the configuration, instead of waiting to be added to one.
+        #[arg(long)]
+        bootstrap: bool,
+    },
+    /// Serve until SIGTERM or SIGINT
+    Run {
+        /// Which node.
+        #[command(flatten)]
+        source: Source,
+    },
+}
+
+/// Where the configuration comes from.
+#[derive(Debug, Args)]
+pub struct Source {
+    /// Configuration file (TOML)
+    #[arg(long, env = "PROOFLINE_CONFIG", value_name = "FILE")]
+    pub config: PathBuf,
+    /// Data directory, instead of the one in the file
+    #[arg(long, env = "PROOFLINE_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Serve without TLS. Only on loopback addresses, for development: every caller holds every role.
+    #[arg(long)]
+    pub insecure_loopback: bool,
+}
+
+/// The configuration file. Paths are relative to it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    node_id: u64,
+    data_dir: PathBuf,
+    genesis: PathBuf,
+    log_key: PathBuf,
+    node_key: PathBuf,
+    peer_listen: SocketAddr,
+    client_listen: SocketAddr,
+    tiles_listen: SocketAddr,
+    #[serde(default)]
+    peer_tls: Option<TlsPaths>,
+    #[serde(default)]
+    client_tls: Option<TlsPaths>,
+    members: Vec<MemberEntry>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TlsPaths {
+    certificate: PathBuf,
+    key: PathBuf,
+    roots: PathBuf,
+}
+
+/// A member of a new cluster.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MemberEntry {
+    /// Raft id.
+    pub node_id: u64,
+    /// Name, as in its certificate.
+    pub name: String,
+    /// `host:port` for the other nodes.
+    pub peer_address: String,
+    /// `host:port` for clients.
+    pub client_address: String,
+}
+
+/// What a node is meant to be.
+pub struct Config {
+    /// Raft id.
+    pub node_id: u64,
+    /// Where its data lies.
+    pub data_dir: PathBuf,
+    /// The first entry of the ledger.
+    pub genesis: Genesis,
+    /// Signs checkpoints; the same on every voter.
+    pub log_key: SigningKey,
+    /// Cosigns; this node's own.
+    pub node_key: SigningKey,
+    /// Where the other nodes connect.
+    pub peer_listen: SocketAddr,
+    /// Where clients connect.
+    pub client_listen: SocketAddr,
+    /// Where tiles and metrics are served.
+    pub tiles_listen: SocketAddr,
+    /// How listeners and connections are secured.
+    pub security: Secured,
+    /// Members of a new cluster.
+    pub members: Vec<MemberEntry>,
+}
+
+/// How a node is secured.
+#[derive(Debug)]
+pub enum Secured {
+    /// Not at all; loopback only.
+    Loopback,
+    /// By certificates under two separate roots.
+    Mutual {
+        /// Between nodes.
+        peers: TlsFiles,
+        /// For clients.
+        clients: TlsFiles,
+    },
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// A file cannot be read.
+    #[error("cannot read {path}: {source}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the file system said.
+        source: io::Error,
+    },
+    /// The configuration is not valid TOML, or has unknown or missing keys.
+    #[error("{path}: {reason}")]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong and where.
+        reason: String,
+    },
+    /// A key file holds no Ed25519 key in PKCS#8 PEM.
+    #[error("{path} holds no Ed25519 private key (PKCS#8 PEM); `proofline keys generate` makes one")]
+    Key {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The genesis file is none.
+    #[error("{path} is no genesis file")]
+    Genesis {
+        /// The file.
+        path: PathBuf,
+    },
+    /// TLS is neither configured nor turned off.
+    #[error("peer_tls and client_tls are missing; add them, or start with --insecure-loopback for development on this machine")]
+    NoTls,
+    /// A key does not stand in the genesis under that name.
+    #[error("the {which} key is not the one in the genesis")]
+    ForeignKey {
+        /// Which one.
+        which: &'static str,
+    },
+}
+
+impl Config {
+    /// Reads the configuration that `source` names.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn load(source: &Source) -> Result<Self, ConfigError> {
+        let text = String::from_utf8_lossy(&read(&source.config)?).into_owned();
+        let syntax = |error: toml::de::Error| ConfigError::Syntax { path: source.config.clone(), reason: error.to_string() };
+        let file: File = toml::from_str(&text).map_err(syntax)?;
+        let base = source.config.parent().unwrap_or(Path::new("."));
+        let genesis_path = base.join(&file.genesis);
+        let genesis =
+            Genesis::decode(&read(&genesis_path)?[..]).map_err(|_| ConfigError::Genesis { path: genesis_path.clone() })?;
+        let config = Self {
+            node_id: file.node_id,
+            data_dir: source.data_dir.clone().unwrap_or_else(|| base.join(&file.data_dir)),
+            log_key: signing_key(&base.join(&file.log_key))?,
+            node_key: signing_key(&base.join(&file.node_key))?,
+            genesis,
+            peer_listen: file.peer_listen,
+            client_listen: file.client_listen,
+            tiles_listen: file.tiles_listen,
+            security: secured(source, base, file.peer_tls, file.client_tls)?,
+            members: file.members,
+        };
+        config.check_keys()?;
+        Ok(config)
+    }
+
+    /// A node with another log key would publish what nobody can verify. Its own key may have been registered later.
+    fn check_keys(&self) -> Result<(), ConfigError> {
+        if self.genesis.log_public_key != self.log_key.verifying_key().as_bytes() {
+            return Err(ConfigError::ForeignKey { which: "log" });
+        }
+        let registered = self.genesis.nodes.iter().find(|node| node.node_id == self.node_id);
+        if registered.is_some_and(|node| node.public_key != self.node_key.verifying_key().as_bytes()) {
+            return Err(ConfigError::ForeignKey { which: "node" });
+        }
+        Ok(())
+    }
+}
+
+fn secured(source: &Source, base: &Path, peers: Option<TlsPaths>, clients: Option<TlsPaths>) -> Result<Secured, ConfigError> {
+    let files = |of: TlsPaths| TlsFiles {
+        certificate: base.join(of.certificate),
+        key: base.join(of.key),
+        roots: base.join(of.roots),
+    };
+    match (source.insecure_loopback, peers, clients) {
+        (true, _, _) => Ok(Secured::Loopback),
+        (false, Some(peers), Some(clients)) => Ok(Secured::Mutual { peers: files(peers), clients: files(clients) }),
+        (false, _, _) => Err(ConfigError::NoTls),
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, ConfigError> {
+    fs::read(path).map_err(|source| ConfigError::File { path: path.to_owned(), source })
+}
+
+fn signing_key(path: &Path) -> Result<SigningKey, ConfigError> {
+    let pem = zeroize::Zeroizing::new(String::from_utf8_lossy(&read(path)?).into_owned());
+    SigningKey::from_pkcs8_pem(&pem).map_err(|_| ConfigError::Key { path: path.to_owned() })
+}

@@ -1,0 +1,117 @@
+use std::{future::Future, time::Duration};
+
+use openraft::{
+    AnyError, OptionalSend, RPCTypes, RaftNetwork, RaftNetworkFactory, Snapshot, Vote,
+    error::{Fatal, NetworkError, RPCError, RaftError, ReplicationClosed, StreamingError, Timeout, Unreachable},
+    network::{Backoff, RPCOption},
+    raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse},
+};
+use proofline_proto::peer::peer_client::PeerClient;
+use tonic::{Status, transport::Channel};
+
+use super::{PeerError, convert, transfer};
+use crate::{
+    replica::{Member, TypeConfig},
+    tls::{AddressError, Transport},
+};
+
+/// Largest message between nodes. An append carries 4 MiB, or one group, which is bounded where groups are made.
+pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
+/// Pause after a call that did not reach its node. Raft's own default is longer than an election timeout.
+const BACKOFF: Duration = Duration::from_millis(100);
+
+/// Makes the connections on which Raft calls the other nodes.
+#[derive(Clone, Debug)]
+pub struct PeerNetwork {
+    node_id: u64,
+    transport: Transport,
+}
+
+impl PeerNetwork {
+    /// Takes who calls, and how connections are made.
+    #[must_use]
+    pub fn new(node_id: u64, transport: Transport) -> Self {
+        Self { node_id, transport }
+    }
+}
+
+impl RaftNetworkFactory<TypeConfig> for PeerNetwork {
+    type Network = PeerConnection;
+
+    async fn new_client(&mut self, target: u64, member: &Member) -> PeerConnection {
+        PeerConnection { node_id: self.node_id, target, channel: self.transport.channel(member) }
+    }
+}
+
+/// Raft's connection to one node. It connects when it is used, and again when it broke.
+#[derive(Debug)]
+pub struct PeerConnection {
+    node_id: u64,
+    target: u64,
+    channel: Result<Channel, AddressError>,
+}
+
+impl PeerConnection {
+    fn client(&self) -> Result<PeerClient<Channel>, Unreachable> {
+        let channel = self.channel.as_ref().map_err(Unreachable::new)?;
+        Ok(PeerClient::new(channel.clone())
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX))
+    }
+}
+
+impl RaftNetwork<TypeConfig> for PeerConnection {
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<TypeConfig>,
+        _option: RPCOption,
+    ) -> Result<AppendEntriesResponse<u64>, RPCError<u64, Member, RaftError<u64>>> {
+        let request = convert::append_request(rpc).map_err(|error| unusable(&error))?;
+        let response = self.client()?.append_entries(request).await.map_err(|status| unreachable(&status))?;
+        Ok(convert::parse_append_response(response.into_inner()).map_err(|error| unusable(&error))?)
+    }
+
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<u64>,
+        _option: RPCOption,
+    ) -> Result<VoteResponse<u64>, RPCError<u64, Member, RaftError<u64>>> {
+        let request = convert::vote_request(&rpc);
+        let response = self.client()?.request_vote(request).await.map_err(|status| unreachable(&status))?;
+        Ok(convert::parse_vote_response(response.into_inner()).map_err(|error| unusable(&error))?)
+    }
+
+    /// Sends the snapshot's files. Dropping the call stops the reader too.
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote<u64>,
+        snapshot: Snapshot<TypeConfig>,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        option: RPCOption,
+    ) -> Result<SnapshotResponse<u64>, StreamingError<TypeConfig, Fatal<u64>>> {
+        let timeout = option.hard_ttl();
+        let sending = transfer::send(self.client()?, vote, snapshot);
+        tokio::select! {
+            sent = sending => sent,
+            closed = cancel => Err(closed.into()),
+            () = tokio::time::sleep(timeout) => {
+                let (id, target) = (self.node_id, self.target);
+                Err(Timeout { action: RPCTypes::InstallSnapshot, id, target, timeout }.into())
+            }
+        }
+    }
+
+    fn backoff(&self) -> Backoff {
+        Backoff::new(std::iter::repeat(BACKOFF))
+    }
+}
+
+/// The node did not answer, or answered that it cannot: Raft tries again after a pause.
+pub(super) fn unreachable(status: &Status) -> Unreachable {
+    Unreachable::from(AnyError::error(status))
+}
+
+/// A message that this build does not understand, or cannot write.
+pub(super) fn unusable(error: &PeerError) -> NetworkError {
+    NetworkError::new(error)
+}

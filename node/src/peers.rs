@@ -1,0 +1,114 @@
+//! The other nodes, as this one calls them outside Raft: to pass submissions on, to ask for cosignatures, clocks and status.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use arc_swap::ArcSwap;
+use proofline_proto::peer::{
+    CosignRequest, CosignResponse, GetStatusRequest, GetStatusResponse, ProposeRequest, ProposeResponse, peer_client::PeerClient,
+};
+use tonic::{Status, Streaming, transport::Channel};
+
+use crate::{
+    peer::MESSAGE_BYTES_MAX,
+    replica::{Member, Raft},
+    tls::Transport,
+};
+
+/// A connection and the address that it goes to.
+#[derive(Clone, Debug)]
+struct Line {
+    member: Member,
+    channel: Channel,
+}
+
+/// Calls the members of the cluster. Clones are cheap; connections are made when first used and kept.
+#[derive(Clone)]
+pub struct Peers {
+    node_id: u64,
+    raft: Raft,
+    transport: Transport,
+    lines: Arc<ArcSwap<BTreeMap<u64, Line>>>,
+}
+
+impl Peers {
+    /// Takes who calls, where the membership is known, and how connections are made.
+    #[must_use]
+    pub fn new(node_id: u64, raft: Raft, transport: Transport) -> Self {
+        Self { node_id, raft, transport, lines: Arc::default() }
+    }
+
+    /// Returns the id of this node.
+    #[must_use]
+    pub fn node_id(&self) -> u64 {
+        self.node_id
+    }
+
+    /// Returns the ids of the voters, as this node knows the membership.
+    #[must_use]
+    pub fn voters(&self) -> Vec<u64> {
+        self.raft.metrics().borrow().membership_config.membership().voter_ids().collect()
+    }
+
+    /// Returns every member with its address, as this node knows the membership.
+    #[must_use]
+    pub fn members(&self) -> BTreeMap<u64, Member> {
+        self.raft.metrics().borrow().membership_config.nodes().map(|(id, member)| (*id, member.clone())).collect()
+    }
+
+    /// Passes a submission to the leader.
+    ///
+    /// # Errors
+    /// The leader's refusal, or `UNAVAILABLE` when it cannot be reached.
+    pub async fn propose(&self, leader: u64, request: ProposeRequest) -> Result<ProposeResponse, Status> {
+        Ok(self.client(leader)?.propose(request).await?.into_inner())
+    }
+
+    /// Passes a collector's stream to the leader.
+    ///
+    /// # Errors
+    /// As [`Self::propose`].
+    pub async fn propose_stream(
+        &self,
+        leader: u64,
+        requests: impl futures::Stream<Item = ProposeRequest> + Send + 'static,
+    ) -> Result<Streaming<ProposeResponse>, Status> {
+        Ok(self.client(leader)?.propose_stream(requests).await?.into_inner())
+    }
+
+    /// Asks a voter to cosign.
+    ///
+    /// # Errors
+    /// The voter's refusal, or `UNAVAILABLE` when it cannot be reached.
+    pub async fn cosign(&self, voter: u64, request: CosignRequest) -> Result<CosignResponse, Status> {
+        Ok(self.client(voter)?.cosign(request).await?.into_inner())
+    }
+
+    /// Asks a node how it is.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE` when it cannot be reached.
+    pub async fn status(&self, node: u64) -> Result<GetStatusResponse, Status> {
+        Ok(self.client(node)?.get_status(GetStatusRequest {}).await?.into_inner())
+    }
+
+    fn client(&self, node: u64) -> Result<PeerClient<Channel>, Status> {
+        let members = self.members();
+        let member = members.get(&node).ok_or_else(|| Status::unavailable(format!("node {node} is not a member")))?;
+        let channel = match self.lines.load().get(&node).filter(|line| line.member == *member) {
+            Some(line) => line.channel.clone(),
+            None => self.connect(node, member)?,
+        };
+        Ok(PeerClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX))
+    }
+
+    fn connect(&self, node: u64, member: &Member) -> Result<Channel, Status> {
+        let channel = self.transport.channel(member).map_err(|error| Status::unavailable(error.to_string()))?;
+        let line = Line { member: member.clone(), channel: channel.clone() };
+        self.lines.rcu(|lines| {
+            let mut lines = BTreeMap::clone(lines);
+            lines.insert(node, line.clone());
+            lines
+        });
+        Ok(channel)
+    }
+}

@@ -1,0 +1,211 @@
+//! Publishes the log: while this node leads, it asks the voters to cosign what is applied and replicates the signed note.
+//!
+//! Publishing adds no entry. What is published is the newest note that was replicated, the same on every node.
+
+use std::time::Duration;
+
+use ed25519_dalek::{Signer, SigningKey};
+use proofline_ledger::{Hash, LogTree, PreparedItem, StoreFault, TreeSize, cosigners, listing, note_size};
+use proofline_proto::{
+    peer::{CosignRequest, Item, item},
+    v1::NodeKey,
+};
+use proofline_verifier::{Checkpoint, KeyError, KeyName, LogHash, NoteError, NoteSignature, SignatureType, SignedNote, VerifierKey};
+use thiserror::Error;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    cosigner::{Cosignature, CosignerHandle},
+    inbox::{Inbox, Submission},
+    leadership::Leadership,
+    peers::Peers,
+    replica::Progress,
+    signed_tree::SignedTree,
+    store::StateStore,
+};
+
+/// How often a new tree head is published while there is news.
+const PERIOD: Duration = Duration::from_millis(200);
+/// How long a voter may take to cosign.
+const COSIGN_WITHIN: Duration = Duration::from_secs(2);
+
+/// Why nothing was published this time.
+#[derive(Debug, Error)]
+enum NotPublished {
+    #[error("{cosigned} of {voters} voters cosigned size {size}, a majority is needed")]
+    NoMajority { cosigned: usize, voters: usize, size: TreeSize },
+    #[error(transparent)]
+    Store(#[from] StoreFault),
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error(transparent)]
+    Note(#[from] NoteError),
+}
+
+/// What the publisher works with.
+pub struct Publisher {
+    /// The log key: every voter holds it.
+    pub log_key: SigningKey,
+    /// The replicated state.
+    pub state: StateStore,
+    /// How far it was applied.
+    pub progress: watch::Receiver<Progress>,
+    /// Whether this node leads.
+    pub leadership: watch::Receiver<Leadership>,
+    /// The other nodes.
+    pub peers: Peers,
+    /// This node's own cosigner.
+    pub cosigner: CosignerHandle,
+    /// Where the note goes to be replicated.
+    pub inbox: Inbox,
+}
+
+impl Publisher {
+    /// Publishes every 200 ms with news, until shutdown.
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        let mut ticks = tokio::time::interval(PERIOD);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                _ = ticks.tick() => (),
+            }
+            if *self.leadership.borrow_and_update() != Leadership::Here {
+                continue;
+            }
+            if let Err(error) = self.publish().await {
+                tracing::warn!(%error, "no checkpoint published");
+            }
+        }
+    }
+
+    async fn publish(&self) -> Result<(), NotPublished> {
+        let size = self.progress.borrow().tree_size;
+        let state = self.state.view();
+        let published = listing::checkpoint(&*state)?.as_deref().and_then(note_size).unwrap_or(0);
+        if size.0 <= published {
+            return Ok(());
+        }
+        let tree = SignedTree { size, root: LogTree::new(&*state, size).root()? };
+        let voters = cosigners(&*state)?;
+        let note = self.cosigned_note(listing_origin(&state)?, tree, &voters).await?;
+        let item = Item { item: Some(item::Item::Checkpoint(note.clone())) };
+        if let Ok(ticket) = self.inbox.admit_command(Submission::new(item, PreparedItem::Checkpoint(note.into()))) {
+            // Refused when a newer one is published by now, lost when the lead is: either way the next round looks again.
+            drop(ticket.answer().await);
+        }
+        Ok(())
+    }
+
+    async fn cosigned_note(&self, origin: KeyName, tree: SignedTree, voters: &[NodeKey]) -> Result<Vec<u8>, NotPublished> {
+        let checkpoint = Checkpoint {
+            origin: origin.clone(),
+            size: proofline_verifier::TreeSize(tree.size.0),
+            root: LogHash::from_bytes(tree.root.0),
+        };
+        let text = checkpoint.note_text();
+        let log_key = VerifierKey::new(origin, SignatureType::Log, self.log_key.verifying_key().as_bytes())?;
+        let mut signatures = vec![NoteSignature::of_log(&log_key, &self.log_key.sign(text.as_bytes()).to_bytes())];
+        let asked = voters.iter().map(|voter| async move { (voter, self.ask(voter, tree).await) });
+        for (voter, cosignature) in futures::future::join_all(asked).await {
+            let Some(cosignature) = cosignature else { continue };
+            let key = VerifierKey::new(KeyName::parse(&voter.name)?, SignatureType::CosignatureV1, &voter.public_key)?;
+            signatures.push(NoteSignature::of_cosigner(&key, cosignature.unix_s, &cosignature.signature));
+        }
+        let cosigned = signatures.len() - 1;
+        if cosigned <= voters.len() / 2 {
+            return Err(NotPublished::NoMajority { cosigned, voters: voters.len(), size: tree.size });
+        }
+        Ok(SignedNote::new(text, signatures)?.encode().into_bytes())
+    }
+
+    async fn ask(&self, voter: &NodeKey, tree: SignedTree) -> Option<Cosignature> {
+        let asked = async {
+            if voter.node_id == self.peers.node_id() {
+                return self.cosigner.cosign(tree).await.map_err(|error| error.to_string());
+            }
+            let request = CosignRequest { size: tree.size.0, root: tree.root.0.to_vec() };
+            let answer = self.peers.cosign(voter.node_id, request).await.map_err(|status| status.message().to_owned())?;
+            let signature = answer.signature.as_slice().try_into().map_err(|_| "the signature is not 64 bytes".to_owned())?;
+            Ok(Cosignature { unix_s: answer.unix_s, signature })
+        };
+        match tokio::time::timeout(COSIGN_WITHIN, asked).await {
+            Ok(Ok(cosignature)) => Some(cosignature),
+            Ok(Err(reason)) => {
+                tracing::debug!(voter = voter.name, reason, "not cosigned");
+                None
+            }
+            Err(_) => None,
+        }
+    }
+}
+
+fn listing_origin(state: &crate::store::StateDb) -> Result<KeyName, NotPublished> {
+    Ok(KeyName::parse(&listing::origin(state)?)?)
+}
+
+/// Follows what is published, as it is applied, until shutdown. A node whose own tree is not the published one has diverged.
+pub async fn follow_published(
+    state: StateStore,
+    mut progress: watch::Receiver<Progress>,
+    published: watch::Sender<Option<Published>>,
+    shutdown: CancellationToken,
+) -> Result<(), Diverged> {
+    loop {
+        let note = listing::checkpoint(&*state.view())?;
+        let is_news = published.borrow().as_ref().map(|held| &held.note) != note.as_ref();
+        if let Some(note) = note.filter(|_| is_news) {
+            let news = Published::check(&state, note)?;
+            published.send_replace(Some(news));
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            changed = progress.changed() => if changed.is_err() { return Ok(()) },
+        }
+    }
+}
+
+/// The newest published checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// The signed note.
+    pub note: Vec<u8>,
+    /// Entries that it covers.
+    pub size: TreeSize,
+}
+
+/// Why this node must not go on.
+#[derive(Debug, Error)]
+pub enum Diverged {
+    /// A majority signed another tree than this node has.
+    #[error("at size {size} the cluster published {published}, this node computed {computed:?}")]
+    OtherTree {
+        /// Size in question.
+        size: TreeSize,
+        /// Root in the note.
+        published: LogHash,
+        /// Root here.
+        computed: Hash,
+    },
+    /// The replicated note is no checkpoint.
+    #[error("the published checkpoint cannot be read")]
+    Unreadable,
+    /// The state could not be read.
+    #[error(transparent)]
+    Store(#[from] StoreFault),
+}
+
+impl Published {
+    fn check(state: &StateStore, note: Vec<u8>) -> Result<Self, Diverged> {
+        let parsed = SignedNote::parse(&note).map_err(|_| Diverged::Unreadable)?;
+        let checkpoint = Checkpoint::parse_text(parsed.text()).map_err(|_| Diverged::Unreadable)?;
+        let size = TreeSize(checkpoint.size.0);
+        let computed = LogTree::new(&*state.view(), size).root()?;
+        if computed.0 == *checkpoint.root.as_bytes() {
+            Ok(Self { note, size })
+        } else {
+            Err(Diverged::OtherTree { size, published: checkpoint.root, computed })
+        }
+    }
+}

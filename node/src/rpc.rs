@@ -1,0 +1,100 @@
+//! The public procedures and those between nodes. Handlers hold no state: they parse, check the caller, submit or read.
+
+mod audit;
+mod control;
+mod ingest;
+mod membership;
+mod peer;
+mod reading;
+mod status;
+mod submit;
+
+use std::sync::Arc;
+
+use proofline_proto::{peer::peer_server::PeerServer, v1};
+use tokio::sync::watch;
+use tonic::{Request, Status};
+
+pub use self::{peer::PeerRpc, status::refusal_status};
+use crate::{
+    access::{Caller, Denied, Rpc, Scope, check_role},
+    cosigner::CosignerHandle,
+    inbox::Inbox,
+    leadership::Leadership,
+    metrics::Metrics,
+    peers::Peers,
+    publisher::Published,
+    replica::{Progress, Raft},
+    store::StateStore,
+};
+
+/// Longest message that a client may send: a batch of 4 MiB and its frame.
+const CLIENT_MESSAGE_BYTES_MAX: usize = 5 << 20;
+/// Longest message between nodes: one append, bounded by the journal, and its frame.
+const PEER_MESSAGE_BYTES_MAX: usize = 64 << 20;
+
+/// What every handler works with; clones are cheap.
+#[derive(Clone)]
+pub struct Api {
+    /// Name of the log.
+    pub origin: Arc<str>,
+    /// The replicated state.
+    pub state: StateStore,
+    /// How far it was applied.
+    pub progress: watch::Receiver<Progress>,
+    /// The newest published checkpoint.
+    pub published: watch::Receiver<Option<Published>>,
+    /// Who leads.
+    pub leadership: watch::Receiver<Leadership>,
+    /// Where submissions go.
+    pub inbox: Inbox,
+    /// The other nodes.
+    pub peers: Peers,
+    /// Raft.
+    pub raft: Raft,
+    /// This node's cosigner.
+    pub cosigner: CosignerHandle,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Api {
+    /// Makes the three public services.
+    #[must_use]
+    pub fn public(
+        &self,
+    ) -> (v1::ingest_server::IngestServer<Self>, v1::audit_server::AuditServer<Self>, v1::control_server::ControlServer<Self>) {
+        (
+            v1::ingest_server::IngestServer::new(self.clone()).max_decoding_message_size(CLIENT_MESSAGE_BYTES_MAX),
+            v1::audit_server::AuditServer::new(self.clone()).max_decoding_message_size(CLIENT_MESSAGE_BYTES_MAX),
+            v1::control_server::ControlServer::new(self.clone()).max_decoding_message_size(CLIENT_MESSAGE_BYTES_MAX),
+        )
+    }
+
+    /// Makes the service that other nodes call.
+    #[must_use]
+    pub fn between_nodes(&self) -> PeerServer<PeerRpc> {
+        PeerServer::new(PeerRpc::new(self.clone()))
+            .max_decoding_message_size(PEER_MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(PEER_MESSAGE_BYTES_MAX)
+    }
+
+    fn check_role(&self, caller: &Caller, rpc: Rpc, scope: Scope<'_>) -> Result<(), Status> {
+        Ok(check_role(&self.state.view(), caller, rpc, scope)?)
+    }
+}
+
+/// Returns who calls, as the listener found out.
+fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
+    request.extensions().get::<Caller>().cloned().ok_or_else(|| Status::unauthenticated("no client certificate with a SPIFFE id"))
+}
+
+impl From<Denied> for Status {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::LacksRole { .. } | Denied::OtherCollector { .. } => Self::permission_denied(denied.to_string()),
+            Denied::UnknownCollector(_) => Self::not_found(denied.to_string()),
+            Denied::Store(fault) => status::fault_status(&fault),
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! What auditors, compliance teams and responders call: reads and proofs, answered by any node without the leader.
+
+use std::{collections::BTreeMap, pin::Pin};
+
+use futures::{Stream, StreamExt as _, stream};
+use proofline_ledger::{EntryIndex, Position, SessionAt, SignedBatch, TreeSize, entry, listing, session_at, session_entries, session_path};
+use proofline_proto::v1::{
+    GetCheckpointRequest, GetCheckpointResponse, GetConsistencyProofRequest, GetConsistencyProofResponse, GetEntryRequest, GetEntryResponse,
+    GetInclusionProofRequest, GetInclusionProofResponse, GetRegistrationsRequest, GetRegistrationsResponse, GetSessionProofRequest,
+    GetSessionProofResponse, ListSessionRequest, ListSessionResponse, ListSessionsRequest, ListSessionsResponse, ReadEntriesRequest,
+    ReadEntriesResponse, SessionMember, SessionProof, WatchCheckpointsRequest, audit_server::Audit, entry_core::Body,
+};
+use tokio_stream::wrappers::WatchStream;
+use tonic::{Request, Response, Status};
+
+use super::{
+    Api, caller,
+    reading::{View, fault, page, tenant},
+    status::beyond,
+};
+use crate::access::{Rpc, Scope};
+
+/// Entries in one message of a read, and their bytes.
+const CHUNK_ENTRIES: usize = 512;
+const CHUNK_BYTES: usize = 1 << 20;
+
+type Notes = Pin<Box<dyn Stream<Item = Result<GetCheckpointResponse, Status>> + Send>>;
+type Chunks = Pin<Box<dyn Stream<Item = Result<ReadEntriesResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Audit for Api {
+    type WatchCheckpointsStream = Notes;
+    type ReadEntriesStream = Chunks;
+
+    async fn get_checkpoint(&self, request: Request<GetCheckpointRequest>) -> Result<Response<GetCheckpointResponse>, Status> {
+        self.check_role(&caller(&request)?, Rpc::GetCheckpoint, Scope::Everything)?;
+        let checkpoint = self.read(|view| Ok(view.published.note.clone())).await?;
+        Ok(Response::new(GetCheckpointResponse { checkpoint }))
+    }
+
+    async fn watch_checkpoints(&self, request: Request<WatchCheckpointsRequest>) -> Result<Response<Notes>, Status> {
+        self.check_role(&caller(&request)?, Rpc::WatchCheckpoints, Scope::Everything)?;
+        let published = WatchStream::new(self.published.clone()).filter_map(|published| async move {
+            published.map(|published| Ok(GetCheckpointResponse { checkpoint: published.note }))
+        });
+        Ok(Response::new(Box::pin(published)))
+    }
+
+    async fn get_entry(&self, request: Request<GetEntryRequest>) -> Result<Response<GetEntryResponse>, Status> {
+        let caller = caller(&request)?;
+        let index = EntryIndex(request.into_inner().index);
+        let entry = self.read(move |view| view.entry(index)).await?;
+        let tenant = tenant(&entry);
+        self.check_role(&caller, Rpc::GetEntry, tenant.as_deref().map_or(Scope::Everything, Scope::Tenant))?;
+        Ok(Response::new(GetEntryResponse { entry }))
+    }
+
+    async fn read_entries(&self, request: Request<ReadEntriesRequest>) -> Result<Response<Chunks>, Status> {
+        self.check_role(&caller(&request)?, Rpc::ReadEntries, Scope::Everything)?;
+        let asked = request.into_inner();
+        let end = if asked.limit == 0 { u64::MAX } else { asked.from_index.saturating_add(asked.limit) };
+        let walk = Walk { api: self.clone(), next: asked.from_index, end, follows: asked.follow };
+        Ok(Response::new(Box::pin(stream::try_unfold(walk, Walk::step))))
+    }
+
+    async fn list_sessions(&self, request: Request<ListSessionsRequest>) -> Result<Response<ListSessionsResponse>, Status> {
+        let caller = caller(&request)?;
+        let asked = request.into_inner();
+        self.check_role(&caller, Rpc::ListSessions, Scope::Tenant(&asked.tenant_id))?;
+        let limit = page(asked.page_size)?;
+        let found = self
+            .read(move |view| listing::sessions(&*view.state, &asked.tenant_id, &asked.after_session_id, limit, view.size()).map_err(fault))
+            .await?;
+        let next_after = if found.len() == limit { found.last().map(|it| it.session_id.clone()).unwrap_or_default() } else { String::new() };
+        Ok(Response::new(ListSessionsResponse { sessions: found.iter().map(SessionAt::summary).collect(), next_after }))
+    }
+
+    async fn list_session(&self, request: Request<ListSessionRequest>) -> Result<Response<ListSessionResponse>, Status> {
+        let caller = caller(&request)?;
+        let asked = request.into_inner();
+        self.check_role(&caller, Rpc::ListSession, Scope::Tenant(&asked.tenant_id))?;
+        let limit = page(asked.page_size)?;
+        self.read(move |view| session_page(view, &asked, limit)).await.map(Response::new)
+    }
+
+    async fn get_inclusion_proof(
+        &self,
+        request: Request<GetInclusionProofRequest>,
+    ) -> Result<Response<GetInclusionProofResponse>, Status> {
+        self.check_role(&caller(&request)?, Rpc::GetInclusionProof, Scope::Everything)?;
+        let index = EntryIndex(request.into_inner().index);
+        let proof = self.read(move |view| {
+            let mut tree = view.tree();
+            let path = tree.inclusion_path(index).map_err(fault)?.ok_or_else(|| beyond(view.size().0))?;
+            let leaf = tree.leaf(index).map_err(fault)?.ok_or_else(|| beyond(view.size().0))?;
+            Ok(GetInclusionProofResponse {
+                index: index.0,
+                log_path: path.iter().map(|hash| hash.0.to_vec()).collect(),
+                checkpoint: view.published.note.clone(),
+                leaf_hash: leaf.0.to_vec(),
+            })
+        });
+        proof.await.map(Response::new)
+    }
+
+    async fn get_consistency_proof(
+        &self,
+        request: Request<GetConsistencyProofRequest>,
+    ) -> Result<Response<GetConsistencyProofResponse>, Status> {
+        self.check_role(&caller(&request)?, Rpc::GetConsistencyProof, Scope::Everything)?;
+        let asked = request.into_inner();
+        self.read(move |view| consistency(view, &asked)).await.map(Response::new)
+    }
+
+    async fn get_session_proof(&self, request: Request<GetSessionProofRequest>) -> Result<Response<GetSessionProofResponse>, Status> {
+        let caller = caller(&request)?;
+        let asked = request.into_inner();
+        self.check_role(&caller, Rpc::GetSessionProof, Scope::Tenant(&asked.tenant_id))?;
+        let proof = self.read(move |view| session_proof(view, &asked)).await?;
+        Ok(Response::new(GetSessionProofResponse { proof: Some(proof) }))
+    }
+
+    async fn get_registrations(&self, request: Request<GetRegistrationsRequest>) -> Result<Response<GetRegistrationsResponse>, Status> {
+        let caller = caller(&request)?;
+        let id = request.into_inner().collector_id;
+        let known = listing::collector(&*self.state.view(), &id).map_err(fault)?.and_then(|it| it.registration);
+        let known = known.ok_or_else(|| Status::not_found(format!("collector {id:?} is not registered")))?;
+        self.check_role(&caller, Rpc::GetRegistrations, Scope::Tenant(&known.tenant_id))?;
+        let answer = self.read(move |view| {
+            let mut tree = view.tree();
+            let indexes = listing::registrations(&*view.state, &id, view.size()).map_err(fault)?;
+            let registrations = indexes.into_iter().map(|index| view.proven(&mut tree, index)).collect::<Result<_, _>>()?;
+            Ok(GetRegistrationsResponse { registrations, checkpoint: view.published.note.clone() })
+        });
+        answer.await.map(Response::new)
+    }
+}
+
+fn consistency(view: &View, asked: &GetConsistencyProofRequest) -> Result<GetConsistencyProofResponse, Status> {
+    let second = if asked.second_size == 0 { view.size().0 } else { asked.second_size };
+    if second > view.size().0 {
+        return Err(beyond(view.size().0));
+    }
+    let mut tree = proofline_ledger::LogTree::new(&*view.state, TreeSize(second));
+    let path = tree.consistency_path(TreeSize(asked.first_size)).map_err(fault)?;
+    let path = path.ok_or_else(|| Status::invalid_argument("first_size is 0 or greater than second_size"))?;
+    Ok(GetConsistencyProofResponse {
+        path: path.iter().map(|hash| hash.0.to_vec()).collect(),
+        checkpoint: view.published.note.clone(),
+        first_size: asked.first_size,
+        second_size: second,
+    })
+}
+
+fn find_session(view: &View, tenant: &str, session: &str) -> Result<SessionAt, Status> {
+    let found = session_at(&*view.state, tenant, session, view.size()).map_err(fault)?;
+    found.ok_or_else(|| Status::not_found(format!("session {session:?} of tenant {tenant:?} is not in the published log")))
+}
+
+fn session_proof(view: &View, asked: &GetSessionProofRequest) -> Result<SessionProof, Status> {
+    let session = find_session(view, &asked.tenant_id, &asked.session_id)?;
+    let position = Position(asked.position);
+    let path = session_path(&*view.state, &session, position).map_err(fault)?;
+    let path = path.ok_or_else(|| Status::out_of_range(format!("the session has {} entries", session.size)))?;
+    let found = session_entries(&*view.state, &session, position, 1).map_err(fault)?;
+    let (index, _) = found.first().copied().ok_or_else(|| Status::data_loss("the session's entry is missing"))?;
+    Ok(SessionProof {
+        checkpoint: view.published.note.clone(),
+        position: position.0,
+        session_size: session.size,
+        entry: view.entry(index)?,
+        session_path: path.iter().map(|hash| hash.0.to_vec()).collect(),
+        last: Some(view.proven(&mut view.tree(), session.last)?),
+    })
+}
+
+fn session_page(view: &View, asked: &ListSessionRequest, limit: usize) -> Result<ListSessionResponse, Status> {
+    let session = find_session(view, &asked.tenant_id, &asked.session_id)?;
+    let found = session_entries(&*view.state, &session, Position(asked.from_position), limit).map_err(fault)?;
+    let mut sources = Sources::default();
+    let members: Vec<_> = found.iter().map(|(index, _)| sources.member(view, *index)).collect::<Result<_, _>>()?;
+    let next = asked.from_position + members.len() as u64;
+    Ok(ListSessionResponse {
+        session: Some(session.summary()),
+        checkpoint: view.published.note.clone(),
+        members,
+        statements: sources.batches.into_iter().map(|batch| batch.statement).collect(),
+        last: Some(view.proven(&mut view.tree(), session.last)?),
+        next_position: if next < session.size { next } else { 0 },
+    })
+}
+
+/// The batches that the entries of one page came in.
+#[derive(Default)]
+struct Sources {
+    batches: Vec<SignedBatch>,
+    places: BTreeMap<(String, u32, u64, u64), usize>,
+}
+
+impl Sources {
+    fn member(&mut self, view: &View, index: EntryIndex) -> Result<SessionMember, Status> {
+        let entry = view.entry(index)?;
+        let body = entry::parse(&entry).and_then(|(_, core)| core.body);
+        let Some(Body::Event(event)) = body else {
+            return Ok(SessionMember { entry, statement: 0, batch_path: Vec::new() });
+        };
+        let at = event.at.ok_or_else(|| Status::data_loss("an event without its place"))?;
+        let key = (at.collector_id.clone(), at.lane, at.epoch, at.sequence);
+        let place = match self.places.get(&key) {
+            Some(place) => *place,
+            None => {
+                self.batches.push(SignedBatch::find(&*view.state, &at).map_err(fault)?);
+                self.places.insert(key, self.batches.len() - 1);
+                self.batches.len() - 1
+            }
+        };
+        let path = self.batches.get(place).and_then(|batch| batch.path(at.offset)).unwrap_or_default();
+        let statement = u32::try_from(place).unwrap_or(u32::MAX);
+        Ok(SessionMember { entry, statement, batch_path: path.iter().map(|hash| hash.0.to_vec()).collect() })
+    }
+}
+
+/// A walk through the log in order, at the pace of whoever reads it.
+struct Walk {
+    api: Api,
+    next: u64,
+    end: u64,
+    follows: bool,
+}
+
+impl Walk {
+    async fn step(mut self) -> Result<Option<(ReadEntriesResponse, Self)>, Status> {
+        let mut published = self.api.published.clone();
+        while self.next < self.end {
+            let covered = published.borrow_and_update().as_ref().map_or(0, |published| published.size.0);
+            if self.next < covered {
+                let first_index = self.next;
+                let entries = self.chunk(covered.min(self.end)).await?;
+                self.next += entries.len() as u64;
+                return Ok(Some((ReadEntriesResponse { first_index, entries }, self)));
+            }
+            if !self.follows || published.changed().await.is_err() {
+                break;
+            }
+        }
+        Ok(None)
+    }
+
+    async fn chunk(&self, to: u64) -> Result<Vec<prost::bytes::Bytes>, Status> {
+        let from = self.next;
+        let entries = self.api.read(move |view| {
+            listing::entries(&*view.state, EntryIndex(from), EntryIndex(to), CHUNK_ENTRIES).map_err(fault)
+        });
+        let entries = entries.await?;
+        let mut bytes = 0;
+        let within = |entry: &Vec<u8>| {
+            let fits = bytes < CHUNK_BYTES;
+            bytes += entry.len();
+            fits
+        };
+        let entries: Vec<_> = entries.into_iter().take_while(within).map(Into::into).collect();
+        if entries.is_empty() { Err(Status::data_loss(format!("entry {from} is missing"))) } else { Ok(entries) }
+    }
+}

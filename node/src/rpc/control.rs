@@ -1,0 +1,67 @@
+//! What operators and responders call.
+
+use proofline_ledger::listing;
+use proofline_proto::{
+    peer::{item, propose_response},
+    v1::{
+        AgentState, ChangeMembershipRequest, ChangeMembershipResponse, ClusterStatusRequest, ClusterStatusResponse, ListAgentsRequest,
+        ListAgentsResponse, ListCollectorsRequest, ListCollectorsResponse, SubmitCommandRequest, SubmitCommandResponse,
+        control_server::Control,
+    },
+};
+use tonic::{Request, Response, Status};
+
+use super::{
+    Api, caller,
+    reading::{fault, page},
+};
+use crate::access::{Rpc, Scope};
+
+#[tonic::async_trait]
+impl Control for Api {
+    async fn submit_command(&self, request: Request<SubmitCommandRequest>) -> Result<Response<SubmitCommandResponse>, Status> {
+        // The caller's role opens the door; what the command may do is decided by the keys that signed it.
+        self.check_role(&caller(&request)?, Rpc::SubmitCommand, Scope::Everything)?;
+        let command = request.into_inner().command.ok_or_else(|| Status::invalid_argument("command is missing"))?;
+        match self.submit(item::Item::Command(command)).await?.outcome {
+            Some(propose_response::Outcome::Commanded(index)) => Ok(Response::new(index)),
+            _ => Err(Status::internal("the leader answered another kind of request")),
+        }
+    }
+
+    async fn list_agents(&self, request: Request<ListAgentsRequest>) -> Result<Response<ListAgentsResponse>, Status> {
+        let caller = caller(&request)?;
+        let asked = request.into_inner();
+        self.check_role(&caller, Rpc::ListAgents, Scope::Tenant(&asked.tenant_id))?;
+        let limit = page(asked.page_size)?;
+        let state = AgentState::try_from(asked.state).map_err(|_| Status::invalid_argument("unknown agent state"))?;
+        let agents = listing::agents(&*self.state.view(), &asked.tenant_id, state, &asked.after_agent_id, limit).map_err(fault)?;
+        let next_after = if agents.len() == limit { agents.last().map(|it| it.agent_id.clone()).unwrap_or_default() } else { String::new() };
+        Ok(Response::new(ListAgentsResponse { agents, next_after }))
+    }
+
+    async fn list_collectors(&self, request: Request<ListCollectorsRequest>) -> Result<Response<ListCollectorsResponse>, Status> {
+        self.check_role(&caller(&request)?, Rpc::ListCollectors, Scope::Everything)?;
+        let asked = request.into_inner();
+        let limit = page(asked.page_size)?;
+        let collectors = listing::collectors(&*self.state.view(), &asked.after_collector_id, limit).map_err(fault)?;
+        let last = collectors.last().and_then(|it| it.registration.as_ref()).map(|it| it.collector_id.clone());
+        let next_after = if collectors.len() == limit { last.unwrap_or_default() } else { String::new() };
+        Ok(Response::new(ListCollectorsResponse { collectors, next_after }))
+    }
+
+    async fn cluster_status(&self, request: Request<ClusterStatusRequest>) -> Result<Response<ClusterStatusResponse>, Status> {
+        self.check_role(&caller(&request)?, Rpc::ClusterStatus, Scope::Everything)?;
+        Ok(Response::new(self.cluster().await))
+    }
+
+    async fn change_membership(
+        &self,
+        request: Request<ChangeMembershipRequest>,
+    ) -> Result<Response<ChangeMembershipResponse>, Status> {
+        let caller = caller(&request)?;
+        self.check_role(&caller, Rpc::ChangeMembership, Scope::Everything)?;
+        tracing::info!(%caller, "a change of the membership was asked for");
+        self.change_members(request.into_inner()).await.map(Response::new)
+    }
+}

@@ -1,0 +1,91 @@
+//! What collectors call.
+
+use futures::{Stream, StreamExt as _, future::Either};
+use proofline_ledger::{Lane, listing};
+use proofline_proto::{
+    peer::{item, propose_response},
+    v1::{
+        AppendRequest, AppendResponse, GetCollectorHeadRequest, GetCollectorHeadResponse, OpenLaneRequest, OpenLaneResponse,
+        ingest_server::Ingest,
+    },
+};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{
+    Api, caller,
+    status::fault_status,
+    submit::{Route, Settled},
+};
+use crate::access::{Caller, check_collector};
+
+type Receipts = std::pin::Pin<Box<dyn Stream<Item = Result<AppendResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Ingest for Api {
+    type AppendStreamStream = Receipts;
+
+    async fn open_lane(&self, request: Request<OpenLaneRequest>) -> Result<Response<OpenLaneResponse>, Status> {
+        let caller = caller(&request)?;
+        let open = request.into_inner().open.ok_or_else(|| Status::invalid_argument("open is missing"))?;
+        check_collector(&self.state.view(), &caller, &open.collector_id)?;
+        match self.submit(item::Item::OpenLane(open)).await?.outcome {
+            Some(propose_response::Outcome::Opened(opened)) => Ok(Response::new(opened)),
+            _ => Err(other_outcome()),
+        }
+    }
+
+    async fn append(&self, request: Request<AppendRequest>) -> Result<Response<AppendResponse>, Status> {
+        let caller = caller(&request)?;
+        let item = self.batch(&caller, request.into_inner())?;
+        let settled = self.submit(item).await;
+        self.metrics.appended(&settled);
+        receipt(settled).map(Response::new)
+    }
+
+    async fn append_stream(&self, request: Request<Streaming<AppendRequest>>) -> Result<Response<Receipts>, Status> {
+        let caller = caller(&request)?;
+        let api = self.clone();
+        let batches = request.into_inner().map(move |request| api.batch(&caller, request?));
+        let settled = match self.route().await? {
+            Route::Here => Either::Left(self.stream_here(batches)),
+            Route::Node(leader) => Either::Right(self.stream_to(leader, batches).await?),
+        };
+        let metrics = std::sync::Arc::clone(&self.metrics);
+        let receipts = settled.map(move |settled| {
+            metrics.appended(&settled);
+            receipt(settled)
+        });
+        Ok(Response::new(Box::pin(receipts)))
+    }
+
+    async fn get_collector_head(
+        &self,
+        request: Request<GetCollectorHeadRequest>,
+    ) -> Result<Response<GetCollectorHeadResponse>, Status> {
+        let caller = caller(&request)?;
+        let asked = request.into_inner();
+        let state = self.state.view();
+        check_collector(&state, &caller, &asked.collector_id)?;
+        let head = listing::collector_head(&*state, &asked.collector_id, Lane(asked.lane)).map_err(|fault| fault_status(&fault))?;
+        Ok(Response::new(head))
+    }
+}
+
+impl Api {
+    fn batch(&self, caller: &Caller, request: AppendRequest) -> Result<item::Item, Status> {
+        let batch = request.batch.ok_or_else(|| Status::invalid_argument("batch is missing"))?;
+        check_collector(&self.state.view(), caller, &batch.collector_id)?;
+        Ok(item::Item::Batch(batch))
+    }
+}
+
+fn receipt(settled: Settled) -> Result<AppendResponse, Status> {
+    match settled?.outcome {
+        Some(propose_response::Outcome::Appended(receipt)) => Ok(receipt),
+        _ => Err(other_outcome()),
+    }
+}
+
+fn other_outcome() -> Status {
+    Status::internal("the leader answered another kind of request")
+}

@@ -1,0 +1,99 @@
+//! Reads under the newest published checkpoint, off the async threads.
+
+use std::sync::Arc;
+
+use proofline_ledger::{EntryIndex, LogTree, StoreFault, TreeSize, entry, listing};
+use proofline_proto::v1;
+use tonic::Status;
+
+use super::{
+    Api,
+    status::{beyond, fault_status},
+};
+use crate::{publisher::Published, store::StateDb};
+
+/// One consistent look at the log: a state, and the checkpoint under which it is read.
+#[derive(Clone)]
+pub(super) struct View {
+    pub(super) state: Arc<StateDb>,
+    pub(super) published: Published,
+}
+
+impl Api {
+    /// Runs `read` on a blocking thread, under the newest published checkpoint.
+    pub(super) async fn read<T, F>(&self, read: F) -> Result<T, Status>
+    where
+        T: Send + 'static,
+        F: FnOnce(&View) -> Result<T, Status> + Send + 'static,
+    {
+        let published = self.published.borrow().clone();
+        let published = published.ok_or_else(|| Status::unavailable("no checkpoint is published yet"))?;
+        let view = View { state: self.state.view(), published };
+        tokio::task::spawn_blocking(move || read(&view)).await.map_err(|_| Status::internal("a read was interrupted"))?
+    }
+}
+
+impl Api {
+    /// Runs `read` on a blocking thread over what is published, for answers that are there or not.
+    pub(crate) async fn read_published<T, F>(&self, read: F) -> Option<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&StateDb, TreeSize) -> Result<Option<T>, StoreFault> + Send + 'static,
+    {
+        let found = self.read(move |view| read(&view.state, view.size()).map_err(fault)).await;
+        found.ok().flatten()
+    }
+}
+
+impl View {
+    pub(super) fn size(&self) -> TreeSize {
+        self.published.size
+    }
+
+    /// Returns an entry that the checkpoint covers.
+    pub(super) fn entry(&self, index: EntryIndex) -> Result<Vec<u8>, Status> {
+        if index.0 >= self.size().0 {
+            return Err(beyond(self.size().0));
+        }
+        listing::entry(&*self.state, index).map_err(fault)?.ok_or_else(|| Status::data_loss(format!("entry {index} is missing")))
+    }
+
+    /// Returns an entry with its path to the checkpoint's root.
+    pub(super) fn proven(&self, tree: &mut LogTree<'_, StateDb>, index: EntryIndex) -> Result<v1::ProvenEntry, Status> {
+        let entry = self.entry(index)?;
+        let path = tree.inclusion_path(index).map_err(fault)?.ok_or_else(|| beyond(self.size().0))?;
+        Ok(v1::ProvenEntry { index: index.0, entry, log_path: path.iter().map(|hash| hash.0.to_vec()).collect() })
+    }
+
+    pub(super) fn tree(&self) -> LogTree<'_, StateDb> {
+        LogTree::new(&*self.state, self.size())
+    }
+}
+
+pub(super) fn fault(fault: StoreFault) -> Status {
+    fault_status(&fault)
+}
+
+/// The tenant of an entry: that of its session or event, `None` for what belongs to nobody in particular.
+pub(super) fn tenant(entry: &[u8]) -> Option<String> {
+    let (_, core) = entry::parse(entry)?;
+    if let Some(session) = core.session {
+        return Some(session.tenant_id);
+    }
+    match core.body? {
+        v1::entry_core::Body::Event(recorded) => {
+            let event: v1::Event = prost::Message::decode(recorded.event).ok()?;
+            Some(event.tenant_id)
+        }
+        _ => None,
+    }
+}
+
+/// A page size as asked, within what is served.
+pub(super) fn page(asked: u32) -> Result<usize, Status> {
+    match asked {
+        0 => Ok(100),
+        1..=1_000 => Ok(asked as usize),
+        _ => Err(Status::invalid_argument("page_size is at most 1000")),
+    }
+}

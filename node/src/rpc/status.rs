@@ -1,0 +1,137 @@
+//! The one place where errors become gRPC codes.
+//!
+//! Every refusal carries `google.rpc.ErrorInfo` with a reason and the values that a program needs to act on it; those worth
+//! trying again carry `google.rpc.RetryInfo`.
+
+use std::{collections::HashMap, time::Duration};
+
+use proofline_ledger::{Refusal, StoreFault};
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use crate::inbox::{Lost, NotAdmitted};
+
+const DOMAIN: &str = "proofline";
+/// When a client should come again after a full inbox or a missing leader.
+const SOON: Duration = Duration::from_millis(200);
+
+struct Answer {
+    code: Code,
+    reason: &'static str,
+    values: Vec<(&'static str, String)>,
+    retry: Option<Duration>,
+}
+
+impl Answer {
+    fn new(code: Code, reason: &'static str) -> Self {
+        Self { code, reason, values: Vec::new(), retry: None }
+    }
+
+    fn with(mut self, name: &'static str, value: impl ToString) -> Self {
+        self.values.push((name, value.to_string()));
+        self
+    }
+
+    fn retry(mut self, after: Duration) -> Self {
+        self.retry = Some(after);
+        self
+    }
+
+    fn status(self, message: String) -> Status {
+        let values: HashMap<String, String> = self.values.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        let mut details = ErrorDetails::with_error_info(self.reason, DOMAIN, values);
+        if let Some(after) = self.retry {
+            details.set_retry_info(Some(after));
+        }
+        Status::with_error_details(self.code, message, details)
+    }
+}
+
+/// Says in gRPC's terms why the state machine refused.
+#[must_use]
+pub fn refusal_status(refusal: &Refusal) -> Status {
+    answer(refusal).status(refusal.to_string())
+}
+
+fn answer(refusal: &Refusal) -> Answer {
+    use Code::{Aborted, AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, PermissionDenied, ResourceExhausted, Unavailable};
+    match refusal {
+        Refusal::Malformed(_) => Answer::new(InvalidArgument, "MALFORMED"),
+        Refusal::TooLarge { limit, .. } => Answer::new(InvalidArgument, "TOO_LARGE").with("limit", limit),
+        Refusal::WeakKey(_) => Answer::new(InvalidArgument, "WEAK_KEY"),
+        Refusal::Forged { .. } => Answer::new(PermissionDenied, "SIGNATURE_DOES_NOT_VERIFY"),
+        Refusal::NotBegun => Answer::new(Unavailable, "NOT_BEGUN").retry(SOON),
+        Refusal::AlreadyBegun { .. } => Answer::new(FailedPrecondition, "ALREADY_BEGUN"),
+        Refusal::UnknownCollector(_) => Answer::new(NotFound, "UNKNOWN_COLLECTOR"),
+        Refusal::CollectorRevoked { at, .. } => Answer::new(PermissionDenied, "COLLECTOR_REVOKED").with("entry", at),
+        Refusal::KeyNotRegistered(_) => Answer::new(PermissionDenied, "KEY_NOT_REGISTERED"),
+        Refusal::LaneNotOpen { current, .. } => Answer::new(FailedPrecondition, "LANE_NOT_OPEN").with("current_epoch", current),
+        Refusal::EpochFenced { current, .. } => Answer::new(FailedPrecondition, "EPOCH_FENCED").with("current_epoch", current),
+        Refusal::EpochClosed(_) => Answer::new(FailedPrecondition, "EPOCH_CLOSED"),
+        Refusal::WrongSequence { expected, previous, .. } => {
+            Answer::new(Aborted, "WRONG_SEQUENCE").with("expected_sequence", expected).with("expected_previous", hex::encode(previous.0))
+        }
+        Refusal::WrongPrevious { expected, .. } => {
+            Answer::new(Aborted, "WRONG_PREVIOUS").with("expected_previous", hex::encode(expected.0))
+        }
+        Refusal::Equivocation { recorded, .. } => Answer::new(AlreadyExists, "EQUIVOCATION").with("entry", recorded),
+        Refusal::QuotaExceeded { retry_after_s, .. } => {
+            Answer::new(ResourceExhausted, "QUOTA_EXCEEDED").retry(Duration::from_secs(*retry_after_s))
+        }
+        Refusal::CommandExpired => Answer::new(FailedPrecondition, "COMMAND_EXPIRED"),
+        Refusal::CommandLivesTooLong => Answer::new(InvalidArgument, "COMMAND_LIVES_TOO_LONG"),
+        Refusal::CommandReplayed { at } => Answer::new(AlreadyExists, "COMMAND_REPLAYED").with("entry", at),
+        Refusal::UnknownOperator(_) => Answer::new(PermissionDenied, "UNKNOWN_OPERATOR"),
+        Refusal::OperatorLacksRole { .. } => Answer::new(PermissionDenied, "OPERATOR_LACKS_ROLE"),
+        Refusal::SecondOperatorNeeded => Answer::new(PermissionDenied, "SECOND_OPERATOR_NEEDED"),
+        Refusal::KeyInUse(_) => Answer::new(AlreadyExists, "KEY_IN_USE"),
+        Refusal::UnknownSubject { .. } => Answer::new(NotFound, "UNKNOWN_SUBJECT"),
+        Refusal::AlreadyDone { .. } => Answer::new(FailedPrecondition, "ALREADY_DONE"),
+        Refusal::LastRegistrars => Answer::new(FailedPrecondition, "LAST_REGISTRARS"),
+        Refusal::CheckpointNotNewer { .. } => Answer::new(FailedPrecondition, "CHECKPOINT_NOT_NEWER"),
+    }
+}
+
+impl From<NotAdmitted> for Status {
+    fn from(why: NotAdmitted) -> Self {
+        match why {
+            NotAdmitted::Full => Answer::new(Code::ResourceExhausted, "INBOX_FULL").retry(SOON).status(why.to_string()),
+            NotAdmitted::ShuttingDown => shutting_down(why.to_string()),
+        }
+    }
+}
+
+impl From<Lost> for Status {
+    fn from(why: Lost) -> Self {
+        match why {
+            Lost::NotLeader => no_leader(&why.to_string()),
+            Lost::FateUnknown => Answer::new(Code::DeadlineExceeded, "FATE_UNKNOWN").retry(SOON).status(why.to_string()),
+            Lost::ShuttingDown => shutting_down(why.to_string()),
+        }
+    }
+}
+
+fn shutting_down(message: String) -> Status {
+    Answer::new(Code::Unavailable, "SHUTTING_DOWN").retry(SOON).status(message)
+}
+
+/// Nobody can take a write now; nothing was appended.
+pub(super) fn no_leader(message: &str) -> Status {
+    Answer::new(Code::Unavailable, "NO_LEADER").retry(SOON).status(message.to_owned())
+}
+
+/// What was asked for is not covered by a published checkpoint yet.
+pub(super) fn beyond(published: u64) -> Status {
+    let message = format!("beyond the newest published checkpoint, which covers {published} entries");
+    Answer::new(Code::OutOfRange, "BEYOND_CHECKPOINT").with("published_size", published).status(message)
+}
+
+/// The local store failed.
+pub(super) fn fault_status(fault: &StoreFault) -> Status {
+    let code = match fault {
+        StoreFault::Damaged { .. } => Code::DataLoss,
+        StoreFault::Unreadable { .. } => Code::Internal,
+    };
+    tracing::error!(%fault, "a read failed");
+    Answer::new(code, "STORE_FAULT").status(fault.to_string())
+}

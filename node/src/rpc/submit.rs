@@ -1,0 +1,185 @@
+//! The way of a submission to the leader and back: into this node's inbox, or to the node that leads.
+
+use std::time::Duration;
+
+use futures::{Stream, StreamExt as _, stream};
+use proofline_ledger::{Outcome, PreparedBatch, PreparedCommand, PreparedItem, PreparedOpenLane};
+use proofline_proto::{
+    peer::{Item, ProposeRequest, ProposeResponse, item, propose_response},
+    v1,
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+
+use super::{
+    Api,
+    status::{no_leader, refusal_status},
+};
+use crate::{
+    inbox::{Submission, Ticket},
+    leadership::Leadership,
+    replica::LogIndex,
+};
+
+/// How long a submission waits for an election to end before it is sent back.
+const LEADER_WITHIN: Duration = Duration::from_secs(3);
+/// How long this node may take to apply what the leader acknowledged.
+const APPLIED_WITHIN: Duration = Duration::from_secs(10);
+/// Batches of one stream that may be under way.
+const STREAM_WINDOW: usize = 128;
+
+/// Where a submission goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Route {
+    Here,
+    Node(u64),
+}
+
+/// What the state machine made of a submission, where and when.
+pub(super) type Settled = Result<ProposeResponse, Status>;
+
+impl Api {
+    /// Submits one item and waits until this node has applied it.
+    pub(super) async fn submit(&self, item: item::Item) -> Settled {
+        match self.route().await? {
+            Route::Here => self.submit_here(item).await,
+            Route::Node(leader) => {
+                let answer = self.peers.propose(leader, ProposeRequest { item: Some(Item { item: Some(item) }) }).await?;
+                self.applied(answer).await
+            }
+        }
+    }
+
+    /// Submits one item to this node's own inbox.
+    pub(super) async fn submit_here(&self, item: item::Item) -> Settled {
+        settle(self.admit(item)?).await
+    }
+
+    fn admit(&self, item: item::Item) -> Result<Ticket, Status> {
+        let is_command = matches!(item, item::Item::Command(_));
+        let submission = self.prepare(item)?;
+        Ok(if is_command { self.inbox.admit_command(submission)? } else { self.inbox.admit(submission)? })
+    }
+
+    /// Parses an item and checks its signatures: once, before it takes any room.
+    fn prepare(&self, item: item::Item) -> Result<Submission, Status> {
+        let prepared = match item.clone() {
+            item::Item::Batch(batch) => PreparedBatch::new(batch, &self.origin).map(PreparedItem::Batch),
+            item::Item::OpenLane(open) => PreparedOpenLane::new(open, &self.origin).map(PreparedItem::OpenLane),
+            item::Item::Command(command) => PreparedCommand::new(command, &self.origin).map(PreparedItem::Command),
+            item::Item::Genesis(_) | item::Item::Checkpoint(_) => return Err(Status::invalid_argument("not a submission")),
+        };
+        let prepared = prepared.map_err(|refusal| refusal_status(&refusal))?;
+        Ok(Submission::new(Item { item: Some(item) }, prepared))
+    }
+
+    /// Finds out who leads, waiting for an election that is under way.
+    pub(super) async fn route(&self) -> Result<Route, Status> {
+        let mut leadership = self.leadership.clone();
+        let known = |seen: &Leadership| matches!(seen, Leadership::Here | Leadership::Other(_));
+        let Ok(Ok(seen)) = tokio::time::timeout(LEADER_WITHIN, leadership.wait_for(known)).await.map(|seen| seen.map(|seen| *seen))
+        else {
+            return Err(no_leader("no leader is known; nothing was appended"));
+        };
+        match seen {
+            Leadership::Other(leader) => Ok(Route::Node(leader)),
+            Leadership::Here | Leadership::Rising | Leadership::Nobody => Ok(Route::Here),
+        }
+    }
+
+    /// Waits until this node has applied what the leader acknowledged.
+    async fn applied(&self, answer: ProposeResponse) -> Settled {
+        let mut progress = self.progress.clone();
+        let reached = progress.wait_for(|seen| seen.applied >= Some(LogIndex(answer.log_index)));
+        match tokio::time::timeout(APPLIED_WITHIN, reached).await {
+            Ok(Ok(_)) => Ok(answer),
+            Ok(Err(_)) | Err(_) => Err(no_leader("committed, but this node lags behind; sending the same again is safe")),
+        }
+    }
+
+    /// Submits batches as they come to this node's own inbox; answers come in the order of the batches.
+    pub(super) fn stream_here(&self, batches: impl Stream<Item = Result<item::Item, Status>> + Send + 'static) -> impl Stream<Item = Settled> + use<> {
+        let (sender, tickets) = mpsc::channel(STREAM_WINDOW);
+        let api = self.clone();
+        // Ends with the batches, with the first refusal, or when nobody reads answers any more.
+        tokio::spawn(async move {
+            let mut batches = std::pin::pin!(batches);
+            while let Some(batch) = batches.next().await {
+                let admitted = match batch {
+                    Ok(item) => api.admit_when_room(item).await,
+                    Err(status) => Err(status),
+                };
+                let is_last = admitted.is_err();
+                if sender.send(admitted).await.is_err() || is_last {
+                    return;
+                }
+            }
+        });
+        until_refused(ReceiverStream::new(tickets).then(|admitted| async move { settle(admitted?).await }))
+    }
+
+    async fn admit_when_room(&self, item: item::Item) -> Result<Ticket, Status> {
+        let submission = self.prepare(item)?;
+        Ok(self.inbox.admit_when_room(submission).await?)
+    }
+
+    /// Passes batches on to the leader as they come; answers come in the order of the batches, once applied here.
+    pub(super) async fn stream_to(
+        &self,
+        leader: u64,
+        batches: impl Stream<Item = Result<item::Item, Status>> + Send + 'static,
+    ) -> Result<impl Stream<Item = Settled> + use<>, Status> {
+        let (sender, requests) = mpsc::channel(STREAM_WINDOW);
+        let (refuse, refused) = mpsc::channel(1);
+        tokio::spawn(async move {
+            let mut batches = std::pin::pin!(batches);
+            while let Some(batch) = batches.next().await {
+                match batch {
+                    Ok(item) => {
+                        if sender.send(ProposeRequest { item: Some(Item { item: Some(item) }) }).await.is_err() {
+                            return;
+                        }
+                    }
+                    Err(status) => {
+                        drop(refuse.send(Err(status)).await);
+                        return;
+                    }
+                }
+            }
+        });
+        let answers: Streaming<ProposeResponse> = self.peers.propose_stream(leader, ReceiverStream::new(requests)).await?;
+        let api = self.clone();
+        let settled = answers.then(move |answer| {
+            let api = api.clone();
+            async move { api.applied(answer?).await }
+        });
+        // What the edge refuses comes after the answers to everything before it.
+        Ok(until_refused(settled.chain(ReceiverStream::new(refused))))
+    }
+}
+
+async fn settle(ticket: Ticket) -> Settled {
+    let applied = ticket.answer().await?;
+    let outcome = match applied.outcome {
+        Outcome::Appended(receipt) => propose_response::Outcome::Appended(receipt),
+        Outcome::Opened(opened) => propose_response::Outcome::Opened(opened),
+        Outcome::Commanded(index) => propose_response::Outcome::Commanded(v1::SubmitCommandResponse { index: index.0 }),
+        Outcome::Refused(refusal) => return Err(refusal_status(&refusal)),
+        Outcome::Began | Outcome::Published => return Err(Status::internal("the outcome of another kind of item")),
+    };
+    Ok(ProposeResponse { log_index: applied.log_index.0, outcome: Some(outcome) })
+}
+
+/// Ends a stream with its first error.
+fn until_refused<S>(answers: S) -> impl Stream<Item = Settled> + use<S>
+where
+    S: Stream<Item = Settled>,
+{
+    stream::unfold(Some(Box::pin(answers)), |answers| async move {
+        let mut answers = answers?;
+        let answer = answers.next().await?;
+        let rest = answer.is_ok().then_some(answers);
+        Some((answer, rest))
+    })
+}

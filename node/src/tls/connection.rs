@@ -1,0 +1,95 @@
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+use tokio_rustls::server::TlsStream;
+use tonic::transport::server::Connected;
+
+use super::SpiffeId;
+
+/// Who is at the other end. Every request that comes over the connection carries it among its extensions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// From where.
+    pub address: SocketAddr,
+    /// The name in the verified certificate; `None` on a plaintext connection, or when the certificate carries none.
+    pub identity: Option<SpiffeId>,
+}
+
+/// An accepted connection.
+#[derive(Debug)]
+pub struct Connection {
+    stream: Stream,
+    caller: Caller,
+}
+
+#[derive(Debug)]
+enum Stream {
+    Plaintext(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Connection {
+    pub(super) fn plaintext(stream: TcpStream, address: SocketAddr) -> Self {
+        Self { stream: Stream::Plaintext(stream), caller: Caller { address, identity: None } }
+    }
+
+    pub(super) fn tls(stream: TlsStream<TcpStream>, address: SocketAddr) -> Self {
+        let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+        let identity = certificate.and_then(|certificate| SpiffeId::of_certificate(certificate).ok());
+        Self { stream: Stream::Tls(Box::new(stream)), caller: Caller { address, identity } }
+    }
+
+    /// Returns who is at the other end.
+    #[must_use]
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Caller;
+
+    fn connect_info(&self) -> Caller {
+        self.caller.clone()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Plaintext(stream) => Pin::new(stream).poll_read(cx, buf),
+            Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.stream {
+            Stream::Plaintext(stream) => Pin::new(stream).poll_write(cx, buf),
+            Stream::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Plaintext(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Plaintext(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}

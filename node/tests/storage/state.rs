@@ -1,0 +1,218 @@
+//! The replicated state on the disk: what a restart, a snapshot and an interrupted installation leave.
+
+use std::fs;
+
+use openraft::{Entry, EntryPayload, Membership, RaftSnapshotBuilder as _, storage::RaftStateMachine as _};
+use proofline_ledger::{Change, Changes, Direction, KeyRange, Row, Store as _, Table};
+use proofline_node::{
+    failure,
+    replica::{Machine, TypeConfig},
+    store::{StateStore, StateWriter},
+};
+
+use crate::world::{ORIGIN, World, log_id};
+
+fn open(world: &World) -> (StateStore, StateWriter) {
+    StateStore::open(&world.dir()).unwrap()
+}
+
+fn machine(world: &World) -> (Machine, StateStore, std::thread::JoinHandle<()>) {
+    let (store, writer) = open(world);
+    let (reporter, _) = failure::channel();
+    let (machine, thread) = Machine::start(store.clone(), writer, ORIGIN, reporter).unwrap();
+    (machine, store, thread)
+}
+
+fn blank(index: u64) -> Entry<TypeConfig> {
+    Entry { log_id: log_id(1, index), payload: EntryPayload::Blank }
+}
+
+fn membership(index: u64) -> Entry<TypeConfig> {
+    let membership = Membership::new(vec![std::iter::once(1).collect()], None);
+    Entry { log_id: log_id(1, index), payload: EntryPayload::Membership(membership) }
+}
+
+fn rows(of: &[(&[u8], &[u8])]) -> Changes {
+    let change = |(key, value): &(&[u8], &[u8])| Change { table: Table::Entries, key: key.to_vec(), value: Some(value.to_vec()) };
+    Changes { rows: of.iter().map(change).collect() }
+}
+
+fn names_in(world: &World) -> Vec<String> {
+    let mut names: Vec<String> =
+        fs::read_dir(world.dir().state()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_commit_is_read_back_with_its_position() {
+    let world = World::new();
+    let (store, writer) = open(&world);
+    writer.commit(rows(&[(b"key", b"value")]), &log_id(1, 7), None).unwrap();
+    assert_eq!(store.view().get(Table::Entries, b"key").unwrap(), Some(b"value".to_vec()));
+    assert_eq!(store.view().get(Table::Statements, b"key").unwrap(), None);
+    assert_eq!(store.view().position().unwrap().applied, Some(log_id(1, 7)));
+}
+
+#[test]
+fn a_scan_walks_its_range_both_ways_and_stops_at_its_limit() {
+    let world = World::new();
+    let (store, writer) = open(&world);
+    writer.commit(rows(&[(b"a", b"1"), (b"b", b"2"), (b"c", b"3"), (b"d", b"4")]), &log_id(1, 1), None).unwrap();
+    let scan = |range: KeyRange<'_>, direction, limit| -> Vec<Vec<u8>> {
+        let rows = store.view().scan(Table::Entries, range, direction, limit).unwrap();
+        rows.into_iter().map(|Row { key, .. }| key).collect()
+    };
+    let range = || KeyRange { from: b"a", to: b"d" };
+    assert_eq!(scan(range(), Direction::Ascending, 9), [b"a", b"b", b"c"]);
+    assert_eq!(scan(range(), Direction::Descending, 9), [b"c", b"b", b"a"]);
+    assert_eq!(scan(range(), Direction::Descending, 2), [b"c", b"b"]);
+    assert!(scan(KeyRange { from: b"d", to: b"a" }, Direction::Ascending, 9).is_empty());
+}
+
+#[test]
+fn what_was_flushed_survives_and_what_was_not_is_missing_as_a_whole() {
+    let world = World::new();
+    let copy = world.root.path().join("copy");
+    {
+        let (store, writer) = open(&world);
+        writer.commit(rows(&[(b"a", b"1")]), &log_id(1, 1), None).unwrap();
+        store.flush_durably().unwrap();
+        writer.commit(rows(&[(b"b", b"2")]), &log_id(1, 2), None).unwrap();
+        // The power fails: what the disk holds now is what the next start finds.
+        copy_directory(&world.dir().state(), &copy);
+    }
+    fs::remove_dir_all(world.dir().state()).unwrap();
+    fs::rename(&copy, world.dir().state()).unwrap();
+    let (store, _) = open(&world);
+    assert_eq!(store.view().position().unwrap().applied, Some(log_id(1, 1)));
+    assert_eq!(store.view().get(Table::Entries, b"a").unwrap(), Some(b"1".to_vec()));
+    assert_eq!(store.view().get(Table::Entries, b"b").unwrap(), None);
+}
+
+#[tokio::test]
+async fn applied_entries_move_the_position_and_are_announced() {
+    let world = World::new();
+    let (mut machine, store, _) = machine(&world);
+    let mut progress = machine.progress();
+    machine.apply([blank(0), membership(1), blank(2)]).await.unwrap();
+    let position = store.view().position().unwrap();
+    assert_eq!(position.applied, Some(log_id(1, 2)));
+    assert_eq!(*position.membership.log_id(), Some(log_id(1, 1)));
+    assert_eq!(progress.borrow_and_update().applied.map(|at| at.0), Some(2));
+}
+
+#[tokio::test]
+async fn a_built_snapshot_is_found_again_after_a_restart() {
+    let world = World::new();
+    let (mut built, store, thread) = machine(&world);
+    built.apply([membership(0), blank(1)]).await.unwrap();
+    let meta = built.get_snapshot_builder().await.build_snapshot().await.unwrap().meta;
+    drop((built, store));
+    thread.join().unwrap();
+    let (mut restarted, _, _) = machine(&world);
+    let found = restarted.get_current_snapshot().await.unwrap().unwrap();
+    assert_eq!(found.meta, meta);
+    assert_eq!(names_in(&world), ["CURRENT", "db-1", "snapshot-2"]);
+}
+
+#[tokio::test]
+async fn a_newer_snapshot_replaces_the_older_one() {
+    let world = World::new();
+    let (mut machine, _store, _) = machine(&world);
+    for index in 0..3 {
+        machine.apply([blank(index)]).await.unwrap();
+        machine.get_snapshot_builder().await.build_snapshot().await.unwrap();
+    }
+    assert_eq!(names_in(&world), ["CURRENT", "db-1", "snapshot-4"]);
+}
+
+#[tokio::test]
+async fn a_snapshot_on_its_way_keeps_its_files_when_a_newer_one_is_made() {
+    let world = World::new();
+    let (mut machine, _store, _) = machine(&world);
+    machine.apply([blank(0)]).await.unwrap();
+    let sending = machine.get_snapshot_builder().await.build_snapshot().await.unwrap();
+    machine.apply([blank(1)]).await.unwrap();
+    machine.get_snapshot_builder().await.build_snapshot().await.unwrap();
+    assert_eq!(names_in(&world), ["CURRENT", "db-1", "snapshot-2", "snapshot-3"]);
+    drop(sending);
+    assert_eq!(names_in(&world), ["CURRENT", "db-1", "snapshot-3"]);
+}
+
+#[tokio::test]
+async fn an_installed_snapshot_replaces_the_state_while_old_readers_keep_theirs() {
+    let (from, to) = (World::new(), World::new());
+    let (mut leader, _leader_store, _) = machine(&from);
+    leader.apply([membership(0), blank(1), blank(2)]).await.unwrap();
+    let snapshot = leader.get_snapshot_builder().await.build_snapshot().await.unwrap();
+
+    let (mut follower, store, _) = machine(&to);
+    follower.apply([blank(0)]).await.unwrap();
+    let old_reader = store.view();
+    follower.install_snapshot(&snapshot.meta, snapshot.snapshot).await.unwrap();
+
+    assert_eq!(old_reader.position().unwrap().applied, Some(log_id(1, 0)));
+    assert_eq!(store.view().position().unwrap().applied, Some(log_id(1, 2)));
+    assert_eq!(names_in(&to), ["CURRENT", "db-1", "db-2", "snapshot-2"]);
+    drop(old_reader);
+    assert_eq!(names_in(&to), ["CURRENT", "db-2", "snapshot-2"]);
+}
+
+#[tokio::test]
+async fn an_installed_state_survives_a_restart_and_goes_on() {
+    let (from, to) = (World::new(), World::new());
+    let (mut leader, _leader_store, _) = machine(&from);
+    leader.apply([membership(0), blank(1), blank(2)]).await.unwrap();
+    let snapshot = leader.get_snapshot_builder().await.build_snapshot().await.unwrap();
+    {
+        let (mut follower, _store, thread) = machine(&to);
+        follower.install_snapshot(&snapshot.meta, snapshot.snapshot).await.unwrap();
+        drop((follower, _store));
+        thread.join().unwrap();
+    }
+    let (mut restarted, store, _) = machine(&to);
+    assert_eq!(restarted.applied_state().await.unwrap().0, Some(log_id(1, 2)));
+    assert_eq!(restarted.get_current_snapshot().await.unwrap().unwrap().meta, snapshot.meta);
+    restarted.apply([blank(3)]).await.unwrap();
+    assert_eq!(store.view().position().unwrap().applied, Some(log_id(1, 3)));
+}
+
+#[tokio::test]
+async fn a_snapshot_that_holds_something_else_than_announced_changes_nothing() {
+    let (from, to) = (World::new(), World::new());
+    let (mut leader, _leader_store, _) = machine(&from);
+    leader.apply([membership(0), blank(1)]).await.unwrap();
+    let mut snapshot = leader.get_snapshot_builder().await.build_snapshot().await.unwrap();
+    snapshot.meta.last_log_id = Some(log_id(1, 9));
+    let (mut follower, store, _) = machine(&to);
+    follower.install_snapshot(&snapshot.meta, snapshot.snapshot).await.unwrap_err();
+    assert_eq!(store.view().position().unwrap().applied, None);
+    assert_eq!(names_in(&to), ["CURRENT", "db-1"]);
+}
+
+#[test]
+fn what_an_interrupted_installation_left_is_removed_at_the_next_start() {
+    let world = World::new();
+    drop(open(&world));
+    for rubbish in ["db-7", "snapshot-7", "incoming-8"] {
+        fs::create_dir(world.dir().state().join(rubbish)).unwrap();
+        fs::write(world.dir().state().join(rubbish).join("000012.sst"), b"half a file").unwrap();
+    }
+    fs::write(world.dir().state().join("CURRENT.new"), b"{").unwrap();
+    drop(open(&world));
+    assert_eq!(names_in(&world), ["CURRENT", "db-1"]);
+}
+
+pub(crate) fn copy_directory(from: &std::path::Path, to: &std::path::Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_directory(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
