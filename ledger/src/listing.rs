@@ -4,9 +4,17 @@ use proofline_proto::v1;
 
 use crate::ids::{EntryIndex, Lane, TreeSize};
 use crate::key;
-use crate::row::{self, AgentRow, CollectorRow, LaneRow, SessionRow, decode};
+use crate::row::{self, AgentRow, CollectorRow, HeadRow, LaneRow, SessionRow, decode};
 use crate::session_proof::{SessionAt, covered};
 use crate::store::{Direction, KeyRange, Row, Store, StoreFault, Table};
+
+/// Returns the name of the log, empty before genesis.
+///
+/// # Errors
+/// [`StoreFault`] when the store fails.
+pub fn origin(store: &impl Store) -> Result<String, StoreFault> {
+    Ok(row::read::<HeadRow>(store, Table::Head, key::SINGLE)?.unwrap_or_default().origin)
+}
 
 /// Returns one entry's exact bytes.
 ///

@@ -8,7 +8,7 @@ use proofline_ledger::{StoreFault, listing};
 use proofline_proto::v1::{CollectorSummary, Role};
 use thiserror::Error;
 
-use crate::store::StateDb;
+use crate::{store::StateDb, tls};
 
 /// Every public procedure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,6 +117,18 @@ pub enum Caller {
     Loopback,
     /// The holder of a client certificate, by its SPIFFE id.
     Certified(Arc<str>),
+}
+
+impl Caller {
+    /// Takes what the listener found out; nobody without a name in a certificate, on a listener that asks for one.
+    #[must_use]
+    pub fn of(connected: &tls::Caller) -> Option<Self> {
+        match (connected.channel, &connected.identity) {
+            (tls::Channel::Plaintext, _) => Some(Self::Loopback),
+            (tls::Channel::Tls, Some(spiffe_id)) => Some(Self::Certified(spiffe_id.as_str().into())),
+            (tls::Channel::Tls, None) => None,
+        }
+    }
 }
 
 impl fmt::Display for Caller {

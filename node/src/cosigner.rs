@@ -152,7 +152,7 @@ impl Cosigner {
             return Err(NotCosigned::Behind { applied: self.progress.borrow().tree_size, size: tree.size });
         }
         check(&self.state.view(), tree, self.signed.newest())?;
-        if self.signed.newest() != Some(tree) {
+        if self.signed.newest() != tree {
             self.signed.advance(tree)?;
         }
         let checkpoint = Checkpoint {
@@ -167,20 +167,18 @@ impl Cosigner {
 }
 
 /// Compares what is asked with this node's own tree, its clock and what it signed before.
-fn check(state: &StateDb, asked: SignedTree, signed: Option<SignedTree>) -> Result<(), NotCosigned> {
+fn check(state: &StateDb, asked: SignedTree, signed: SignedTree) -> Result<(), NotCosigned> {
     let mut tree = LogTree::new(state, asked.size);
     let computed = tree.root()?;
     if computed != asked.root {
         return Err(NotCosigned::OtherRoot { size: asked.size, computed, asked: asked.root });
     }
-    if let Some(signed) = signed {
-        if asked.size < signed.size {
-            return Err(NotCosigned::BehindSigned { signed: signed.size, size: asked.size });
-        }
-        let path = tree.consistency_path(signed.size)?.unwrap_or_default();
-        let path: Vec<LogHash> = path.iter().map(|hash| LogHash::from_bytes(hash.0)).collect();
-        verify_consistency(head(signed), head(asked), &path).map_err(|reason| NotCosigned::Inconsistent { size: asked.size, reason })?;
+    if asked.size < signed.size {
+        return Err(NotCosigned::BehindSigned { signed: signed.size, size: asked.size });
     }
+    let path = tree.consistency_path(signed.size)?.unwrap_or_default();
+    let path: Vec<LogHash> = path.iter().map(|hash| LogHash::from_bytes(hash.0)).collect();
+    verify_consistency(head(signed), head(asked), &path).map_err(|reason| NotCosigned::Inconsistent { size: asked.size, reason })?;
     let ahead_ns = committed_ns(state, asked.size)?.saturating_sub(unix_ns());
     if ahead_ns > AHEAD_MAX_NS { Err(NotCosigned::AheadOfTime { ahead_s: ahead_ns / 1_000_000_000 }) } else { Ok(()) }
 }

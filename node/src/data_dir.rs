@@ -98,6 +98,18 @@ impl DataDir {
         Ok(dir)
     }
 
+    /// Tells whether a directory was made some node's own before.
+    #[must_use]
+    pub fn is_initialised(root: &Path) -> bool {
+        root.join("identity").exists()
+    }
+
+    /// Returns the directory itself.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// Returns who owns the directory.
     #[must_use]
     pub fn identity(&self) -> &Identity {

@@ -46,9 +46,7 @@ impl From<&JournalError> for ExitCode {
             JournalError::Regressed { .. } | JournalError::VoteRegressed { .. } | JournalError::StateBehind { .. } => {
                 Self::StorageRegressed
             }
-            JournalError::File { .. } | JournalError::Database { .. } | JournalError::StateNotFlushed { .. } => {
-                Self::DiskFailed
-            }
+            JournalError::File { .. } | JournalError::Database { .. } | JournalError::StateNotFlushed { .. } => Self::DiskFailed,
             JournalError::OutOfOrder { .. }
             | JournalError::NotInLog { .. }
             | JournalError::Payload { .. }
@@ -71,9 +69,7 @@ impl From<&DataDirError> for ExitCode {
 impl From<&StoreError> for ExitCode {
     fn from(error: &StoreError) -> Self {
         match error {
-            StoreError::Corrupted { .. } | StoreError::PositionDamaged { .. } | StoreError::PointerDamaged { .. } => {
-                Self::StorageDamaged
-            }
+            StoreError::Corrupted { .. } | StoreError::PositionDamaged { .. } | StoreError::PointerDamaged { .. } => Self::StorageDamaged,
             StoreError::File { .. } | StoreError::Database { .. } => Self::DiskFailed,
             StoreError::SnapshotUnlike { .. } => Self::Generic,
         }

@@ -1,1 +1,75 @@
-fn main() {}
+//! `proofline-node`: one node of a Proofline ledger.
+
+use std::process::ExitCode as ProcessExitCode;
+
+use clap::Parser as _;
+use proofline_node::{
+    config::{Cli, Command, Config, Source},
+    exit::ExitCode,
+    server::{self, Founding, NodeError},
+};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ProcessExitCode {
+    let cli = Cli::parse();
+    let filter = EnvFilter::try_from_env("PROOFLINE_LOG").unwrap_or_else(|_| EnvFilter::new("info,openraft=error"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let code = match cli.command {
+        Command::Init { source, bootstrap } => {
+            let founding = if bootstrap { Founding::Bootstrap } else { Founding::Join };
+            with_config(&source, |config| server::initialise(&config, founding))
+        }
+        Command::Run { source } => with_config(&source, run),
+    };
+    code.into()
+}
+
+fn with_config(source: &Source, act: impl FnOnce(Config) -> Result<(), NodeError>) -> ExitCode {
+    let config = match Config::load(source) {
+        Ok(config) => config,
+        Err(error) => {
+            tracing::error!("{error}");
+            return ExitCode::Generic;
+        }
+    };
+    match act(config) {
+        Ok(()) => ExitCode::Success,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::from(&error)
+        }
+    }
+}
+
+fn run(config: Config) -> Result<(), NodeError> {
+    if matches!(config.security, proofline_node::config::Secured::Loopback) {
+        tracing::warn!("############################################################################");
+        tracing::warn!("# INSECURE: no TLS. Every process on this machine holds every role.        #");
+        tracing::warn!("# For development on loopback addresses only.                              #");
+        tracing::warn!("############################################################################");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| NodeError::Raft(format!("the runtime did not start: {error}")))?;
+    runtime.block_on(async {
+        let shutdown = CancellationToken::new();
+        tokio::spawn(cancel_on_signal(shutdown.clone()));
+        server::run(config, shutdown).await
+    })
+}
+
+async fn cancel_on_signal(shutdown: CancellationToken) {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        tracing::error!("signals cannot be received");
+        return;
+    };
+    tokio::select! {
+        _ = terminate.recv() => (),
+        _ = interrupt.recv() => (),
+    }
+    tracing::info!("stopping");
+    shutdown.cancel();
+}

@@ -26,6 +26,7 @@ use crate::{
     publisher::Published,
     replica::{Progress, Raft},
     store::StateStore,
+    tls,
 };
 
 /// Longest message that a client may send: a batch of 4 MiB and its frame.
@@ -86,7 +87,8 @@ impl Api {
 
 /// Returns who calls, as the listener found out.
 fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
-    request.extensions().get::<Caller>().cloned().ok_or_else(|| Status::unauthenticated("no client certificate with a SPIFFE id"))
+    let caller = request.extensions().get::<tls::Caller>().and_then(Caller::of);
+    caller.ok_or_else(|| Status::unauthenticated("the client certificate carries no SPIFFE id"))
 }
 
 impl From<Denied> for Status {

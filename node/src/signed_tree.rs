@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use proofline_ledger::{Hash, TreeSize};
+use proofline_ledger::{Hash, LogHash, TreeHash as _, TreeSize};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -29,6 +29,12 @@ pub enum SignedTreeError {
     /// It does not say what was signed.
     #[error("{path} is damaged; this node can no longer tell what it signed: rejoin with an empty directory, a new node id and a new key")]
     Damaged {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It is not there, though the node was initialised with one.
+    #[error("{path} is missing; this node can no longer tell what it signed: rejoin with an empty directory, a new node id and a new key")]
+    Missing {
         /// The file.
         path: PathBuf,
     },
@@ -65,18 +71,30 @@ fn check(size: u64, root: &str) -> String {
 #[derive(Debug)]
 pub struct SignedTreeFile {
     path: PathBuf,
-    newest: Option<SignedTree>,
+    newest: SignedTree,
 }
 
 impl SignedTreeFile {
-    /// Reads the file; a node that never signed has none.
+    /// Makes the file of a node that never signed; one that is there stays.
+    ///
+    /// # Errors
+    /// [`SignedTreeError::File`] when the disk failed.
+    pub fn create(path: &Path) -> Result<(), SignedTreeError> {
+        if path.exists() {
+            return Ok(());
+        }
+        let newest = SignedTree { size: TreeSize(0), root: LogHash::empty() };
+        Self { path: path.to_owned(), newest }.advance(newest)
+    }
+
+    /// Reads the file.
     ///
     /// # Errors
     /// [`SignedTreeError`] when it is damaged or not accessible.
     pub fn open(path: &Path) -> Result<Self, SignedTreeError> {
         let newest = match fs::read(path) {
-            Ok(bytes) => Some(parse(&bytes).ok_or_else(|| SignedTreeError::Damaged { path: path.to_owned() })?),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Ok(bytes) => parse(&bytes).ok_or_else(|| SignedTreeError::Damaged { path: path.to_owned() })?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(SignedTreeError::Missing { path: path.to_owned() }),
             Err(source) => return Err(SignedTreeError::File { path: path.to_owned(), source }),
         };
         Ok(Self { path: path.to_owned(), newest })
@@ -84,7 +102,7 @@ impl SignedTreeFile {
 
     /// Returns what was signed last.
     #[must_use]
-    pub fn newest(&self) -> Option<SignedTree> {
+    pub fn newest(&self) -> SignedTree {
         self.newest
     }
 
@@ -98,7 +116,7 @@ impl SignedTreeFile {
         let failed = |source| SignedTreeError::File { path: self.path.clone(), source };
         let bytes = serde_json::to_vec(&Record::of(tree)).map_err(|error| failed(error.into()))?;
         durable::replace(&self.path, &bytes).map_err(failed)?;
-        self.newest = Some(tree);
+        self.newest = tree;
         Ok(())
     }
 }
@@ -117,17 +135,21 @@ mod tests {
     fn what_was_signed_survives() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("signed-tree");
+        assert!(matches!(SignedTreeFile::open(&path), Err(SignedTreeError::Missing { .. })));
+        SignedTreeFile::create(&path).unwrap();
         let mut file = SignedTreeFile::open(&path).unwrap();
-        assert_eq!(file.newest(), None);
+        assert_eq!(file.newest().size, TreeSize(0));
         let tree = SignedTree { size: TreeSize(7), root: Hash([9; 32]) };
         file.advance(tree).unwrap();
-        assert_eq!(SignedTreeFile::open(&path).unwrap().newest(), Some(tree));
+        SignedTreeFile::create(&path).unwrap();
+        assert_eq!(SignedTreeFile::open(&path).unwrap().newest(), tree);
     }
 
     #[test]
     fn any_altered_byte_is_noticed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("signed-tree");
+        SignedTreeFile::create(&path).unwrap();
         SignedTreeFile::open(&path).unwrap().advance(SignedTree { size: TreeSize(7), root: Hash([9; 32]) }).unwrap();
         let good = fs::read(&path).unwrap();
         for at in 0..good.len() {

@@ -23,17 +23,17 @@ use std::{path::PathBuf, sync::Arc};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
+use self::{
+    database::Caches,
+    directory::Directory,
+    pointer::{Numbers, Pointer},
+};
 pub use self::{
     database::StateDb,
     error::StoreError,
     position::Position,
     snapshot::{SnapshotFile, SnapshotFiles, StoredSnapshot},
     writer::StateWriter,
-};
-use self::{
-    database::Caches,
-    directory::Directory,
-    pointer::{Numbers, Pointer},
 };
 use crate::data_dir::DataDir;
 

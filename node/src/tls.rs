@@ -18,7 +18,7 @@ mod transport;
 mod verifier;
 
 pub use self::{
-    connection::{Caller, Connection},
+    connection::{Caller, Channel, Connection},
     credentials::{Credentials, CredentialsError, TlsFiles},
     listener::{ListenError, Security, incoming},
     spiffe::{SpiffeError, SpiffeId},

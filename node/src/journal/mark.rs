@@ -173,8 +173,16 @@ fn file_error(action: &'static str, path: &Path, source: io::Error) -> JournalEr
 }
 
 #[cfg(test)]
+impl HighWater {
+    /// Makes every write from now on fail, as a disk does that went read-only.
+    pub(super) fn break_disk(&mut self) {
+        self.file = File::open(&self.path).unwrap();
+    }
+}
+
+#[cfg(test)]
 mod tests {
-    use std::{fs, path::PathBuf};
+    use std::fs;
 
     use openraft::CommittedLeaderId;
     use tempfile::TempDir;

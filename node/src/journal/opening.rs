@@ -83,9 +83,7 @@ fn check_mark(marked: Option<Tip>, mark: &Mark, tip: &Tip) -> Result<(), Journal
 
 fn check_vote(stored: Option<Vote<u64>>, mark: &Mark) -> Result<(), JournalError> {
     match mark.vote {
-        Some(promised) if stored.is_none_or(|stored| stored < promised) => {
-            Err(JournalError::VoteRegressed { mark: promised, stored })
-        }
+        Some(promised) if stored.is_none_or(|stored| stored < promised) => Err(JournalError::VoteRegressed { mark: promised, stored }),
         _ => Ok(()),
     }
 }

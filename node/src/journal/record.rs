@@ -132,9 +132,7 @@ pub(super) fn decode(index: u64, record: Vec<u8>) -> Result<Entry<TypeConfig>, R
     let payload = match kind {
         Kind::Blank => EntryPayload::Blank,
         Kind::Group => EntryPayload::Normal(Group::new(payload)),
-        Kind::Membership => {
-            EntryPayload::Membership(serde_json::from_slice(&payload).map_err(|_| RecordDamage::Payload)?)
-        }
+        Kind::Membership => EntryPayload::Membership(serde_json::from_slice(&payload).map_err(|_| RecordDamage::Payload)?),
     };
     Ok(Entry { log_id, payload })
 }

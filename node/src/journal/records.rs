@@ -8,8 +8,7 @@ use std::path::Path;
 
 use openraft::{LogId, Vote};
 use rocksdb::{
-    ColumnFamily, ColumnFamilyDescriptor, DB, DBRecoveryMode, Direction, IteratorMode, Options, ReadOptions, WriteBatch,
-    WriteOptions,
+    ColumnFamily, ColumnFamilyDescriptor, DB, DBRecoveryMode, Direction, IteratorMode, Options, ReadOptions, WriteBatch, WriteOptions,
 };
 
 use super::{
@@ -63,8 +62,7 @@ impl Records {
         options.set_max_total_wal_size(WAL_BYTES);
         options.set_max_open_files(64);
         options.set_keep_log_file_num(4);
-        let families =
-            [RECORDS, META].map(|name| ColumnFamilyDescriptor::new(name, family_options()));
+        let families = [RECORDS, META].map(|name| ColumnFamilyDescriptor::new(name, family_options()));
         let db = DB::open_cf_descriptors(&options, path, families).map_err(|error| JournalError::database("opening", error))?;
         let mut synced = WriteOptions::default();
         synced.set_sync(true);
@@ -145,11 +143,7 @@ impl Records {
     }
 
     /// Calls `visit` with every record from `from` on, in order of index.
-    pub(super) fn walk(
-        &self,
-        from: u64,
-        mut visit: impl FnMut(u64, &[u8]) -> Result<(), JournalError>,
-    ) -> Result<(), JournalError> {
+    pub(super) fn walk(&self, from: u64, mut visit: impl FnMut(u64, &[u8]) -> Result<(), JournalError>) -> Result<(), JournalError> {
         let mut reading = ReadOptions::default();
         reading.fill_cache(false);
         reading.set_readahead_size(4 << 20);
@@ -175,9 +169,7 @@ impl Records {
     }
 
     fn family(&self, name: &str) -> Result<&ColumnFamily, JournalError> {
-        self.db
-            .cf_handle(name)
-            .ok_or_else(|| JournalError::Corrupted { reason: format!("the column family {name} is missing") })
+        self.db.cf_handle(name).ok_or_else(|| JournalError::Corrupted { reason: format!("the column family {name} is missing") })
     }
 }
 

@@ -252,3 +252,60 @@ fn failure(error: &JournalError) -> Option<Failure> {
         | JournalError::Stopped => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use openraft::{CommittedLeaderId, EntryPayload};
+
+    use super::*;
+    use crate::{
+        data_dir::{DataDir, Identity},
+        exit::ExitCode,
+        failure::{self, FailureWatch},
+        journal::{opening, recent::Recent},
+    };
+
+    fn start(root: &std::path::Path, adjust: impl FnOnce(&mut Writer)) -> (WriterHandle, FailureWatch) {
+        let dir = DataDir::open(root, Identity { origin: "example.org/log".to_owned(), node_id: 1 }).unwrap();
+        let (reporter, failures) = failure::channel();
+        let opened = opening::open(&dir.journal(), &dir.high_water()).unwrap();
+        let mut writer = Writer::new(opened, RecentWriter::new(Recent::new()), Box::new(|| Ok(())), reporter);
+        adjust(&mut writer);
+        (writer.start().unwrap().0, failures)
+    }
+
+    fn append(index: u64) -> Command {
+        let log_id = LogId::new(CommittedLeaderId::new(1, 1), index);
+        Command::Append(vec![Entry { log_id, payload: EntryPayload::Blank }])
+    }
+
+    #[tokio::test]
+    async fn a_failed_write_ends_the_journal_and_is_reported_for_exit_code_13() {
+        let root = tempfile::tempdir().unwrap();
+        let (writer, failures) = start(root.path(), |writer| writer.high_water.break_disk());
+        let error = writer.run(append(0)).await.unwrap_err();
+        assert!(matches!(error, JournalError::File { .. }), "{error}");
+        assert_eq!(ExitCode::from(&failures.failed().await), ExitCode::DiskFailed);
+        let after = writer.run(append(0)).await.unwrap_err();
+        assert!(matches!(after, JournalError::Stopped), "{after}");
+    }
+
+    #[tokio::test]
+    async fn nothing_is_purged_when_the_state_cannot_be_flushed() {
+        let root = tempfile::tempdir().unwrap();
+        let (writer, failures) = start(root.path(), |writer| writer.flush_state = Box::new(|| Err("no space left".to_owned())));
+        writer.run(append(0)).await.unwrap();
+        let error = writer.run(Command::Purge(LogId::new(CommittedLeaderId::new(1, 1), 0))).await.unwrap_err();
+        assert!(matches!(error, JournalError::StateNotFlushed { .. }), "{error}");
+        assert_eq!(ExitCode::from(&failures.failed().await), ExitCode::DiskFailed);
+    }
+
+    #[tokio::test]
+    async fn an_entry_out_of_order_is_refused_and_the_journal_goes_on() {
+        let root = tempfile::tempdir().unwrap();
+        let (writer, _) = start(root.path(), |_| ());
+        let error = writer.run(append(5)).await.unwrap_err();
+        assert!(matches!(error, JournalError::OutOfOrder { expected: 0, got: 5 }), "{error}");
+        writer.run(append(0)).await.unwrap();
+    }
+}

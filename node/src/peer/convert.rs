@@ -105,11 +105,7 @@ pub(super) fn parse_vote_response(response: peer::VoteResponse) -> Result<VoteRe
     Ok(VoteResponse { vote, vote_granted: response.granted, last_log_id: response.last.map(parse_log_id) })
 }
 
-pub(super) fn snapshot_header(
-    of: Vote<u64>,
-    meta: &SnapshotMeta<u64, Member>,
-    files: u32,
-) -> Result<peer::SnapshotHeader, PeerError> {
+pub(super) fn snapshot_header(of: Vote<u64>, meta: &SnapshotMeta<u64, Member>, files: u32) -> Result<peer::SnapshotHeader, PeerError> {
     Ok(peer::SnapshotHeader { vote: Some(vote(of)), meta: serde_json::to_vec(meta)?, files })
 }
 

@@ -54,9 +54,7 @@ pub struct PeerConnection {
 impl PeerConnection {
     fn client(&self) -> Result<PeerClient<Channel>, Unreachable> {
         let channel = self.channel.as_ref().map_err(Unreachable::new)?;
-        Ok(PeerClient::new(channel.clone())
-            .max_decoding_message_size(MESSAGE_BYTES_MAX)
-            .max_encoding_message_size(MESSAGE_BYTES_MAX))
+        Ok(PeerClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX))
     }
 }
 

@@ -286,4 +286,3 @@ impl Arriving {
         Err(TransferError::Content { name: self.header.name })
     }
 }
-

@@ -165,9 +165,9 @@ fn failure(error: &ApplyError) -> Option<Failure> {
     let reason = error.to_string();
     match error {
         ApplyError::Unreadable(StoreFault::Damaged { .. })
-        | ApplyError::Store(
-            StoreError::Corrupted { .. } | StoreError::PositionDamaged { .. } | StoreError::PointerDamaged { .. },
-        ) => Some(Failure::StorageDamaged { reason }),
+        | ApplyError::Store(StoreError::Corrupted { .. } | StoreError::PositionDamaged { .. } | StoreError::PointerDamaged { .. }) => {
+            Some(Failure::StorageDamaged { reason })
+        }
         ApplyError::Unreadable(StoreFault::Unreadable { .. })
         | ApplyError::Store(StoreError::File { .. } | StoreError::Database { .. }) => {
             Some(Failure::DiskFailed { action: "applying committed entries", reason })

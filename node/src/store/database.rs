@@ -94,8 +94,7 @@ impl StateDb {
         let families = tables
             .chain([(POSITION, Lookups::Present)])
             .map(|(name, lookups)| ColumnFamilyDescriptor::new(name, family_options(caches, lookups)));
-        let db = DB::open_cf_descriptors(&options, directory.path(), families)
-            .map_err(|error| StoreError::database("opening", error))?;
+        let db = DB::open_cf_descriptors(&options, directory.path(), families).map_err(|error| StoreError::database("opening", error))?;
         let mut unlogged = WriteOptions::default();
         unlogged.disable_wal(true);
         Ok(Self { db, unlogged, directory })

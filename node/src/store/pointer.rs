@@ -27,8 +27,7 @@ impl Pointer {
     pub(super) fn read(root: &Path) -> Result<Self, StoreError> {
         let path = file(root);
         match fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes)
-                .map_err(|error| StoreError::PointerDamaged { path, reason: error.to_string() }),
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| StoreError::PointerDamaged { path, reason: error.to_string() }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self { database: 1, snapshot: None }),
             Err(source) => Err(StoreError::File { action: "reading", path, source }),
         }
@@ -56,7 +55,9 @@ impl Pointer {
     }
 
     fn names(&self, root: &Path, path: &Path) -> bool {
-        path == file(root) || path == self.database_path(root) || self.snapshot.is_some_and(|number| path == Self::snapshot_name(root, number))
+        path == file(root)
+            || path == self.database_path(root)
+            || self.snapshot.is_some_and(|number| path == Self::snapshot_name(root, number))
     }
 }
 

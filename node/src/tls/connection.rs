@@ -19,8 +19,19 @@ use super::SpiffeId;
 pub struct Caller {
     /// From where.
     pub address: SocketAddr,
+    /// Over what.
+    pub channel: Channel,
     /// The name in the verified certificate; `None` on a plaintext connection, or when the certificate carries none.
     pub identity: Option<SpiffeId>,
+}
+
+/// How a connection is protected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Channel {
+    /// Not at all.
+    Plaintext,
+    /// By TLS.
+    Tls,
 }
 
 /// An accepted connection.
@@ -38,13 +49,13 @@ enum Stream {
 
 impl Connection {
     pub(super) fn plaintext(stream: TcpStream, address: SocketAddr) -> Self {
-        Self { stream: Stream::Plaintext(stream), caller: Caller { address, identity: None } }
+        Self { stream: Stream::Plaintext(stream), caller: Caller { address, channel: Channel::Plaintext, identity: None } }
     }
 
     pub(super) fn tls(stream: TlsStream<TcpStream>, address: SocketAddr) -> Self {
         let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
         let identity = certificate.and_then(|certificate| SpiffeId::of_certificate(certificate).ok());
-        Self { stream: Stream::Tls(Box::new(stream)), caller: Caller { address, identity } }
+        Self { stream: Stream::Tls(Box::new(stream)), caller: Caller { address, channel: Channel::Tls, identity } }
     }
 
     /// Returns who is at the other end.

@@ -90,6 +90,7 @@ struct Loaded {
     key: PrivateKeyDer<'static>,
     roots: Arc<RootCertStore>,
     server: Arc<ServerConfig>,
+    open_server: Arc<ServerConfig>,
 }
 
 /// Modification time and size of each file: enough to notice a replaced one.
@@ -121,6 +122,13 @@ impl Credentials {
     pub(super) fn server(&self) -> Arc<ServerConfig> {
         self.refresh();
         Arc::clone(&self.loaded.load().server)
+    }
+
+    /// Returns what a listener needs that serves strangers too: a certificate is asked for, and when one comes it must be
+    /// under the roots.
+    pub(super) fn open_server(&self) -> Arc<ServerConfig> {
+        self.refresh();
+        Arc::clone(&self.loaded.load().open_server)
     }
 
     /// Returns what the next connection to the node `expected` needs.
@@ -162,23 +170,27 @@ impl Credentials {
 impl Loaded {
     fn read(files: &TlsFiles, provider: &Arc<CryptoProvider>, seen: Option<FileState>) -> Result<Self, CredentialsError> {
         let chain = certificates(&files.certificate)?;
-        let key = PrivateKeyDer::from_pem_file(&files.key)
-            .map_err(|source| CredentialsError::Pem { path: files.key.clone(), source })?;
+        let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|source| CredentialsError::Pem { path: files.key.clone(), source })?;
         let roots = Arc::new(roots(&files.roots)?);
-        let callers = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(provider))
-            .build()
-            .map_err(|source| CredentialsError::Roots { path: files.roots.clone(), source })?;
-        let server = ServerConfig::builder_with_provider(Arc::clone(provider))
-            .with_protocol_versions(&[&TLS13])
-            .and_then(|builder| builder.with_client_cert_verifier(callers).with_single_cert(chain.clone(), key.clone_key()));
-        let mut server = server.map_err(|source| CredentialsError::Refused { path: files.certificate.clone(), source })?;
-        server.alpn_protocols = vec![ALPN.to_vec()];
-        Ok(Self { seen, chain, key, roots, server: Arc::new(server) })
+        let verifier = || WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(provider));
+        let refused = |source| CredentialsError::Roots { path: files.roots.clone(), source };
+        let named = verifier().build().map_err(refused)?;
+        let anybody = verifier().allow_unauthenticated().build().map_err(refused)?;
+        let server = |callers, protocols: &[&[u8]]| {
+            let server = ServerConfig::builder_with_provider(Arc::clone(provider))
+                .with_protocol_versions(&[&TLS13])
+                .and_then(|builder| builder.with_client_cert_verifier(callers).with_single_cert(chain.clone(), key.clone_key()));
+            let mut server = server.map_err(|source| CredentialsError::Refused { path: files.certificate.clone(), source })?;
+            server.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+            Ok::<_, CredentialsError>(Arc::new(server))
+        };
+        let (named, anybody) = (server(named, &[ALPN])?, server(anybody, &[ALPN, b"http/1.1"])?);
+        Ok(Self { seen, chain, key, roots, server: named, open_server: anybody })
     }
 
     fn seen_as(&self, seen: Option<FileState>) -> Self {
-        let Self { chain, key, roots, server, .. } = self;
-        Self { seen, chain: chain.clone(), key: key.clone_key(), roots: Arc::clone(roots), server: Arc::clone(server) }
+        let Self { chain, key, roots, server, open_server, .. } = self;
+        Self { seen, chain: chain.clone(), key: key.clone_key(), roots: Arc::clone(roots), server: Arc::clone(server), open_server: Arc::clone(open_server) }
     }
 }
 

@@ -24,6 +24,8 @@ pub enum Security {
     Plaintext,
     /// By a certificate under the roots of these credentials.
     Mutual(Arc<Credentials>),
+    /// By a certificate under these roots, or not at all: strangers are served too.
+    Optional(Arc<Credentials>),
 }
 
 /// Why a port is not served.
@@ -89,6 +91,10 @@ async fn shake_hands(stream: TcpStream, security: Security) -> io::Result<Connec
         Security::Plaintext => Ok(Connection::plaintext(stream, address)),
         Security::Mutual(credentials) => {
             let stream = TlsAcceptor::from(credentials.server()).accept(stream).await?;
+            Ok(Connection::tls(stream, address))
+        }
+        Security::Optional(credentials) => {
+            let stream = TlsAcceptor::from(credentials.open_server()).accept(stream).await?;
             Ok(Connection::tls(stream, address))
         }
     }

@@ -2,7 +2,7 @@ use std::fmt;
 
 use rustls_pki_types::CertificateDer;
 use thiserror::Error;
-use x509_parser::{extensions::GeneralName, prelude::FromDer as _, certificate::X509Certificate};
+use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer as _};
 
 const SCHEME: &str = "spiffe://";
 const BYTES_MAX: usize = 2048;

@@ -114,11 +114,7 @@ async fn connect_plaintext(uri: Uri) -> Result<TokioIo<TcpStream>, ConnectError>
     Ok(TokioIo::new(stream))
 }
 
-async fn connect_tls(
-    uri: Uri,
-    credentials: Arc<Credentials>,
-    expected: SpiffeId,
-) -> Result<TokioIo<TlsStream<TcpStream>>, ConnectError> {
+async fn connect_tls(uri: Uri, credentials: Arc<Credentials>, expected: SpiffeId) -> Result<TokioIo<TlsStream<TcpStream>>, ConnectError> {
     // The verifier compares SPIFFE ids; the host only goes into the handshake.
     let host = host_of(&uri)?;
     let server = ServerName::try_from(host.clone()).map_err(|_| ConnectError::Host(host))?;

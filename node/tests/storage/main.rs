@@ -1,7 +1,9 @@
 //! The durable parts of a node, on real databases in temporary directories.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
+mod cluster;
 mod journal_damage;
 mod raft_suite;
 mod state;
+mod tls;
 mod world;

@@ -1,0 +1,143 @@
+//! The three listeners: between nodes, for clients, and for tiles and metrics over HTTP.
+
+use axum::{Extension, Router};
+use futures::StreamExt as _;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+    service::TowerToHyperService,
+};
+use proofline_proto::DESCRIPTORS;
+use tokio::net::TcpListener;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::{service::Routes, transport::Server};
+
+use crate::{
+    access::Caller,
+    rpc::Api,
+    server::NodeError,
+    tiles,
+    tls::{Security, incoming},
+};
+
+/// Calls that one client connection may have under way.
+const STREAMS_PER_CONNECTION: u32 = 1_024;
+/// Longest header list of a request.
+const HEADER_BYTES_MAX: u32 = 16 << 10;
+/// A client that does not answer pings within this is gone.
+const KEEP_ALIVE: std::time::Duration = std::time::Duration::from_secs(20);
+/// Flow-control window of one call: what a client may send before this node has read it.
+const WINDOW_BYTES: u32 = 4 << 20;
+
+/// Serves the public contract, with health and reflection.
+///
+/// # Errors
+/// [`NodeError`] when the socket may not be served this way.
+pub fn serve_clients(
+    socket: TcpListener,
+    security: Security,
+    api: Api,
+    shutdown: CancellationToken,
+) -> Result<impl Future<Output = ()> + Send, NodeError> {
+    let connections = incoming(socket, security)?;
+    let (ingest, audit, control) = api.public();
+    let reflection = tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(DESCRIPTORS).build_v1()?;
+    let (health, health_service) = tonic_health::server::health_reporter();
+    let mut routes = Routes::new(ingest);
+    routes = routes.add_service(audit).add_service(control).add_service(reflection).add_service(health_service);
+    let server = Server::builder()
+        .max_concurrent_streams(STREAMS_PER_CONNECTION)
+        .http2_max_header_list_size(HEADER_BYTES_MAX)
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES * 2)
+        .http2_keepalive_interval(Some(KEEP_ALIVE))
+        .add_routes(routes);
+    Ok(async move {
+        tokio::spawn(report_health(health, api, shutdown.clone()));
+        if let Err(error) = server.serve_with_incoming_shutdown(connections, shutdown.cancelled_owned()).await {
+            tracing::error!(%error, "the client listener ended");
+        }
+    })
+}
+
+/// A node is healthy while it knows a leader: it can then answer, or pass on, whatever it is asked.
+async fn report_health(health: tonic_health::server::HealthReporter, api: Api, shutdown: CancellationToken) {
+    use crate::leadership::Leadership::{Here, Nobody, Other, Rising};
+    use tonic_health::ServingStatus::{NotServing, Serving};
+    let mut leadership = api.leadership.clone();
+    loop {
+        let status = match *leadership.borrow_and_update() {
+            Here | Other(_) => Serving,
+            Nobody | Rising => NotServing,
+        };
+        for service in ["", "proofline.v1.Ingest", "proofline.v1.Control"] {
+            health.set_service_status(service, status).await;
+        }
+        health.set_service_status("proofline.v1.Audit", Serving).await;
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            changed = leadership.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// Serves the contract between nodes.
+///
+/// # Errors
+/// As [`serve_clients`].
+pub fn serve_peers(
+    socket: TcpListener,
+    security: Security,
+    api: &Api,
+    shutdown: CancellationToken,
+) -> Result<impl Future<Output = ()> + Send + use<>, NodeError> {
+    let connections = incoming(socket, security)?;
+    let server = Server::builder()
+        .initial_stream_window_size(WINDOW_BYTES * 2)
+        .initial_connection_window_size(WINDOW_BYTES * 4)
+        .http2_keepalive_interval(Some(KEEP_ALIVE))
+        .add_service(api.between_nodes());
+    Ok(async move {
+        if let Err(error) = server.serve_with_incoming_shutdown(connections, shutdown.cancelled_owned()).await {
+            tracing::error!(%error, "the peer listener ended");
+        }
+    })
+}
+
+/// Serves tiles, metrics and liveness.
+///
+/// # Errors
+/// As [`serve_clients`].
+pub fn serve_tiles(
+    socket: TcpListener,
+    security: Security,
+    api: Api,
+    shutdown: CancellationToken,
+) -> Result<impl Future<Output = ()> + Send, NodeError> {
+    let mut connections = incoming(socket, security)?;
+    let routes: Router = tiles::routes(api);
+    Ok(async move {
+        let open = TaskTracker::new();
+        loop {
+            let connection = tokio::select! {
+                () = shutdown.cancelled() => break,
+                connection = connections.next() => connection,
+            };
+            let Some(Ok(connection)) = connection else { break };
+            let caller: Option<Caller> = Caller::of(connection.caller());
+            let service = TowerToHyperService::new(routes.clone().layer(Extension(caller)));
+            let shutdown = shutdown.clone();
+            open.spawn(async move {
+                let builder = auto::Builder::new(TokioExecutor::new());
+                let serving = builder.serve_connection(TokioIo::new(connection), service);
+                let mut serving = std::pin::pin!(serving);
+                tokio::select! {
+                    served = serving.as_mut() => drop(served),
+                    () = shutdown.cancelled() => serving.as_mut().graceful_shutdown(),
+                }
+            });
+        }
+        open.close();
+        open.wait().await;
+    })
+}

@@ -1,0 +1,478 @@
+//! Puts the parts of a node together, starts every task, and stops them in order.
+//!
+//! Order of stopping: clients are turned away, the inbox answers what waits, Raft stops, then the listeners between nodes,
+//! and the databases close last, when nobody can reach them any more.
+
+use std::{io, path::Path, sync::Arc};
+
+use openraft::error::{InitializeError, RaftError};
+use proofline_ledger::{PreparedItem, TreeSize};
+use proofline_proto::peer::{Item, item};
+use thiserror::Error;
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    clock::{self, ClockVerdict},
+    config::{Config, MemberEntry, Secured},
+    cosigner::Cosigner,
+    data_dir::{DataDir, DataDirError, Identity},
+    durable,
+    exit::ExitCode,
+    failure::{self, Failure, FailureReporter, FailureWatch},
+    inbox::{self, Inbox, Submission},
+    journal::{Journal, JournalError},
+    leadership::{self, Leadership},
+    listeners,
+    metrics::Metrics,
+    peer::PeerNetwork,
+    peers::Peers,
+    proposer::{self, Gates},
+    publisher::{Diverged, Publisher, follow_published},
+    replica::{ApplyError, ElectionSlice, Machine, Member, Raft, RecoveryError, raft_config, recover},
+    rpc::Api,
+    signed_tree::{SignedTreeError, SignedTreeFile},
+    store::{StateStore, StoreError},
+    tls::{Credentials, CredentialsError, ListenError, Security, Transport},
+};
+
+/// Why a node could not start, or ended by itself.
+#[derive(Debug, Error)]
+pub enum NodeError {
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// The node was never initialised, or its directory was wiped.
+    #[error(
+        "{0} is not initialised: run `proofline-node init` once. If this node was a member before, its promises are gone: give it a \
+         new node id and a new key, and add it to the cluster again"
+    )]
+    NotInitialised(String),
+    /// The Raft log cannot be used.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The state cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What was signed before cannot be read.
+    #[error(transparent)]
+    SignedTree(#[from] SignedTreeError),
+    /// Committed entries could not be applied.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    /// Log and state could not be brought in line.
+    #[error(transparent)]
+    Recovery(#[from] RecoveryError),
+    /// A certificate cannot be used.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    /// A port cannot be served.
+    #[error("cannot listen on {address}: {source}")]
+    Bind {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A port may not be served this way.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// Raft did not start.
+    #[error("Raft did not start: {0}")]
+    Raft(String),
+    /// The node must not go on.
+    #[error(transparent)]
+    Failed(#[from] Failure),
+    /// Reflection cannot be served.
+    #[error(transparent)]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+impl From<&NodeError> for ExitCode {
+    fn from(error: &NodeError) -> Self {
+        match error {
+            NodeError::DataDir(error) => error.into(),
+            NodeError::Journal(error) | NodeError::Recovery(RecoveryError::Journal(error)) => error.into(),
+            NodeError::Store(error)
+            | NodeError::Recovery(RecoveryError::Store(error))
+            | NodeError::Apply(ApplyError::Store(error))
+            | NodeError::Recovery(RecoveryError::Apply(ApplyError::Store(error))) => error.into(),
+            NodeError::SignedTree(SignedTreeError::Damaged { .. } | SignedTreeError::Missing { .. }) => Self::StorageDamaged,
+            NodeError::SignedTree(SignedTreeError::File { .. }) => Self::DiskFailed,
+            NodeError::Failed(failure) => failure.into(),
+            NodeError::Apply(_) | NodeError::Recovery(RecoveryError::Apply(_) | RecoveryError::Read(_)) => Self::StorageDamaged,
+            NodeError::NotInitialised(_)
+            | NodeError::Credentials(_)
+            | NodeError::Bind { .. }
+            | NodeError::Listen(_)
+            | NodeError::Raft(_)
+            | NodeError::Reflection(_) => Self::Generic,
+        }
+    }
+}
+
+const SIGNED_TREE: &str = "signed-tree";
+const BOOTSTRAP: &str = "bootstrap";
+
+/// Prepares the data directory of a new node.
+///
+/// On return: the directory belongs to this node, and with `bootstrap` the next start founds the cluster. A crash inside is
+/// followed by the same call.
+///
+/// # Errors
+/// [`NodeError`] when the directory is in use or not accessible.
+pub fn initialise(config: &Config, founding: Founding) -> Result<(), NodeError> {
+    let dir = DataDir::open(&config.data_dir, identity(config))?;
+    SignedTreeFile::create(&dir.root().join(SIGNED_TREE))?;
+    if founding == Founding::Bootstrap {
+        let failed = |source| DataDirError::File { path: dir.root().to_owned(), source };
+        durable::replace(&dir.root().join(BOOTSTRAP), b"founds the cluster at its first start\n").map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// How a new node comes into its cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Founding {
+    /// It is one of the first members.
+    Bootstrap,
+    /// It will be added to a cluster that exists.
+    Join,
+}
+
+fn identity(config: &Config) -> Identity {
+    Identity { origin: config.genesis.origin.clone(), node_id: config.node_id }
+}
+
+/// Serves until `shutdown`, or until the node must not go on.
+///
+/// # Errors
+/// [`NodeError`]: why it did not start, or why it ended.
+pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), NodeError> {
+    if !DataDir::is_initialised(&config.data_dir) {
+        return Err(NodeError::NotInitialised(config.data_dir.display().to_string()));
+    }
+    let (failures, failed) = failure::channel();
+    let storage = Storage::open(&config, failures.clone()).await?;
+    let secure = Secure::of(&config.security)?;
+    let running = storage.start_raft(&config, &secure).await?;
+    Node::assemble(config, running, &secure, failures).serve(secure, failed, shutdown).await
+}
+
+/// What is on the disk, open.
+struct Storage {
+    dir: DataDir,
+    state: StateStore,
+    journal: Journal,
+    machine: Machine,
+    signed: SignedTreeFile,
+    threads: Vec<std::thread::JoinHandle<()>>,
+}
+
+impl Storage {
+    async fn open(config: &Config, failures: FailureReporter) -> Result<Self, NodeError> {
+        let dir = DataDir::open(&config.data_dir, identity(config))?;
+        let signed = SignedTreeFile::open(&dir.root().join(SIGNED_TREE))?;
+        let (state, writer) = StateStore::open(&dir)?;
+        let (machine, applying) = Machine::start(state.clone(), writer, &config.genesis.origin, failures.clone())?;
+        let flushed = state.clone();
+        let (mut journal, writing) = Journal::open(&dir, Box::new(move || flushed.flush_durably()), failures)?;
+        recover(&mut journal, &machine).await?;
+        Ok(Self { dir, state, journal, machine, signed, threads: vec![applying, writing] })
+    }
+
+    async fn start_raft(self, config: &Config, secure: &Secure) -> Result<Running, NodeError> {
+        let Self { dir, state, journal, machine, signed, threads } = self;
+        let progress = machine.progress();
+        let slice = ElectionSlice {
+            place: config.node_id.saturating_sub(1),
+            nodes: (config.members.len() as u64).try_into().unwrap_or(std::num::NonZeroU64::MIN),
+        };
+        let raft_config = raft_config(&config.genesis.origin, slice).map_err(|error| NodeError::Raft(error.to_string()))?;
+        let network = PeerNetwork::new(config.node_id, secure.transport.clone());
+        let raft = Raft::new(config.node_id, Arc::new(raft_config), network, journal, machine)
+            .await
+            .map_err(|error| NodeError::Raft(error.to_string()))?;
+        found(&raft, dir.root(), &config.members).await?;
+        Ok(Running { raft, state, progress, signed, threads })
+    }
+}
+
+/// Founds the cluster, when `init --bootstrap` asked for it and nobody has done so.
+async fn found(raft: &Raft, root: &Path, members: &[MemberEntry]) -> Result<(), NodeError> {
+    let marker = root.join(BOOTSTRAP);
+    if !marker.exists() {
+        return Ok(());
+    }
+    let member = |it: &MemberEntry| Member {
+        name: it.name.clone(),
+        peer_address: it.peer_address.clone(),
+        client_address: it.client_address.clone(),
+    };
+    let members: std::collections::BTreeMap<u64, Member> = members.iter().map(|it| (it.node_id, member(it))).collect();
+    match raft.initialize(members).await {
+        // Every founder founds with the same members; whoever comes second finds it done.
+        Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => (),
+        Err(error) => return Err(NodeError::Raft(error.to_string())),
+    }
+    let failed = |source| DataDirError::File { path: marker.clone(), source };
+    std::fs::remove_file(&marker).map_err(failed)?;
+    durable::sync_directory(root).map_err(failed)?;
+    Ok(())
+}
+
+/// Raft over its storage.
+struct Running {
+    raft: Raft,
+    state: StateStore,
+    progress: watch::Receiver<crate::replica::Progress>,
+    signed: SignedTreeFile,
+    threads: Vec<std::thread::JoinHandle<()>>,
+}
+
+/// How this node and its callers know each other.
+struct Secure {
+    transport: Transport,
+    peers: Security,
+    clients: Security,
+    tiles: Security,
+}
+
+impl Secure {
+    fn of(secured: &Secured) -> Result<Self, NodeError> {
+        match secured {
+            Secured::Loopback => Ok(Self {
+                transport: Transport::Plaintext,
+                peers: Security::Plaintext,
+                clients: Security::Plaintext,
+                tiles: Security::Plaintext,
+            }),
+            Secured::Mutual { peers, clients } => {
+                let peers = Arc::new(Credentials::open(peers.clone())?);
+                let clients = Arc::new(Credentials::open(clients.clone())?);
+                Ok(Self {
+                    transport: Transport::mutual(Arc::clone(&peers))?,
+                    peers: Security::Mutual(peers),
+                    tiles: Security::Optional(Arc::clone(&clients)),
+                    clients: Security::Mutual(clients),
+                })
+            }
+        }
+    }
+}
+
+/// A node whose parts know each other.
+struct Node {
+    config: Config,
+    api: Api,
+    outbox: inbox::Outbox,
+    cosigning: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>,
+    leadership: watch::Sender<Leadership>,
+    published: watch::Sender<Option<crate::publisher::Published>>,
+    failures: FailureReporter,
+    threads: Vec<std::thread::JoinHandle<()>>,
+}
+
+impl Node {
+    fn assemble(config: Config, running: Running, secure: &Secure, failures: FailureReporter) -> Self {
+        let Running { raft, state, progress, signed, threads } = running;
+        let origin: Arc<str> = config.genesis.origin.as_str().into();
+        let (inbox, outbox) = inbox::inbox();
+        let (leadership, leads) = watch::channel(Leadership::default());
+        let (published, newest) = watch::channel(None);
+        let peers = Peers::new(config.node_id, raft.clone(), secure.transport.clone());
+        let cosigner = Cosigner {
+            origin: Arc::clone(&origin),
+            key: config.node_key.clone(),
+            state: state.clone(),
+            progress: progress.clone(),
+            signed,
+            failures: failures.clone(),
+        };
+        let (cosigner, cosigning) = cosigner.start();
+        let metrics = Arc::new(Metrics::default());
+        let api = Api { origin, state, progress, published: newest, leadership: leads, inbox, peers, raft, cosigner, metrics };
+        Self { config, api, outbox, cosigning: Box::pin(cosigning), leadership, published, failures, threads }
+    }
+
+    async fn serve(self, secure: Secure, failed: FailureWatch, shutdown: CancellationToken) -> Result<(), NodeError> {
+        let Self { config, api, outbox, cosigning, leadership, published, failures, threads } = self;
+        let sockets = Sockets::bind(&config).await?;
+        let (clients, core) = (CancellationToken::new(), CancellationToken::new());
+        let tasks = TaskTracker::new();
+        let (verdict, clock) = watch::channel(ClockVerdict::default());
+        tasks.spawn(cosigning);
+        tasks.spawn(leadership::follow(api.raft.clone(), config.node_id, leadership, core.clone()));
+        tasks.spawn(clock::guard(api.peers.clone(), verdict, core.clone()));
+        let gates = Gates { leadership: api.leadership.clone(), clock };
+        let proposing = tasks.spawn(proposer::propose(api.raft.clone(), outbox, gates, core.clone()));
+        tasks.spawn(publisher(&config, &api).run(core.clone()));
+        tasks.spawn(begin(config.genesis.clone(), api.clone(), core.clone()));
+        tasks.spawn(watch_published(api.clone(), published, failures.clone(), core.clone()));
+        tasks.spawn(sample(api.clone(), core.clone()));
+        tasks.spawn(watch_raft(api.raft.clone(), failures, core.clone()));
+        let listening = [
+            tokio::spawn(listeners::serve_clients(sockets.clients, secure.clients, api.clone(), clients.clone())?),
+            tokio::spawn(listeners::serve_tiles(sockets.tiles, secure.tiles, api.clone(), clients.clone())?),
+        ];
+        let between = tokio::spawn(listeners::serve_peers(sockets.peers, secure.peers, &api, core.clone())?);
+        tracing::info!(node = config.node_id, origin = %api.origin, clients = %config.client_listen, "serving");
+
+        let ended = tokio::select! {
+            () = shutdown.cancelled() => None,
+            failure = failed.failed() => Some(failure),
+        };
+        stop(Stopping { clients, core, listening, proposing, between, tasks, api, threads }).await;
+        ended.map_or(Ok(()), |failure| Err(failure.into()))
+    }
+}
+
+struct Sockets {
+    peers: TcpListener,
+    clients: TcpListener,
+    tiles: TcpListener,
+}
+
+impl Sockets {
+    async fn bind(config: &Config) -> Result<Self, NodeError> {
+        let bind = async |address| TcpListener::bind(address).await.map_err(|source| NodeError::Bind { address, source });
+        Ok(Self {
+            peers: bind(config.peer_listen).await?,
+            clients: bind(config.client_listen).await?,
+            tiles: bind(config.tiles_listen).await?,
+        })
+    }
+}
+
+fn publisher(config: &Config, api: &Api) -> Publisher {
+    Publisher {
+        log_key: config.log_key.clone(),
+        state: api.state.clone(),
+        progress: api.progress.clone(),
+        leadership: api.leadership.clone(),
+        peers: api.peers.clone(),
+        cosigner: api.cosigner.clone(),
+        inbox: api.inbox.clone(),
+    }
+}
+
+/// Proposes the genesis entry while this node leads a ledger that is empty.
+async fn begin(genesis: proofline_proto::v1::Genesis, api: Api, shutdown: CancellationToken) {
+    let (mut leadership, mut progress) = (api.leadership.clone(), api.progress.clone());
+    while progress.borrow_and_update().tree_size == TreeSize(0) {
+        if *leadership.borrow_and_update() == Leadership::Here {
+            let item = Item { item: Some(item::Item::Genesis(genesis.clone())) };
+            let submission = Submission::new(item, PreparedItem::Genesis(Box::new(genesis.clone())));
+            match propose_genesis(&api.inbox, submission).await {
+                Some(outcome) => tracing::info!(?outcome, "proposed the genesis entry"),
+                None => tokio::time::sleep(std::time::Duration::from_millis(200)).await,
+            }
+            continue;
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            changed = leadership.changed() => if changed.is_err() { return },
+            changed = progress.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+async fn propose_genesis(inbox: &Inbox, submission: Submission) -> Option<proofline_ledger::Outcome> {
+    let ticket = inbox.admit_command(submission).ok()?;
+    Some(ticket.answer().await.ok()?.outcome)
+}
+
+async fn watch_published(
+    api: Api,
+    published: watch::Sender<Option<crate::publisher::Published>>,
+    failures: FailureReporter,
+    shutdown: CancellationToken,
+) {
+    let followed = follow_published(api.state.clone(), api.progress.clone(), published, shutdown).await;
+    if let Err(error) = followed {
+        let reason = error.to_string();
+        failures.report(match error {
+            Diverged::OtherTree { .. } | Diverged::Unreadable => Failure::Diverged { reason },
+            Diverged::Store(_) => Failure::StorageDamaged { reason },
+        });
+    }
+}
+
+/// A Raft that stopped by itself met a storage error, and the journal or the state has said which; if not, this does.
+async fn watch_raft(raft: Raft, failures: FailureReporter, shutdown: CancellationToken) {
+    let mut metrics = raft.metrics();
+    loop {
+        let stopped = metrics.borrow_and_update().running_state.clone();
+        if let Err(fatal) = stopped {
+            if !shutdown.is_cancelled() {
+                failures.report(Failure::DiskFailed { action: "running Raft", reason: fatal.to_string() });
+            }
+            return;
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            changed = metrics.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// Copies what others know into the metrics, once a second.
+async fn sample(api: Api, shutdown: CancellationToken) {
+    let mut ticks = tokio::time::interval(std::time::Duration::from_secs(1));
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = ticks.tick() => (),
+        }
+        let metrics = &api.metrics;
+        let progress = *api.progress.borrow();
+        metrics.tree_size.set(progress.tree_size.0);
+        metrics.applied_log_index.set(progress.applied.map_or(0, |at| at.0));
+        metrics.checkpoint_size.set(api.published.borrow().as_ref().map_or(0, |published| published.size.0));
+        metrics.inbox_depth.set(api.inbox.depth() as u64);
+        let seen = api.raft.metrics();
+        let seen = seen.borrow();
+        metrics.term.set(seen.current_term);
+        metrics.has_leader.set(u64::from(seen.current_leader.is_some()));
+    }
+}
+
+/// Everything that has to end.
+struct Stopping {
+    clients: CancellationToken,
+    core: CancellationToken,
+    listening: [JoinHandle<()>; 2],
+    proposing: JoinHandle<()>,
+    between: JoinHandle<()>,
+    tasks: TaskTracker,
+    api: Api,
+    threads: Vec<std::thread::JoinHandle<()>>,
+}
+
+/// Longest time that connections get to finish.
+const DRAIN: std::time::Duration = std::time::Duration::from_secs(3);
+
+async fn stop(of: Stopping) {
+    let Stopping { clients, core, listening, proposing, between, tasks, api, threads } = of;
+    clients.cancel();
+    for listener in listening {
+        abandon(listener).await;
+    }
+    core.cancel();
+    abandon(proposing).await;
+    // An error here means that Raft had stopped already.
+    drop(api.raft.shutdown().await);
+    abandon(between).await;
+    tasks.close();
+    drop(api);
+    drop(tokio::time::timeout(DRAIN, tasks.wait()).await);
+    let joined = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join())));
+    drop(tokio::time::timeout(DRAIN, joined).await);
+}
+
+/// Waits for a task for a while, then ends it: a client that keeps its stream open does not keep the node from stopping.
+async fn abandon(mut task: JoinHandle<()>) {
+    if tokio::time::timeout(DRAIN, &mut task).await.is_err() {
+        task.abort();
+    }
+}

@@ -1,0 +1,259 @@
+//! Nodes that talk to each other over real connections.
+
+use std::{collections::BTreeMap, num::NonZeroU64, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use openraft::{ServerState, storage::RaftLogStorage as _};
+use proofline_node::{
+    data_dir::DataDir,
+    failure,
+    journal::Journal,
+    peer::{self, MESSAGE_BYTES_MAX, PeerNetwork},
+    replica::{self, ElectionSlice, Group, Machine, Member, Raft, raft_config},
+    store::StateStore,
+    tls::{Security, Transport, incoming},
+};
+use proofline_proto::peer as message;
+use proofline_proto::peer::peer_server::{Peer, PeerServer};
+use tempfile::TempDir;
+use tokio::{net::TcpListener, task::JoinHandle};
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::world::{ORIGIN, dir};
+
+const PATIENCE: Option<Duration> = Some(Duration::from_secs(20));
+
+/// A running node.
+struct Node {
+    raft: Raft,
+    store: StateStore,
+    member: Member,
+    threads: Vec<std::thread::JoinHandle<()>>,
+    server: JoinHandle<()>,
+    root: TempDir,
+    id: u64,
+}
+
+struct Service {
+    raft: Raft,
+    origin: Arc<str>,
+}
+
+fn status(error: peer::PeerError) -> Status {
+    Status::internal(error.to_string())
+}
+
+#[tonic::async_trait]
+impl Peer for Service {
+    async fn append_entries(
+        &self,
+        request: Request<message::AppendEntriesRequest>,
+    ) -> Result<Response<message::AppendEntriesResponse>, Status> {
+        let answer = peer::append_entries(&self.raft, &self.origin, request.into_inner()).await;
+        answer.map(Response::new).map_err(status)
+    }
+
+    async fn request_vote(&self, request: Request<message::VoteRequest>) -> Result<Response<message::VoteResponse>, Status> {
+        peer::request_vote(&self.raft, request.into_inner()).await.map(Response::new).map_err(status)
+    }
+
+    async fn install_snapshot(
+        &self,
+        request: Request<Streaming<message::SnapshotChunk>>,
+    ) -> Result<Response<message::InstallSnapshotResponse>, Status> {
+        peer::install_snapshot(&self.raft, request.into_inner()).await.map(Response::new).map_err(status)
+    }
+
+    async fn propose(&self, _: Request<message::ProposeRequest>) -> Result<Response<message::ProposeResponse>, Status> {
+        Err(Status::unimplemented("not in this test"))
+    }
+
+    type ProposeStreamStream = futures::stream::Empty<Result<message::ProposeResponse, Status>>;
+
+    async fn propose_stream(
+        &self,
+        _: Request<Streaming<message::ProposeRequest>>,
+    ) -> Result<Response<Self::ProposeStreamStream>, Status> {
+        Err(Status::unimplemented("not in this test"))
+    }
+
+    async fn cosign(&self, _: Request<message::CosignRequest>) -> Result<Response<message::CosignResponse>, Status> {
+        Err(Status::unimplemented("not in this test"))
+    }
+
+    async fn get_status(&self, _: Request<message::GetStatusRequest>) -> Result<Response<message::GetStatusResponse>, Status> {
+        Err(Status::unimplemented("not in this test"))
+    }
+}
+
+impl Node {
+    async fn start(id: u64) -> Self {
+        Self::start_in(id, tempfile::tempdir().unwrap()).await
+    }
+
+    async fn start_in(id: u64, root: TempDir) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let member = Member {
+            name: format!("node-{id}"),
+            peer_address: listener.local_addr().unwrap().to_string(),
+            client_address: String::new(),
+        };
+        let dir: DataDir = dir(root.path(), id);
+        let (failures, _) = failure::channel();
+        let (store, writer) = StateStore::open(&dir).unwrap();
+        let (machine, apply) = Machine::start(store.clone(), writer, ORIGIN, failures.clone()).unwrap();
+        let flushed = store.clone();
+        let flush_state = Box::new(move || flushed.flush_durably().map_err(|error| error.to_string()));
+        let (mut journal, journal_thread) = Journal::open(&dir, flush_state, failures).unwrap();
+        replica::recover(&mut journal, &machine).await.unwrap();
+        let mut config = raft_config(ORIGIN, ElectionSlice { place: id, nodes: NonZeroU64::new(3).unwrap() }).unwrap();
+        config.max_in_snapshot_log_to_keep = 0;
+        config.purge_batch_size = 1;
+        let raft = Raft::new(id, Arc::new(config), PeerNetwork::new(id, Transport::Plaintext), journal, machine).await.unwrap();
+        let service = PeerServer::new(Service { raft: raft.clone(), origin: Arc::from(ORIGIN) })
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        let accepted = incoming(listener, Security::Plaintext).unwrap();
+        let server = tokio::spawn(async move {
+            tonic::transport::Server::builder().add_service(service).serve_with_incoming(accepted).await.unwrap();
+        });
+        Self { raft, store, member, threads: vec![apply, journal_thread], server, root, id }
+    }
+
+    /// Stops the node; its directory stays.
+    async fn stop(self) -> TempDir {
+        self.raft.shutdown().await.unwrap();
+        self.server.abort();
+        drop(self.server.await);
+        drop((self.raft, self.store));
+        for thread in self.threads {
+            tokio::task::spawn_blocking(|| thread.join().unwrap()).await.unwrap();
+        }
+        self.root
+    }
+
+    async fn write(&self, groups: u64) {
+        for number in 0..groups {
+            let group = Group::new(Bytes::from(format!("no group, but bytes {number}")));
+            self.raft.client_write(group).await.unwrap();
+        }
+    }
+
+    fn last_applied(&self) -> Option<u64> {
+        self.raft.metrics().borrow().last_applied.map(|at| at.index)
+    }
+
+    async fn applied(&self, index: Option<u64>) {
+        self.raft.wait(PATIENCE).applied_index(index, "applied").await.unwrap();
+    }
+}
+
+async fn initialize(first: &Node, nodes: &[&Node]) {
+    let members: BTreeMap<u64, Member> = nodes.iter().map(|node| (node.id, node.member.clone())).collect();
+    first.raft.initialize(members).await.unwrap();
+}
+
+/// Waits until one of `nodes` leads, and returns it.
+async fn leader<'a>(nodes: &[&'a Node]) -> &'a Node {
+    let metrics = nodes[0].raft.wait(PATIENCE).metrics(|metrics| metrics.current_leader.is_some(), "a leader").await.unwrap();
+    let leader = nodes.iter().find(|node| Some(node.id) == metrics.current_leader).unwrap();
+    leader.raft.wait(PATIENCE).state(ServerState::Leader, "leading").await.unwrap();
+    leader
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_nodes_agree_on_what_was_written() {
+    let (one, two, three) = (Node::start(1).await, Node::start(2).await, Node::start(3).await);
+    let nodes = [&one, &two, &three];
+    initialize(&one, &nodes).await;
+    let leader = leader(&nodes).await;
+    leader.write(20).await;
+    for node in nodes {
+        node.applied(leader.last_applied()).await;
+        assert_eq!(node.store.view().position().unwrap(), leader.store.view().position().unwrap());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_applied_group_answers_its_items_to_whoever_proposed_it() {
+    let node = Node::start(1).await;
+    initialize(&node, &[&node]).await;
+    leader(&[&node]).await;
+    let answer = node.raft.client_write(Group::new(Bytes::from_static(b"\xff"))).await.unwrap();
+    assert_eq!(answer.data.as_slice().len(), 1, "an unreadable group is one refused item");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_node_catches_up_from_a_snapshot_when_the_log_is_gone() {
+    let (old, new) = (Node::start(1).await, Node::start(2).await);
+    initialize(&old, &[&old]).await;
+    leader(&[&old]).await;
+    old.write(30).await;
+    old.raft.trigger().snapshot().await.unwrap();
+    let purged = old.raft.wait(PATIENCE).metrics(|metrics| metrics.purged.is_some(), "purged").await.unwrap().purged;
+    old.write(3).await;
+
+    old.raft.add_learner(2, new.member.clone(), true).await.unwrap();
+    new.applied(old.last_applied()).await;
+    let snapshot = new.store.snapshot().unwrap();
+    assert!(snapshot.meta.last_log_id >= purged, "{:?} covers {purged:?}", snapshot.meta);
+    assert_eq!(new.store.view().position().unwrap(), old.store.view().position().unwrap());
+
+    let root = new.stop().await;
+    let again = Node::start_in(2, root).await;
+    assert!(again.store.view().position().unwrap().applied >= snapshot.meta.last_log_id);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restarted_leader_wins_a_new_term_before_it_answers_reads() {
+    let node = Node::start(1).await;
+    initialize(&node, &[&node]).await;
+    leader(&[&node]).await;
+    node.write(10).await;
+    let before = node.raft.metrics().borrow().clone();
+    let root = node.stop().await;
+
+    let node = Node::start_in(1, root).await;
+    assert_eq!(node.last_applied(), before.last_applied.map(|at| at.index), "what was committed is applied before Raft starts");
+    node.raft.wait(PATIENCE).state(ServerState::Leader, "leading again").await.unwrap();
+    let read = node.raft.ensure_linearizable().await.unwrap();
+    assert!(node.raft.metrics().borrow().current_term > before.current_term);
+    assert!(read > before.last_applied, "the read waits for an entry of the new term");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restarted_follower_goes_on_where_it_was() {
+    let (one, two, three) = (Node::start(1).await, Node::start(2).await, Node::start(3).await);
+    let nodes = [&one, &two, &three];
+    initialize(&one, &nodes).await;
+    let leading = leader(&nodes).await.id;
+    let mut nodes = vec![one, two, three];
+    let follower = nodes.remove(nodes.iter().position(|node| node.id != leading).unwrap());
+    let leading = nodes.iter().find(|node| node.id == leading).unwrap();
+    leading.write(5).await;
+    follower.applied(leading.last_applied()).await;
+    let (id, root) = (follower.id, follower.stop().await);
+    leading.write(5).await;
+
+    // Its address changed with the restart; the vote and the log did not.
+    let follower = Node::start_in(id, root).await;
+    assert!(follower.last_applied() <= leading.last_applied());
+    leading.raft.change_membership(
+        openraft::ChangeMembers::SetNodes(BTreeMap::from([(id, follower.member.clone())])),
+        true,
+    ).await.unwrap();
+    follower.applied(leading.last_applied()).await;
+}
+
+#[tokio::test]
+async fn a_state_that_the_log_has_left_behind_is_refused_at_the_start() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = dir(root.path(), 1);
+    let (failures, _) = failure::channel();
+    let (store, writer) = StateStore::open(&dir).unwrap();
+    let (machine, _) = Machine::start(store, writer, ORIGIN, failures.clone()).unwrap();
+    let (mut journal, _) = Journal::open(&dir, Box::new(|| Ok(())), failures).unwrap();
+    journal.purge(crate::world::log_id(1, 10)).await.unwrap();
+    let error = replica::recover(&mut journal, &machine).await.unwrap_err();
+    assert!(matches!(error, replica::RecoveryError::Journal(proofline_node::journal::JournalError::StateBehind { .. })), "{error}");
+}
