@@ -286,3 +286,6 @@ impl Arriving {
         Err(TransferError::Content { name: self.header.name })
     }
 }
+
+#[cfg(test)]
+mod tests;

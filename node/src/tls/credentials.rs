@@ -190,7 +190,14 @@ impl Loaded {
 
     fn seen_as(&self, seen: Option<FileState>) -> Self {
         let Self { chain, key, roots, server, open_server, .. } = self;
-        Self { seen, chain: chain.clone(), key: key.clone_key(), roots: Arc::clone(roots), server: Arc::clone(server), open_server: Arc::clone(open_server) }
+        Self {
+            seen,
+            chain: chain.clone(),
+            key: key.clone_key(),
+            roots: Arc::clone(roots),
+            server: Arc::clone(server),
+            open_server: Arc::clone(open_server),
+        }
     }
 }
 

@@ -7,7 +7,9 @@ use proofline_node::{
     replica::Member,
     tls::{Caller, Credentials, ListenError, Security, TlsFiles, Transport, incoming},
 };
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SanType};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SanType,
+};
 use tempfile::TempDir;
 use tokio::{net::TcpListener, sync::mpsc};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};

@@ -13,7 +13,7 @@ use openraft::{
 };
 use proofline_node::{
     data_dir::{DataDir, Identity},
-    failure::{self, FailureWatch},
+    failure,
     journal::{Journal, JournalError},
     replica::{Group, TypeConfig},
 };
@@ -29,7 +29,6 @@ pub(crate) struct World {
 /// A journal that is open, and what belongs to it.
 pub(crate) struct OpenJournal {
     pub(crate) journal: Journal,
-    pub(crate) failures: FailureWatch,
     thread: JoinHandle<()>,
 }
 
@@ -43,9 +42,9 @@ impl World {
     }
 
     pub(crate) fn open(&self) -> Result<OpenJournal, JournalError> {
-        let (reporter, failures) = failure::channel();
+        let (reporter, _) = failure::channel();
         let (journal, thread) = Journal::open(&self.dir(), Box::new(|| Ok(())), reporter)?;
-        Ok(OpenJournal { journal, failures, thread })
+        Ok(OpenJournal { journal, thread })
     }
 
     /// Opens, lets `work` happen, and closes again.
@@ -68,7 +67,7 @@ impl World {
 impl OpenJournal {
     /// Closes the journal and waits until its database is free again.
     pub(crate) fn close(self) {
-        let Self { journal, thread, .. } = self;
+        let Self { journal, thread } = self;
         drop(journal);
         thread.join().unwrap();
     }
