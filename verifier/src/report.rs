@@ -310,6 +310,14 @@ impl Report {
         }
     }
 
+    /// Reports that a file could not be read at all.
+    #[must_use]
+    pub fn unreadable(reason: String) -> Self {
+        let mut report = Self::new(None, &[]);
+        report.checks.push(Check { name: CheckName::Format, outcome: Outcome::NotChecked, detail: reason });
+        report
+    }
+
     /// Records what became of a check, and passes on what it established.
     pub(crate) fn settle<T, E: Refusal>(&mut self, name: CheckName, detail: impl FnOnce(&T) -> String, result: Result<T, E>) -> Option<T> {
         let (outcome, detail, established) = match result {

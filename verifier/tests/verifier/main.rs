@@ -1,0 +1,18 @@
+//! Tests of the verifier against evidence that these tests build themselves, with trees of their own.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_possible_wrap
+)]
+
+mod alterations;
+mod command_line;
+mod naive;
+mod notes;
+mod trees;
+mod vectors;
+mod world;
