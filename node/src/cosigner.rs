@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use ed25519_dalek::{Signer, SigningKey};
 use proofline_ledger::{EntryIndex, Hash, LogTree, StoreFault, TreeSize, entry, listing};
-use proofline_verifier::{Checkpoint, KeyError, KeyName, LogHash, TreeError, TreeHead, cosignature_signed_bytes, verify_consistency};
+use proofline_verifier::{TreeHash as _, Checkpoint, KeyError, KeyName, LogHash, TreeError, TreeHead, cosignature_signed_bytes, verify_consistency};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -147,8 +147,9 @@ impl Cosigner {
     }
 
     async fn answer(&mut self, tree: SignedTree) -> Result<Cosignature, NotCosigned> {
-        let waited = tokio::time::timeout(APPLIED_WITHIN, self.progress.wait_for(|seen| seen.tree_size >= tree.size)).await;
-        if !matches!(waited, Ok(Ok(_))) {
+        let reached = self.progress.wait_for(|seen| seen.tree_size >= tree.size);
+        let has_applied = matches!(tokio::time::timeout(APPLIED_WITHIN, reached).await, Ok(Ok(_)));
+        if !has_applied {
             return Err(NotCosigned::Behind { applied: self.progress.borrow().tree_size, size: tree.size });
         }
         check(&self.state.view(), tree, self.signed.newest())?;

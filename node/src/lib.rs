@@ -2,26 +2,26 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::cast_possible_truncation))]
 
 pub mod access;
-mod clock;
+pub mod clock;
 pub mod config;
-mod cosigner;
+pub mod cosigner;
 pub mod data_dir;
 mod durable;
 pub mod exit;
 pub mod failure;
 pub mod inbox;
 pub mod journal;
-mod leadership;
-mod listeners;
-mod metrics;
+pub mod leadership;
+pub mod listeners;
+pub mod metrics;
 pub mod peer;
-mod peers;
-mod proposer;
-mod publisher;
+pub mod peers;
+pub mod proposer;
+pub mod publisher;
 pub mod replica;
-mod rpc;
+pub mod rpc;
 pub mod server;
-mod signed_tree;
+pub mod signed_tree;
 pub mod store;
-mod tiles;
+pub mod tiles;
 pub mod tls;

@@ -10,7 +10,7 @@ use proofline_proto::{
     peer::{CosignRequest, Item, item},
     v1::NodeKey,
 };
-use proofline_verifier::{Checkpoint, KeyError, KeyName, LogHash, NoteError, NoteSignature, SignatureType, SignedNote, VerifierKey};
+use proofline_verifier::{TreeHash as _, Checkpoint, KeyError, KeyName, LogHash, NoteError, NoteSignature, SignatureType, SignedNote, VerifierKey};
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -105,7 +105,7 @@ impl Publisher {
             root: LogHash::from_bytes(tree.root.0),
         };
         let text = checkpoint.note_text();
-        let log_key = VerifierKey::new(origin, SignatureType::Log, self.log_key.verifying_key().as_bytes())?;
+        let log_key = VerifierKey::new(origin, SignatureType::Ed25519, self.log_key.verifying_key().as_bytes())?;
         let mut signatures = vec![NoteSignature::of_log(&log_key, &self.log_key.sign(text.as_bytes()).to_bytes())];
         let asked = voters.iter().map(|voter| async move { (voter, self.ask(voter, tree).await) });
         for (voter, cosignature) in futures::future::join_all(asked).await {

@@ -15,7 +15,7 @@ use proofline_proto::{peer::peer_server::PeerServer, v1};
 use tokio::sync::watch;
 use tonic::{Request, Status};
 
-pub use self::{peer::PeerRpc, status::refusal_status};
+use self::peer::PeerRpc;
 use crate::{
     access::{Caller, Denied, Rpc, Scope, check_role},
     cosigner::CosignerHandle,

@@ -176,7 +176,7 @@ impl Storage {
         let (state, writer) = StateStore::open(&dir)?;
         let (machine, applying) = Machine::start(state.clone(), writer, &config.genesis.origin, failures.clone())?;
         let flushed = state.clone();
-        let (mut journal, writing) = Journal::open(&dir, Box::new(move || flushed.flush_durably()), failures)?;
+        let (mut journal, writing) = Journal::open(&dir, Box::new(move || flushed.flush_durably().map_err(|error| error.to_string())), failures)?;
         recover(&mut journal, &machine).await?;
         Ok(Self { dir, state, journal, machine, signed, threads: vec![applying, writing] })
     }

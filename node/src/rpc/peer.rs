@@ -85,7 +85,6 @@ fn peer_status(error: &PeerError) -> Status {
         PeerError::Malformed(_) | PeerError::MalformedMembership(_) => Status::invalid_argument(error.to_string()),
         PeerError::Stopped(_) => Status::unavailable(error.to_string()),
         PeerError::Transfer(_) => Status::data_loss(error.to_string()),
-        PeerError::Outvoted { .. } => Status::failed_precondition(error.to_string()),
     }
 }
 

@@ -99,7 +99,10 @@ impl Api {
     }
 
     /// Submits batches as they come to this node's own inbox; answers come in the order of the batches.
-    pub(super) fn stream_here(&self, batches: impl Stream<Item = Result<item::Item, Status>> + Send + 'static) -> impl Stream<Item = Settled> + use<> {
+    pub(super) fn stream_here<S>(&self, batches: S) -> impl Stream<Item = Settled> + use<S>
+    where
+        S: Stream<Item = Result<item::Item, Status>> + Send + 'static,
+    {
         let (sender, tickets) = mpsc::channel(STREAM_WINDOW);
         let api = self.clone();
         // Ends with the batches, with the first refusal, or when nobody reads answers any more.
@@ -125,11 +128,14 @@ impl Api {
     }
 
     /// Passes batches on to the leader as they come; answers come in the order of the batches, once applied here.
-    pub(super) async fn stream_to(
+    pub(super) async fn stream_to<S>(
         &self,
         leader: u64,
-        batches: impl Stream<Item = Result<item::Item, Status>> + Send + 'static,
-    ) -> Result<impl Stream<Item = Settled> + use<>, Status> {
+        batches: S,
+    ) -> Result<impl Stream<Item = Settled> + use<S>, Status>
+    where
+        S: Stream<Item = Result<item::Item, Status>> + Send + 'static,
+    {
         let (sender, requests) = mpsc::channel(STREAM_WINDOW);
         let (refuse, refused) = mpsc::channel(1);
         tokio::spawn(async move {
