@@ -1,0 +1,11 @@
+//! A Proofline cluster on one machine: real node processes with their own keys, certificates, directories and logs.
+//!
+//! For development, demonstration and tests. What it starts it stops: a dropped [`Cluster`] leaves no process behind.
+
+pub mod authority;
+pub mod http;
+mod plan;
+mod processes;
+
+pub use plan::{OPERATORS, ORIGIN, Plan, PlannedNode, TENANT, TRUST_DOMAIN, Tls, spiffe};
+pub use processes::{Binaries, Cluster, NodeProcess};

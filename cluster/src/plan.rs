@@ -1,0 +1,288 @@
+//! What a development cluster consists of: keys, certificates, genesis, policy, and one configuration for each node.
+
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, bail};
+use ed25519_dalek::{SigningKey, pkcs8::EncodePrivateKey as _};
+use proofline_proto::v1;
+use proofline_verifier::{KeyName, Policy, SignatureType, Threshold, VerifierKey};
+use prost::Message as _;
+use serde::{Deserialize, Serialize};
+
+use crate::authority::{Authority, Validity, write};
+
+/// Name of the log of a development cluster.
+pub const ORIGIN: &str = "proofline.local/agents";
+/// Trust domain of its certificates.
+pub const TRUST_DOMAIN: &str = "proofline.local";
+/// The tenant that the demonstration writes for.
+pub const TENANT: &str = "acme";
+
+/// Whether the nodes and their clients use TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tls {
+    /// Mutual TLS, as in production.
+    Mutual,
+    /// None: loopback only.
+    Off,
+}
+
+/// Where one node is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PlannedNode {
+    /// Raft id.
+    pub node_id: u64,
+    /// Name, as in its certificate.
+    pub name: String,
+    /// Where the other nodes reach it.
+    pub peer: SocketAddr,
+    /// Where clients reach it.
+    pub client: SocketAddr,
+    /// Where tiles and metrics are.
+    pub tiles: SocketAddr,
+}
+
+/// A cluster on this machine, as its directory describes it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Plan {
+    /// The directory; everything below is inside.
+    #[serde(skip)]
+    pub root: PathBuf,
+    /// Whether TLS is used.
+    pub tls: Tls,
+    /// The nodes.
+    pub nodes: Vec<PlannedNode>,
+}
+
+/// The operators that stand in the genesis of a development cluster, and what they may sign.
+pub const OPERATORS: [(&str, v1::OperatorRole); 3] = [
+    ("alice", v1::OperatorRole::Registrar),
+    ("bob", v1::OperatorRole::Registrar),
+    ("rita", v1::OperatorRole::Responder),
+];
+
+impl Plan {
+    /// Makes a new cluster of `nodes` in an empty directory.
+    ///
+    /// # Errors
+    /// When the directory is not empty or not writable.
+    pub fn create(root: &Path, nodes: u64, tls: Tls) -> Result<Self> {
+        fs::create_dir_all(root).with_context(|| format!("cannot create {}", root.display()))?;
+        if fs::read_dir(root)?.next().is_some() {
+            bail!("{} is not empty; `proofline-cluster down` removes a cluster", root.display());
+        }
+        let plan = Self { root: root.canonicalize()?, tls, nodes: plan_nodes(nodes)? };
+        plan.write_keys()?;
+        plan.write_certificates()?;
+        for node in &plan.nodes {
+            plan.write_config(node)?;
+        }
+        plan.write_profiles()?;
+        write(&plan.root.join("cluster.json"), serde_json::to_vec_pretty(&plan)?)?;
+        Ok(plan)
+    }
+
+    /// Reads the cluster that a directory holds.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn load(root: &Path) -> Result<Self> {
+        let bytes = fs::read(root.join("cluster.json")).with_context(|| format!("{} holds no cluster", root.display()))?;
+        let mut plan: Self = serde_json::from_slice(&bytes)?;
+        plan.root = root.canonicalize()?;
+        Ok(plan)
+    }
+
+    /// Returns the configuration file of a node.
+    #[must_use]
+    pub fn config(&self, node: &PlannedNode) -> PathBuf {
+        self.root.join(format!("{}.toml", node.name))
+    }
+
+    /// Returns the client profile of an identity: `admin`, `auditor`, or a collector's.
+    #[must_use]
+    pub fn profile(&self, identity: &str) -> PathBuf {
+        self.root.join("clients").join(format!("{identity}.toml"))
+    }
+
+    /// Returns the trust policy file.
+    #[must_use]
+    pub fn policy(&self) -> PathBuf {
+        self.root.join("policy.txt")
+    }
+
+    /// Returns the key file of an operator.
+    #[must_use]
+    pub fn operator_key(&self, operator: &str) -> PathBuf {
+        self.root.join("keys").join(format!("{operator}.key.pem"))
+    }
+
+    /// Adds an identity of a client with a certificate of its own, and returns its profile.
+    ///
+    /// # Errors
+    /// When the files cannot be written.
+    pub fn add_client(&self, identity: &str) -> Result<PathBuf> {
+        self.client_authority()?.issue(&spiffe(identity), Validity::usual())?.write(&self.root.join("clients"), identity)?;
+        self.write_profile(identity)?;
+        Ok(self.profile(identity))
+    }
+
+    fn write_keys(&self) -> Result<()> {
+        let keys = self.root.join("keys");
+        fs::create_dir_all(&keys)?;
+        let log = new_key(&keys.join("log.key.pem"))?;
+        let mut genesis = v1::Genesis {
+            origin: ORIGIN.to_owned(),
+            apply_version: 1,
+            log_public_key: public(&log),
+            grants: grants(),
+            ..Default::default()
+        };
+        for (name, role) in OPERATORS {
+            let key = new_key(&self.operator_key(name))?;
+            genesis.operators.push(v1::OperatorKey { operator_id: name.to_owned(), public_key: public(&key), roles: vec![role.into()] });
+        }
+        for node in &self.nodes {
+            let key = new_key(&keys.join(format!("{}.key.pem", node.name)))?;
+            let name = cosigner_name(&node.name);
+            genesis.nodes.push(v1::NodeKey { node_id: node.node_id, name, public_key: public(&key) });
+        }
+        write(&self.root.join("genesis.bin"), genesis.encode_to_vec())?;
+        write(&self.policy(), policy(&genesis)?)
+    }
+
+    fn write_certificates(&self) -> Result<()> {
+        let (peers, clients) = (Authority::new("Proofline development peers")?, Authority::new("Proofline development clients")?);
+        let directory = self.root.join("tls");
+        fs::create_dir_all(&directory)?;
+        peers.write(&directory, "peers-root")?;
+        clients.write(&directory, "clients-root")?;
+        for node in &self.nodes {
+            let id = spiffe(&format!("node/{}", node.name));
+            peers.issue(&id, Validity::usual())?.write(&directory, &format!("{}-peer", node.name))?;
+            clients.issue(&id, Validity::usual())?.write(&directory, &format!("{}-client", node.name))?;
+        }
+        for identity in ["admin", "auditor"] {
+            clients.issue(&spiffe(identity), Validity::usual())?.write(&self.root.join("clients"), identity)?;
+        }
+        Ok(())
+    }
+
+    /// Returns the root that signs client certificates.
+    ///
+    /// # Errors
+    /// When its files cannot be read.
+    pub fn client_authority(&self) -> Result<Authority> {
+        Authority::load(&self.root.join("tls"), "clients-root")
+    }
+
+    /// Returns the root that signs the nodes' certificates among themselves.
+    ///
+    /// # Errors
+    /// When its files cannot be read.
+    pub fn peer_authority(&self) -> Result<Authority> {
+        Authority::load(&self.root.join("tls"), "peers-root")
+    }
+
+    fn write_config(&self, node: &PlannedNode) -> Result<()> {
+        let tls = |of: &str, roots: &str| {
+            format!("certificate = \"tls/{0}-{of}.pem\"\nkey = \"tls/{0}-{of}.key.pem\"\nroots = \"tls/{roots}-root.pem\"\n", node.name)
+        };
+        let mut text = format!(
+            "node_id = {}\ndata_dir = \"{name}\"\ngenesis = \"genesis.bin\"\nlog_key = \"keys/log.key.pem\"\nnode_key = \"keys/{name}.key.pem\"\n\
+             peer_listen = \"{}\"\nclient_listen = \"{}\"\ntiles_listen = \"{}\"\n",
+            node.node_id, node.peer, node.client, node.tiles, name = node.name
+        );
+        if self.tls == Tls::Mutual {
+            text += &format!("\n[peer_tls]\n{}\n[client_tls]\n{}", tls("peer", "peers"), tls("client", "clients"));
+        }
+        for member in &self.nodes {
+            text += &format!(
+                "\n[[members]]\nnode_id = {}\nname = \"{}\"\npeer_address = \"{}\"\nclient_address = \"{}\"\n",
+                member.node_id, member.name, member.peer, member.client
+            );
+        }
+        write(&self.config(node), text)
+    }
+
+    fn write_profiles(&self) -> Result<()> {
+        fs::create_dir_all(self.root.join("clients"))?;
+        ["admin", "auditor"].iter().try_for_each(|identity| self.write_profile(identity))
+    }
+
+    fn write_profile(&self, identity: &str) -> Result<()> {
+        let scheme = if self.tls == Tls::Mutual { "https" } else { "http" };
+        let endpoints: Vec<String> = self.nodes.iter().map(|node| format!("\"{scheme}://{}\"", node.client)).collect();
+        let mut text = format!("origin = \"{ORIGIN}\"\nendpoints = [{}]\npolicy = \"../policy.txt\"\n", endpoints.join(", "));
+        if self.tls == Tls::Mutual {
+            text += &format!(
+                "\n[tls]\nroots = \"../tls/clients-root.pem\"\ncertificate = \"{identity}.pem\"\nkey = \"{identity}.key.pem\"\n"
+            );
+        }
+        write(&self.profile(identity), text)
+    }
+}
+
+/// Returns the SPIFFE id of an identity of a development cluster.
+#[must_use]
+pub fn spiffe(identity: &str) -> String {
+    format!("spiffe://{TRUST_DOMAIN}/{identity}")
+}
+
+fn cosigner_name(node: &str) -> String {
+    format!("{TRUST_DOMAIN}/{node}")
+}
+
+fn grants() -> Vec<v1::RoleGrant> {
+    let grant = |identity: &str, role: v1::Role| v1::RoleGrant {
+        spiffe_id: spiffe(identity),
+        role: role.into(),
+        tenant_id: "*".to_owned(),
+    };
+    vec![
+        grant("admin", v1::Role::Operator),
+        grant("admin", v1::Role::Responder),
+        grant("admin", v1::Role::Auditor),
+        grant("auditor", v1::Role::Auditor),
+    ]
+}
+
+/// Makes the policy that auditors of this cluster hold: the log key, and two of its nodes.
+fn policy(genesis: &v1::Genesis) -> Result<String> {
+    let log = VerifierKey::new(KeyName::parse(&genesis.origin)?, SignatureType::Ed25519, &genesis.log_public_key)?;
+    let node = |it: &v1::NodeKey| VerifierKey::new(KeyName::parse(&it.name)?, SignatureType::CosignatureV1, &it.public_key);
+    let nodes = genesis.nodes.iter().map(node).collect::<Result<Vec<_>, _>>()?;
+    let majority = Threshold::Of(nodes.len() / 2 + 1);
+    Ok(Policy::of_cluster(log, nodes, majority)?.encode())
+}
+
+fn new_key(path: &Path) -> Result<SigningKey> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(|error| anyhow::anyhow!("the system gives no randomness: {error}"))?;
+    let key = SigningKey::from_bytes(&seed);
+    write(path, key.to_pkcs8_pem(Default::default())?.as_bytes())?;
+    Ok(key)
+}
+
+fn public(key: &SigningKey) -> Vec<u8> {
+    key.verifying_key().to_bytes().to_vec()
+}
+
+/// Picks free ports. They are free now and may be taken before a node binds them: then the node says so and ends.
+fn plan_nodes(count: u64) -> Result<Vec<PlannedNode>> {
+    let mut held = Vec::new();
+    let mut free = || -> Result<SocketAddr> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let address = listener.local_addr()?;
+        held.push(listener);
+        Ok(address)
+    };
+    (1..=count)
+        .map(|node_id| Ok(PlannedNode { node_id, name: format!("node-{node_id}"), peer: free()?, client: free()?, tiles: free()? }))
+        .collect()
+}
