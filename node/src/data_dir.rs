@@ -11,8 +11,10 @@
 //! consensus.
 
 use std::{
-    fs, io,
+    fs::{self, File, TryLockError},
+    io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use serde::{Deserialize, Serialize};
@@ -30,11 +32,12 @@ pub struct Identity {
     pub node_id: u64,
 }
 
-/// A data directory that belongs to this node.
+/// A data directory that belongs to this node, and that no other process uses. Clones share the lock.
 #[derive(Clone, Debug)]
 pub struct DataDir {
     root: PathBuf,
     identity: Identity,
+    _lock: Arc<File>,
 }
 
 /// Why a data directory cannot be used.
@@ -67,6 +70,12 @@ pub enum DataDirError {
         /// The directory.
         path: PathBuf,
     },
+    /// Another process uses it.
+    #[error("{path} is in use by another process")]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The file system refused.
     #[error("cannot use the data directory {path}: {source}")]
     File {
@@ -87,12 +96,12 @@ impl DataDir {
     pub fn open(root: &Path, identity: Identity) -> Result<Self, DataDirError> {
         let failed = |source| DataDirError::File { path: root.to_owned(), source };
         fs::create_dir_all(root).map_err(failed)?;
-        let dir = Self { root: root.to_owned(), identity };
-        match fs::read(dir.identity_file()) {
-            Ok(bytes) => dir.check(&bytes)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => dir.claim()?,
+        match fs::read(identity_file(root)) {
+            Ok(bytes) => check(root, &identity, &bytes)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => claim(root, &identity)?,
             Err(error) => return Err(failed(error)),
         }
+        let dir = Self { root: root.to_owned(), identity, _lock: lock(root)? };
         durable::create_directory(&dir.journal()).map_err(failed)?;
         durable::create_directory(&dir.state()).map_err(failed)?;
         Ok(dir)
@@ -101,7 +110,7 @@ impl DataDir {
     /// Tells whether a directory was made some node's own before.
     #[must_use]
     pub fn is_initialised(root: &Path) -> bool {
-        root.join("identity").exists()
+        identity_file(root).exists()
     }
 
     /// Returns the directory itself.
@@ -133,27 +142,39 @@ impl DataDir {
     pub fn state(&self) -> PathBuf {
         self.root.join("state")
     }
+}
 
-    fn identity_file(&self) -> PathBuf {
-        self.root.join("identity")
+fn identity_file(root: &Path) -> PathBuf {
+    root.join("identity")
+}
+
+fn check(root: &Path, expected: &Identity, bytes: &[u8]) -> Result<(), DataDirError> {
+    let found: Identity =
+        serde_json::from_slice(bytes).map_err(|error| DataDirError::Damaged { path: identity_file(root), reason: error.to_string() })?;
+    if found == *expected {
+        return Ok(());
     }
+    Err(DataDirError::Foreign { path: root.to_owned(), found, expected: expected.clone() })
+}
 
-    fn check(&self, bytes: &[u8]) -> Result<(), DataDirError> {
-        let found: Identity = serde_json::from_slice(bytes)
-            .map_err(|error| DataDirError::Damaged { path: self.identity_file(), reason: error.to_string() })?;
-        if found == self.identity {
-            return Ok(());
-        }
-        Err(DataDirError::Foreign { path: self.root.clone(), found, expected: self.identity.clone() })
+/// On return: the directory belongs to `identity`. A crash inside leaves it empty.
+fn claim(root: &Path, identity: &Identity) -> Result<(), DataDirError> {
+    if ["journal", "high-water", "state"].iter().any(|name| root.join(name).exists()) {
+        return Err(DataDirError::Unidentified { path: root.to_owned() });
     }
+    let failed = |source| DataDirError::File { path: root.to_owned(), source };
+    let bytes = serde_json::to_vec(identity).map_err(|error| failed(error.into()))?;
+    durable::replace(&identity_file(root), &bytes).map_err(failed)
+}
 
-    fn claim(&self) -> Result<(), DataDirError> {
-        if self.journal().exists() || self.state().exists() || self.high_water().exists() {
-            return Err(DataDirError::Unidentified { path: self.root.clone() });
-        }
-        let failed = |source| DataDirError::File { path: self.root.clone(), source };
-        let bytes = serde_json::to_vec(&self.identity).map_err(|error| failed(error.into()))?;
-        durable::replace(&self.identity_file(), &bytes).map_err(failed)
+/// Locks the directory until the returned file is closed, by whatever end the process takes.
+fn lock(root: &Path) -> Result<Arc<File>, DataDirError> {
+    let failed = |source| DataDirError::File { path: root.to_owned(), source };
+    let file = File::open(identity_file(root)).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Arc::new(file)),
+        Err(TryLockError::WouldBlock) => Err(DataDirError::InUse { path: root.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(failed(source)),
     }
 }
 
@@ -183,10 +204,21 @@ mod tests {
     }
 
     #[test]
+    fn a_directory_serves_one_process_at_a_time() {
+        let root = tempfile::tempdir().unwrap();
+        let first = DataDir::open(root.path(), identity("example.org/log", 1)).unwrap();
+        let error = DataDir::open(root.path(), identity("example.org/log", 1)).unwrap_err();
+        assert!(matches!(error, DataDirError::InUse { .. }), "{error}");
+        drop(first);
+        DataDir::open(root.path(), identity("example.org/log", 1)).unwrap();
+    }
+
+    #[test]
     fn data_without_an_identity_is_refused() {
         let root = tempfile::tempdir().unwrap();
         let dir = DataDir::open(root.path(), identity("example.org/log", 1)).unwrap();
-        fs::remove_file(dir.identity_file()).unwrap();
+        fs::remove_file(identity_file(root.path())).unwrap();
+        drop(dir);
         let error = DataDir::open(root.path(), identity("example.org/log", 1)).unwrap_err();
         assert!(matches!(error, DataDirError::Unidentified { .. }), "{error}");
     }
@@ -195,7 +227,8 @@ mod tests {
     fn a_damaged_identity_is_refused() {
         let root = tempfile::tempdir().unwrap();
         let dir = DataDir::open(root.path(), identity("example.org/log", 1)).unwrap();
-        fs::write(dir.identity_file(), b"{\"origin\":").unwrap();
+        fs::write(identity_file(root.path()), b"{\"origin\":").unwrap();
+        drop(dir);
         let error = DataDir::open(root.path(), identity("example.org/log", 1)).unwrap_err();
         assert!(matches!(error, DataDirError::Damaged { .. }), "{error}");
     }

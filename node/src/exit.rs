@@ -62,6 +62,7 @@ impl From<&DataDirError> for ExitCode {
             DataDirError::Foreign { .. } => Self::ForeignDataDirectory,
             DataDirError::Damaged { .. } | DataDirError::Unidentified { .. } => Self::StorageDamaged,
             DataDirError::File { .. } => Self::DiskFailed,
+            DataDirError::InUse { .. } => Self::Generic,
         }
     }
 }

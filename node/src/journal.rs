@@ -9,6 +9,7 @@
 //! as a new one.
 
 mod error;
+mod extent;
 mod layout;
 mod mark;
 mod opening;
@@ -25,7 +26,7 @@ use openraft::{
     storage::{LogFlushed, RaftLogStorage},
 };
 
-pub use self::{error::JournalError, record::RecordDamage, writer::FlushState};
+pub use self::{error::JournalError, extent::LogExtent, record::RecordDamage, writer::FlushState};
 use self::{
     recent::{Recent, RecentWriter, payload_bytes},
     records::Records,
@@ -41,7 +42,8 @@ const APPEND_BYTES_MAX: usize = 4 << 20;
 pub struct Journal {
     reader: JournalReader,
     writer: WriterHandle,
-    node_id: u64,
+    // Kept so that the directory stays locked as long as somebody writes to it.
+    dir: DataDir,
     committed: Option<LogId<u64>>,
 }
 
@@ -66,7 +68,7 @@ impl Journal {
         let writer = Writer::new(opened, RecentWriter::new(recent.clone()), flush_state, failures);
         let reader = JournalReader { records: Arc::clone(&writer.records), recent, bounds: Arc::clone(&writer.bounds) };
         let (writer, thread) = writer.start()?;
-        Ok((Self { reader, writer, node_id: dir.identity().node_id, committed }, thread))
+        Ok((Self { reader, writer, dir: dir.clone(), committed }, thread))
     }
 
     /// Returns a reader.
@@ -106,6 +108,12 @@ impl JournalReader {
         **self.bounds.load()
     }
 
+    /// Returns how large the log is now.
+    #[must_use]
+    pub fn extent(&self) -> LogExtent {
+        self.bounds().extent
+    }
+
     /// Returns whether the log holds `log_id`, or ended with it when it was purged.
     fn holds(&self, log_id: &LogId<u64>) -> Result<bool, JournalError> {
         if self.bounds().purged == Some(*log_id) {
@@ -131,8 +139,13 @@ impl JournalReader {
 
     fn read_on(&self, mut batch: Reading, from: u64, to: u64) -> Result<Vec<Entry<TypeConfig>>, JournalError> {
         for index in from..to {
-            let entry = self.entry(index)?.ok_or(JournalError::Hole { missing: index })?;
-            if !batch.take(entry) {
+            let taken = match self.entry(index)? {
+                Some(entry) => batch.take(entry),
+                None if self.bounds().holds(index) => return Err(JournalError::Hole { missing: index }),
+                // Purged or truncated since this read began.
+                None => false,
+            };
+            if !taken {
                 break;
             }
         }
@@ -222,7 +235,7 @@ impl RaftLogStorage<TypeConfig> for Journal {
     /// candidate of that term it must win a new term, and commit an entry of it, first.
     async fn read_vote(&mut self) -> Result<Option<Vote<u64>>, StorageError<u64>> {
         let vote = self.reader.bounds().vote;
-        Ok(vote.map(|vote| match vote.leader_id.node_id == self.node_id {
+        Ok(vote.map(|vote| match vote.leader_id.node_id == self.dir.identity().node_id {
             true => Vote::new(vote.leader_id.term, vote.leader_id.node_id),
             false => vote,
         }))

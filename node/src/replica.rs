@@ -9,9 +9,12 @@ mod group;
 mod machine;
 mod member;
 mod outcomes;
+mod preparing;
 mod progress;
 mod recovery;
+mod tidying;
 
+pub(crate) use self::preparing::start_preparing;
 pub use self::{
     applier::ApplyError,
     config::{ElectionSlice, raft_config},
@@ -21,6 +24,7 @@ pub use self::{
     outcomes::Outcomes,
     progress::{LogIndex, Progress},
     recovery::{RecoveryError, recover},
+    tidying::keep_log_short,
 };
 
 openraft::declare_raft_types!(

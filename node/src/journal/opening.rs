@@ -9,6 +9,7 @@ use openraft::{LogId, Vote};
 
 use super::{
     JournalError,
+    extent::RecordSizes,
     mark::{HighWater, Mark, Tip},
     record,
     records::{Purged, Records},
@@ -22,6 +23,7 @@ pub(super) struct Opened {
     pub(super) committed: Option<LogId<u64>>,
     pub(super) purged: Option<Purged>,
     pub(super) tip: Tip,
+    pub(super) sizes: RecordSizes,
 }
 
 /// Opens the journal in `records_path`, or creates an empty one.
@@ -34,24 +36,26 @@ pub(super) fn open(records_path: &Path, mark_path: &Path) -> Result<Opened, Jour
     let (high_water, mark) = HighWater::open(mark_path)?;
     let records = Records::open(records_path)?;
     let (vote, committed, purged) = (records.vote()?, records.committed()?, records.purged()?);
-    let tip = verify(&records, purged, &mark)?;
+    let (tip, sizes) = verify(&records, purged, &mark)?;
     check_vote(vote, &mark)?;
-    Ok(Opened { records, high_water, vote, committed, purged, tip })
+    Ok(Opened { records, high_water, vote, committed, purged, tip, sizes })
 }
 
-/// Walks the whole chain and returns its end.
-fn verify(records: &Records, purged: Option<Purged>, mark: &Mark) -> Result<Tip, JournalError> {
+/// Walks the whole chain and returns its end, and how large its records are.
+fn verify(records: &Records, purged: Option<Purged>, mark: &Mark) -> Result<(Tip, RecordSizes), JournalError> {
+    let mut sizes = RecordSizes::default();
     let mut tip = purged.map_or(Tip::EMPTY, |at| Tip { log_id: Some(at.log_id), chain: at.chain });
     let mut marked = covered(&tip, mark).then_some(tip);
     records.walk(tip.next_index(), |index, bytes| {
         tip = follow(&tip, index, bytes)?;
+        sizes.push(bytes.len());
         if mark.tip.log_id.is_some_and(|at| at.index == index) {
             marked = Some(tip);
         }
         Ok(())
     })?;
     check_mark(marked, mark, &tip)?;
-    Ok(tip)
+    Ok((tip, sizes))
 }
 
 /// Returns whether what the mark promises lies in the purged part: it was committed, and the state holds it.

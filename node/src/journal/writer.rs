@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     JournalError,
+    extent::{LogExtent, RecordSizes},
     mark::{HighWater, Mark, Tip},
     opening::{Opened, tip_before},
     recent::RecentWriter,
@@ -39,6 +40,14 @@ pub(super) struct Bounds {
     pub(super) vote: Option<Vote<u64>>,
     pub(super) purged: Option<LogId<u64>>,
     pub(super) last: Option<LogId<u64>>,
+    pub(super) extent: LogExtent,
+}
+
+impl Bounds {
+    /// Returns whether there must be a record `index`.
+    pub(super) fn holds(&self, index: u64) -> bool {
+        self.purged.is_none_or(|at| index > at.index) && self.last.is_some_and(|at| index <= at.index)
+    }
 }
 
 pub(super) enum Command {
@@ -88,12 +97,13 @@ struct State {
     vote: Option<Vote<u64>>,
     purged: Option<Purged>,
     tip: Tip,
+    sizes: RecordSizes,
 }
 
 impl State {
     fn bounds(&self) -> Bounds {
-        let Self { vote, purged, tip } = self;
-        Bounds { vote: *vote, purged: purged.map(|at| at.log_id), last: tip.log_id }
+        let Self { vote, purged, tip, sizes } = self;
+        Bounds { vote: *vote, purged: purged.map(|at| at.log_id), last: tip.log_id, extent: sizes.extent() }
     }
 
     fn mark(&self) -> Mark {
@@ -104,8 +114,8 @@ impl State {
 impl Writer {
     /// Takes over an opened journal.
     pub(super) fn new(opened: Opened, recent: RecentWriter, flush_state: FlushState, failures: FailureReporter) -> Self {
-        let Opened { records, high_water, vote, purged, tip, committed: _ } = opened;
-        let state = State { vote, purged, tip };
+        let Opened { records, high_water, vote, purged, tip, sizes, committed: _ } = opened;
+        let state = State { vote, purged, tip, sizes };
         let bounds = Arc::new(ArcSwap::from_pointee(state.bounds()));
         Self { records: Arc::new(records), high_water, recent, bounds, flush_state, failures, state }
     }
@@ -161,8 +171,10 @@ impl Writer {
             tip = Tip { log_id: Some(entry.log_id), chain };
             encoded.push((got, bytes));
         }
+        let sizes: Vec<usize> = encoded.iter().map(|(_, bytes)| bytes.len()).collect();
         self.records.append(encoded.into_iter())?;
         self.state.tip = tip;
+        sizes.into_iter().for_each(|bytes| self.state.sizes.push(bytes));
         self.raise_mark()?;
         entries.into_iter().for_each(|entry| self.recent.push(entry));
         Ok(())
@@ -183,7 +195,9 @@ impl Writer {
         if self.state.purged.is_some_and(|at| at.log_id.index >= since.index) {
             return Err(JournalError::NotInLog(*since));
         }
+        let cut = self.state.tip.next_index().saturating_sub(since.index);
         self.state.tip = tip_before(&self.records, self.state.purged, since.index)?;
+        self.state.sizes.drop_back(cut);
         self.raise_mark()?;
         self.recent.truncate(since.index);
         self.records.truncate(since.index)
@@ -201,6 +215,8 @@ impl Writer {
         (self.flush_state)().map_err(|reason| JournalError::StateNotFlushed { reason })?;
         let purged = self.purge_point(upto)?;
         self.records.purge(&purged)?;
+        let first = self.state.purged.map_or(0, |at| at.log_id.index.saturating_add(1));
+        self.state.sizes.drop_front(upto.index.saturating_add(1).saturating_sub(first));
         self.state.purged = Some(purged);
         self.recent.purge(upto.index);
         if self.state.tip.next_index() <= upto.index.saturating_add(1) {

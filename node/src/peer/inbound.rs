@@ -6,7 +6,7 @@ use proofline_proto::peer;
 use tonic::Status;
 
 use super::{PeerError, convert, transfer};
-use crate::replica::Raft;
+use crate::replica::{Raft, start_preparing};
 
 /// Carries out a leader's append for the ledger `origin`.
 ///
@@ -20,13 +20,12 @@ pub async fn append_entries(
     request: peer::AppendEntriesRequest,
 ) -> Result<peer::AppendEntriesResponse, PeerError> {
     let request = convert::parse_append_request(request)?;
-    for entry in &request.entries {
-        if let EntryPayload::Normal(group) = &entry.payload {
-            let (group, origin) = (group.clone(), Arc::clone(origin));
-            // Nobody waits for it here: who applies the group finds it prepared, or waits for this.
-            drop(tokio::task::spawn_blocking(move || drop(group.prepared(&origin))));
-        }
-    }
+    let groups = request.entries.iter().filter_map(|entry| match &entry.payload {
+        EntryPayload::Normal(group) => Some(group.clone()),
+        EntryPayload::Blank | EntryPayload::Membership(_) => None,
+    });
+    // Nobody waits for it here: who applies a group finds it prepared, or waits then.
+    drop(start_preparing(groups, origin));
     let response = raft.append_entries(request).await?;
     convert::append_response(response)
 }
@@ -61,7 +60,9 @@ pub async fn install_snapshot(
         return Ok(peer::InstallSnapshotResponse { vote: Some(convert::vote(higher)) });
     }
     let files = raft.begin_receiving_snapshot().await?;
-    let snapshot = transfer::receive(chunks, *files, header.files).await?;
-    let response = raft.install_full_snapshot(vote, Snapshot { meta, snapshot: Box::new(snapshot) }).await?;
+    let files = transfer::receive(chunks, *files, header.files).await?;
+    // Raft would take a snapshot that cannot be installed for a broken disk, and stop.
+    let snapshot = transfer::check(Snapshot { meta, snapshot: Box::new(files) }).await?;
+    let response = raft.install_full_snapshot(vote, snapshot).await?;
     Ok(peer::InstallSnapshotResponse { vote: Some(convert::vote(response.vote)) })
 }

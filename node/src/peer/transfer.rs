@@ -199,6 +199,12 @@ pub(super) async fn receive(
     broken.map_or(written, Err)
 }
 
+/// Checks that received files are the snapshot that was announced.
+pub(super) async fn check(snapshot: Snapshot<TypeConfig>) -> Result<Snapshot<TypeConfig>, TransferError> {
+    let checking = move || snapshot.snapshot.check(&snapshot.meta).map(|()| snapshot);
+    Ok(task::spawn_blocking(checking).await.map_err(|_| TransferError::Cancelled)??)
+}
+
 async fn next_part(chunks: &mut (impl Stream<Item = Result<SnapshotChunk, Status>> + Unpin)) -> Result<Option<Part>, TransferError> {
     match chunks.next().await {
         None => Ok(None),

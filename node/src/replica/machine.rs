@@ -11,8 +11,9 @@ use tokio::{
 };
 
 use super::{
-    ApplyError, Group, Member, Outcomes, Progress, TypeConfig,
+    ApplyError, Member, Outcomes, Progress, TypeConfig,
     applier::{Applier, ApplierHandle, Command},
+    start_preparing,
 };
 use crate::{
     failure::FailureReporter,
@@ -76,15 +77,10 @@ impl Machine {
 
 async fn prepare(entries: &[Entry<TypeConfig>], origin: &Arc<str>) -> Result<(), JoinError> {
     let groups = entries.iter().filter_map(|entry| match &entry.payload {
-        EntryPayload::Normal(group) if !group.is_prepared() => Some(group.clone()),
-        EntryPayload::Normal(_) | EntryPayload::Blank | EntryPayload::Membership(_) => None,
+        EntryPayload::Normal(group) => Some(group.clone()),
+        EntryPayload::Blank | EntryPayload::Membership(_) => None,
     });
-    let preparing = groups.map(|group| prepare_one(group, Arc::clone(origin)));
-    join_all(preparing).await.into_iter().collect()
-}
-
-async fn prepare_one(group: Group, origin: Arc<str>) -> Result<(), JoinError> {
-    task::spawn_blocking(move || drop(group.prepared(&origin))).await
+    join_all(start_preparing(groups, origin)).await.into_iter().collect()
 }
 
 impl RaftStateMachine<TypeConfig> for Machine {

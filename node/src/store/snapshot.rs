@@ -81,6 +81,18 @@ impl SnapshotFiles {
         self.directory.sync()
     }
 
+    /// Opens the files as the database that they must be, and compares what they cover with what was announced.
+    ///
+    /// # Errors
+    /// [`StoreError::SnapshotUnlike`] when they cover something else, another one when they are no database.
+    pub fn check(&self, announced: &SnapshotMeta<u64, Member>) -> Result<(), StoreError> {
+        let found = meta(database::position_at(self.directory.path())?);
+        if announced.last_log_id == found.last_log_id && announced.last_membership == found.last_membership {
+            return Ok(());
+        }
+        Err(StoreError::SnapshotUnlike { announced: announced.to_string(), found: found.to_string() })
+    }
+
     /// Fills the new directory `to` with the same content: files that are never written again are shared, the others copied.
     ///
     /// On return: the new directory is durable. A crash before leaves rubbish in it.

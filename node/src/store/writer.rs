@@ -67,9 +67,9 @@ impl StateWriter {
         let root = self.store.root.clone();
         let kept = Directory::passing(Pointer::snapshot_name(&root, number));
         received.link_into(&kept)?;
-        let mut stored = StoredSnapshot::load(number, Arc::new(kept))?;
-        check_like(announced, &stored.meta)?;
-        stored.meta = announced.clone();
+        let files = SnapshotFiles::new(Arc::new(kept));
+        files.check(announced)?;
+        let stored = StoredSnapshot { meta: announced.clone(), files, number };
 
         let live = Directory::passing(Pointer::database_name(&root, number));
         received.link_into(&live)?;
@@ -94,12 +94,4 @@ impl StateWriter {
             former.files.directory().retire();
         }
     }
-}
-
-fn check_like(announced: &SnapshotMeta<u64, Member>, found: &SnapshotMeta<u64, Member>) -> Result<(), StoreError> {
-    let same = announced.last_log_id == found.last_log_id && announced.last_membership == found.last_membership;
-    if same {
-        return Ok(());
-    }
-    Err(StoreError::SnapshotUnlike { announced: announced.to_string(), found: found.to_string() })
 }

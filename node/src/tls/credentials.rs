@@ -8,6 +8,7 @@ use std::{
 use arc_swap::ArcSwap;
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
+    client::Resumption,
     crypto::{CryptoProvider, ring},
     server::{VerifierBuilderError, WebPkiClientVerifier},
     version::TLS13,
@@ -142,6 +143,7 @@ impl Credentials {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
             .with_client_auth_cert(loaded.chain.clone(), loaded.key.clone_key())?;
+        config.resumption = Resumption::disabled();
         config.alpn_protocols = vec![ALPN.to_vec()];
         Ok(config)
     }
@@ -181,6 +183,8 @@ impl Loaded {
                 .with_protocol_versions(&[&TLS13])
                 .and_then(|builder| builder.with_client_cert_verifier(callers).with_single_cert(chain.clone(), key.clone_key()));
             let mut server = server.map_err(|source| CredentialsError::Refused { path: files.certificate.clone(), source })?;
+            // A resumed session would not show its certificate again, and outlive it.
+            server.send_tls13_tickets = 0;
             server.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
             Ok::<_, CredentialsError>(Arc::new(server))
         };
