@@ -145,7 +145,7 @@ async fn a_directory_of_another_cluster_is_refused_before_anything_is_opened() {
     let world = with_ten_entries().await;
     for (origin, node_id) in [("example.org/other", 1), (ORIGIN, 2)] {
         let identity = Identity { origin: origin.to_owned(), node_id };
-        let error = DataDir::open(world.root.path(), identity).unwrap_err();
+        let error = DataDir::open(&world.data(), identity).unwrap_err();
         assert!(matches!(error, DataDirError::Foreign { .. }), "{error}");
         assert_eq!(ExitCode::from(&error), ExitCode::ForeignDataDirectory);
     }

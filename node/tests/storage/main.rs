@@ -3,6 +3,7 @@
 
 mod cluster;
 mod journal_damage;
+mod journal_model;
 mod raft_suite;
 mod state;
 mod tls;

@@ -90,6 +90,30 @@ fn what_was_flushed_survives_and_what_was_not_is_missing_as_a_whole() {
     assert_eq!(store.view().get(Table::Entries, b"b").unwrap(), None);
 }
 
+#[test]
+fn a_snapshot_made_while_entries_are_applied_holds_exactly_what_it_says() {
+    let (from, to) = (World::new(), World::new());
+    let (store, writer) = open(&from);
+    let (reader, mut receiver) = open(&to);
+    let (stop, stopped) = std::sync::mpsc::channel::<()>();
+    let applying = std::thread::spawn(move || {
+        let mut index = 0_u64;
+        while stopped.try_recv().is_err() {
+            writer.commit(rows(&[(&index.to_be_bytes(), b"row")]), &log_id(1, index), None).unwrap();
+            index += 1;
+        }
+    });
+    for _ in 0..5 {
+        let snapshot = store.build_snapshot().unwrap();
+        receiver.install(&snapshot.meta, &snapshot.files).unwrap();
+        let all = KeyRange { from: &[0], to: &[0xff] };
+        let found = reader.view().scan(Table::Entries, all, Direction::Ascending, usize::MAX).unwrap().len() as u64;
+        assert_eq!(found, snapshot.meta.last_log_id.map_or(0, |at| at.index + 1));
+    }
+    stop.send(()).unwrap();
+    applying.join().unwrap();
+}
+
 #[tokio::test]
 async fn applied_entries_move_the_position_and_are_announced() {
     let world = World::new();

@@ -38,7 +38,11 @@ impl World {
     }
 
     pub(crate) fn dir(&self) -> DataDir {
-        dir(self.root.path(), 1)
+        dir(&self.data(), 1)
+    }
+
+    pub(crate) fn data(&self) -> PathBuf {
+        self.root.path().join("data")
     }
 
     pub(crate) fn open(&self) -> Result<OpenJournal, JournalError> {
