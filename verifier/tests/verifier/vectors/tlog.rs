@@ -131,7 +131,12 @@ fn signatures() -> Vec<Vector> {
             "quorum",
             "the time of a cosignature changed",
         ),
-        Vector::wrong("one-cosigner.tlog-proof", cosigned_by(&[two.clone()]), "quorum", "one cosignature where the policy asks for two"),
+        Vector::wrong(
+            "one-cosigner.tlog-proof",
+            cosigned_by(std::slice::from_ref(&two)),
+            "quorum",
+            "one cosignature where the policy asks for two",
+        ),
         Vector::wrong("no-cosigner.tlog-proof", cosigned_by(&[]), "quorum", "the log's word alone"),
         Vector::undecided(
             "unknown-cosigners.tlog-proof",
