@@ -21,7 +21,7 @@ use crate::{
     exit::ExitCode,
     failure::{self, Failure, FailureReporter, FailureWatch},
     inbox::{self, Inbox, Submission},
-    journal::{Journal, JournalError},
+    journal::{Journal, JournalError, JournalReader},
     leadership::{self, Leadership},
     listeners,
     metrics::Metrics,
@@ -29,7 +29,7 @@ use crate::{
     peers::Peers,
     proposer::{self, Gates},
     publisher::{Diverged, Publisher, follow_published},
-    replica::{ApplyError, ElectionSlice, Machine, Member, Raft, RecoveryError, raft_config, recover},
+    replica::{ApplyError, ElectionSlice, Machine, Member, Raft, RecoveryError, keep_log_short, raft_config, recover},
     rpc::Api,
     signed_tree::{SignedTreeError, SignedTreeFile},
     store::{StateStore, StoreError},
@@ -183,7 +183,7 @@ impl Storage {
 
     async fn start_raft(self, config: &Config, secure: &Secure) -> Result<Running, NodeError> {
         let Self { dir, state, journal, machine, signed, threads } = self;
-        let progress = machine.progress();
+        let (progress, log) = (machine.progress(), journal.reader());
         let slice = ElectionSlice {
             place: config.node_id.saturating_sub(1),
             nodes: (config.members.len() as u64).try_into().unwrap_or(std::num::NonZeroU64::MIN),
@@ -194,7 +194,7 @@ impl Storage {
             .await
             .map_err(|error| NodeError::Raft(error.to_string()))?;
         found(&raft, dir.root(), &config.members).await?;
-        Ok(Running { raft, state, progress, signed, threads })
+        Ok(Running { raft, state, log, progress, signed, threads })
     }
 }
 
@@ -225,6 +225,7 @@ async fn found(raft: &Raft, root: &Path, members: &[MemberEntry]) -> Result<(), 
 struct Running {
     raft: Raft,
     state: StateStore,
+    log: JournalReader,
     progress: watch::Receiver<crate::replica::Progress>,
     signed: SignedTreeFile,
     threads: Vec<std::thread::JoinHandle<()>>,
@@ -265,6 +266,7 @@ impl Secure {
 struct Node {
     config: Config,
     api: Api,
+    log: JournalReader,
     outbox: inbox::Outbox,
     cosigning: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>,
     leadership: watch::Sender<Leadership>,
@@ -275,7 +277,7 @@ struct Node {
 
 impl Node {
     fn assemble(config: Config, running: Running, secure: &Secure, failures: FailureReporter) -> Self {
-        let Running { raft, state, progress, signed, threads } = running;
+        let Running { raft, state, log, progress, signed, threads } = running;
         let origin: Arc<str> = config.genesis.origin.as_str().into();
         let (inbox, outbox) = inbox::inbox();
         let (leadership, leads) = watch::channel(Leadership::default());
@@ -292,11 +294,11 @@ impl Node {
         let (cosigner, cosigning) = cosigner.start();
         let metrics = Arc::new(Metrics::default());
         let api = Api { origin, state, progress, published: newest, leadership: leads, inbox, peers, raft, cosigner, metrics };
-        Self { config, api, outbox, cosigning: Box::pin(cosigning), leadership, published, failures, threads }
+        Self { config, api, log, outbox, cosigning: Box::pin(cosigning), leadership, published, failures, threads }
     }
 
     async fn serve(self, secure: Secure, failed: FailureWatch, shutdown: CancellationToken) -> Result<(), NodeError> {
-        let Self { config, api, outbox, cosigning, leadership, published, failures, threads } = self;
+        let Self { config, api, log, outbox, cosigning, leadership, published, failures, threads } = self;
         let sockets = Sockets::bind(&config).await?;
         let (clients, core) = (CancellationToken::new(), CancellationToken::new());
         let tasks = TaskTracker::new();
@@ -310,6 +312,7 @@ impl Node {
         tasks.spawn(begin(config.genesis.clone(), api.clone(), core.clone()));
         tasks.spawn(watch_published(api.clone(), published, failures.clone(), core.clone()));
         tasks.spawn(sample(api.clone(), core.clone()));
+        tasks.spawn(core.clone().run_until_cancelled_owned(keep_log_short(api.raft.clone(), log)));
         tasks.spawn(watch_raft(api.raft.clone(), failures, core.clone()));
         let listening = [
             tokio::spawn(listeners::serve_clients(sockets.clients, secure.clients, api.clone(), clients.clone())?),
