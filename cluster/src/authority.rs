@@ -125,6 +125,8 @@ impl Issued {
 pub(crate) fn write(path: &Path, content: impl AsRef<[u8]>) -> Result<()> {
     use std::{io::Write as _, os::unix::fs::OpenOptionsExt as _};
     let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
-    file.as_mut().map_err(|error| anyhow::anyhow!("{error}")).and_then(|file| Ok(file.write_all(content.as_ref())?))
+    file.as_mut()
+        .map_err(|error| anyhow::anyhow!("{error}"))
+        .and_then(|file| Ok(file.write_all(content.as_ref())?))
         .with_context(|| format!("cannot write {}", path.display()))
 }

@@ -60,11 +60,8 @@ pub struct Plan {
 }
 
 /// The operators that stand in the genesis of a development cluster, and what they may sign.
-pub const OPERATORS: [(&str, v1::OperatorRole); 3] = [
-    ("alice", v1::OperatorRole::Registrar),
-    ("bob", v1::OperatorRole::Registrar),
-    ("rita", v1::OperatorRole::Responder),
-];
+pub const OPERATORS: [(&str, v1::OperatorRole); 3] =
+    [("alice", v1::OperatorRole::Registrar), ("bob", v1::OperatorRole::Registrar), ("rita", v1::OperatorRole::Responder)];
 
 impl Plan {
     /// Makes a new cluster of `nodes` in an empty directory.
@@ -196,7 +193,11 @@ impl Plan {
         let mut text = format!(
             "node_id = {}\ndata_dir = \"{name}\"\ngenesis = \"genesis.bin\"\nlog_key = \"keys/log.key.pem\"\nnode_key = \"keys/{name}.key.pem\"\n\
              peer_listen = \"{}\"\nclient_listen = \"{}\"\ntiles_listen = \"{}\"\n",
-            node.node_id, node.peer, node.client, node.tiles, name = node.name
+            node.node_id,
+            node.peer,
+            node.client,
+            node.tiles,
+            name = node.name
         );
         if self.tls == Tls::Mutual {
             text += &format!("\n[peer_tls]\n{}\n[client_tls]\n{}", tls("peer", "peers"), tls("client", "clients"));
@@ -220,9 +221,8 @@ impl Plan {
         let endpoints: Vec<String> = self.nodes.iter().map(|node| format!("\"{scheme}://{}\"", node.client)).collect();
         let mut text = format!("origin = \"{ORIGIN}\"\nendpoints = [{}]\npolicy = \"../policy.txt\"\n", endpoints.join(", "));
         if self.tls == Tls::Mutual {
-            text += &format!(
-                "\n[tls]\nroots = \"../tls/clients-root.pem\"\ncertificate = \"{identity}.pem\"\nkey = \"{identity}.key.pem\"\n"
-            );
+            text +=
+                &format!("\n[tls]\nroots = \"../tls/clients-root.pem\"\ncertificate = \"{identity}.pem\"\nkey = \"{identity}.key.pem\"\n");
         }
         write(&self.profile(identity), text)
     }
@@ -239,11 +239,8 @@ fn cosigner_name(node: &str) -> String {
 }
 
 fn grants() -> Vec<v1::RoleGrant> {
-    let grant = |identity: &str, role: v1::Role| v1::RoleGrant {
-        spiffe_id: spiffe(identity),
-        role: role.into(),
-        tenant_id: "*".to_owned(),
-    };
+    let grant =
+        |identity: &str, role: v1::Role| v1::RoleGrant { spiffe_id: spiffe(identity), role: role.into(), tenant_id: "*".to_owned() };
     vec![
         grant("admin", v1::Role::Operator),
         grant("admin", v1::Role::Responder),

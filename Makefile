@@ -1,0 +1,42 @@
+# Everything a person needs: `make demo` shows the ledger at work, `make test` passes the tests.
+# RocksDB is compiled once per machine by `make setup`; plain `cargo build` works without it and compiles RocksDB itself.
+
+CACHE ?= $(HOME)/.cache/proofline
+export CARGO_TARGET_DIR ?= $(CURDIR)/target
+ROCKSDB := $(CACHE)/rocksdb/current
+export ROCKSDB_LIB_DIR = $(ROCKSDB)/lib
+export ROCKSDB_INCLUDE_DIR = $(ROCKSDB)/include
+export ROCKSDB_STATIC = 1
+
+CARGO_TEST := $(if $(shell command -v cargo-nextest 2>/dev/null),cargo nextest run --workspace --no-fail-fast,cargo test --workspace --no-fail-fast)
+
+.PHONY: help setup build demo test check fmt clippy bench
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## install what is missing and compile RocksDB once for this machine
+	@PROOFLINE_CACHE=$(CACHE) .ci/setup.sh
+
+build: setup ## build every program
+	cargo build --workspace --bins
+
+demo: build ## three nodes, an agent incident, proofs verified offline, a forgery rejected
+	$(CARGO_TARGET_DIR)/debug/proofline-cluster demo
+
+test: setup ## all tests: pure ones first, then real clusters
+	cargo build --workspace --bins --tests
+	$(CARGO_TEST)
+
+fmt: ## check the formatting
+	cargo fmt --all --check
+
+clippy: setup ## lint everything, warnings are errors
+	cargo clippy --workspace --all-targets -- -D warnings
+
+check: fmt clippy test ## what CI runs: format, lints, tests
+
+bench: ## measure beside etcd and PostgreSQL (under 15 minutes), write bench-results.json
+	@PROOFLINE_CACHE=$(CACHE) .ci/setup.sh bench
+	cargo build --workspace --bins --release
+	$(CARGO_TARGET_DIR)/release/proofline-bench run
