@@ -96,7 +96,7 @@ impl TileName {
         for (place, group) in groups.iter().enumerate().rev() {
             let prefix = if place > 0 { "x" } else { "" };
             let slash = if place > 0 { "/" } else { "" };
-            drop(write!(path, "{prefix}{group:03}{slash}"));
+            let _ = write!(path, "{prefix}{group:03}{slash}");
         }
         path
     }

@@ -49,7 +49,7 @@ impl Answer {
 
 /// Says in gRPC's terms why the state machine refused.
 #[must_use]
-pub fn refusal_status(refusal: &Refusal) -> Status {
+pub(super) fn refusal_status(refusal: &Refusal) -> Status {
     answer(refusal).status(refusal.to_string())
 }
 
