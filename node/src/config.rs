@@ -197,8 +197,7 @@ impl Config {
         let file: File = toml::from_str(&text).map_err(syntax)?;
         let base = source.config.parent().unwrap_or(Path::new("."));
         let genesis_path = base.join(&file.genesis);
-        let genesis =
-            Genesis::decode(&read(&genesis_path)?[..]).map_err(|_| ConfigError::Genesis { path: genesis_path.clone() })?;
+        let genesis = Genesis::decode(&read(&genesis_path)?[..]).map_err(|_| ConfigError::Genesis { path: genesis_path.clone() })?;
         let config = Self {
             node_id: file.node_id,
             data_dir: source.data_dir.clone().unwrap_or_else(|| base.join(&file.data_dir)),
@@ -229,11 +228,7 @@ impl Config {
 }
 
 fn secured(source: &Source, base: &Path, peers: Option<TlsPaths>, clients: Option<TlsPaths>) -> Result<Secured, ConfigError> {
-    let files = |of: TlsPaths| TlsFiles {
-        certificate: base.join(of.certificate),
-        key: base.join(of.key),
-        roots: base.join(of.roots),
-    };
+    let files = |of: TlsPaths| TlsFiles { certificate: base.join(of.certificate), key: base.join(of.key), roots: base.join(of.roots) };
     match (source.insecure_loopback, peers, clients) {
         (true, _, _) => Ok(Secured::Loopback),
         (false, Some(peers), Some(clients)) => Ok(Secured::Mutual { peers: files(peers), clients: files(clients) }),

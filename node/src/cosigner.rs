@@ -4,7 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use ed25519_dalek::{Signer, SigningKey};
 use proofline_ledger::{EntryIndex, Hash, LogTree, StoreFault, TreeSize, entry, listing};
-use proofline_verifier::{TreeHash as _, Checkpoint, KeyError, KeyName, LogHash, TreeError, TreeHead, cosignature_signed_bytes, verify_consistency};
+use proofline_verifier::{
+    Checkpoint, KeyError, KeyName, LogHash, TreeError, TreeHash as _, TreeHead, cosignature_signed_bytes, verify_consistency,
+};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 

@@ -1,5 +1,8 @@
 //! The Proofline server as a library: `main` and the tests put the parts together.
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::cast_possible_truncation))]
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::cast_possible_truncation)
+)]
 
 pub mod access;
 pub mod clock;

@@ -25,6 +25,17 @@ pub struct Gates {
     pub clock: watch::Receiver<ClockVerdict>,
 }
 
+impl Gates {
+    /// Tells why nothing may be proposed now.
+    fn closed(&self) -> Option<Lost> {
+        match (*self.leadership.borrow(), *self.clock.borrow()) {
+            (Leadership::Here, ClockVerdict::Agrees) => None,
+            (Leadership::Here, ClockVerdict::Disagrees | ClockVerdict::Unknown) => Some(Lost::ClockNotTrusted),
+            (Leadership::Nobody | Leadership::Other(_) | Leadership::Rising, _) => Some(Lost::NotLeader),
+        }
+    }
+}
+
 /// Proposes groups until shutdown, one at a time: more in flight gained nothing measurable, and order would need care.
 pub async fn propose(raft: Raft, mut outbox: Outbox, gates: Gates, shutdown: CancellationToken) {
     loop {
@@ -33,8 +44,10 @@ pub async fn propose(raft: Raft, mut outbox: Outbox, gates: Gates, shutdown: Can
             group = outbox.group() => group,
         };
         let Some(group) = group else { break };
-        let is_open = *gates.leadership.borrow() == Leadership::Here && *gates.clock.borrow() == ClockVerdict::Agrees;
-        if is_open { write(&raft, group).await } else { resolve_all(group.replies, Lost::NotLeader) }
+        match gates.closed() {
+            None => write(&raft, group).await,
+            Some(lost) => resolve_all(group.replies, lost),
+        }
     }
     outbox.close();
 }
@@ -52,7 +65,9 @@ async fn write(raft: &Raft, gathered: Gathered) {
             }
         }
         // Raft answers so before it appends, but also when it loses the lead with the entry on its way.
-        Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_) | ClientWriteError::ChangeMembershipError(_)) | RaftError::Fatal(_)) => {
+        Err(
+            RaftError::APIError(ClientWriteError::ForwardToLeader(_) | ClientWriteError::ChangeMembershipError(_)) | RaftError::Fatal(_),
+        ) => {
             resolve_all(replies, Lost::FateUnknown);
         }
     }
@@ -63,4 +78,3 @@ fn resolve_all(replies: Vec<Reply>, lost: Lost) {
         reply.resolve(Err(lost));
     }
 }
-

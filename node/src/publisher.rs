@@ -10,7 +10,9 @@ use proofline_proto::{
     peer::{CosignRequest, Item, item},
     v1::NodeKey,
 };
-use proofline_verifier::{TreeHash as _, Checkpoint, KeyError, KeyName, LogHash, NoteError, NoteSignature, SignatureType, SignedNote, VerifierKey};
+use proofline_verifier::{
+    Checkpoint, KeyError, KeyName, LogHash, NoteError, NoteSignature, SignatureType, SignedNote, TreeHash as _, VerifierKey,
+};
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -99,11 +101,8 @@ impl Publisher {
     }
 
     async fn cosigned_note(&self, origin: KeyName, tree: SignedTree, voters: &[NodeKey]) -> Result<Vec<u8>, NotPublished> {
-        let checkpoint = Checkpoint {
-            origin: origin.clone(),
-            size: proofline_verifier::TreeSize(tree.size.0),
-            root: LogHash::from_bytes(tree.root.0),
-        };
+        let checkpoint =
+            Checkpoint { origin: origin.clone(), size: proofline_verifier::TreeSize(tree.size.0), root: LogHash::from_bytes(tree.root.0) };
         let text = checkpoint.note_text();
         let log_key = VerifierKey::new(origin, SignatureType::Ed25519, self.log_key.verifying_key().as_bytes())?;
         let mut signatures = vec![NoteSignature::of_log(&log_key, &self.log_key.sign(text.as_bytes()).to_bytes())];

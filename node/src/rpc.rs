@@ -80,6 +80,25 @@ impl Api {
             .max_encoding_message_size(PEER_MESSAGE_BYTES_MAX)
     }
 
+    /// Reads every gauge, and returns all metrics as OpenMetrics text.
+    #[must_use]
+    pub fn metrics_text(&self) -> String {
+        let metrics = &self.metrics;
+        let progress = *self.progress.borrow();
+        metrics.tree_size.set(progress.tree_size.0);
+        metrics.applied_log_index.set(progress.applied.map_or(0, |at| at.0));
+        metrics.checkpoint_size.set(self.published.borrow().as_ref().map_or(0, |published| published.size.0));
+        metrics.inbox_depth.set(self.inbox.depth() as u64);
+        let raft = self.raft.metrics();
+        let (term, has_leader) = {
+            let seen = raft.borrow();
+            (seen.current_term, seen.current_leader.is_some())
+        };
+        metrics.term.set(term);
+        metrics.has_leader.set(u64::from(has_leader));
+        metrics.text()
+    }
+
     fn check_role(&self, caller: &Caller, rpc: Rpc, scope: Scope<'_>) -> Result<(), Status> {
         Ok(check_role(&self.state.view(), caller, rpc, scope)?)
     }

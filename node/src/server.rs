@@ -176,7 +176,8 @@ impl Storage {
         let (state, writer) = StateStore::open(&dir)?;
         let (machine, applying) = Machine::start(state.clone(), writer, &config.genesis.origin, failures.clone())?;
         let flushed = state.clone();
-        let (mut journal, writing) = Journal::open(&dir, Box::new(move || flushed.flush_durably().map_err(|error| error.to_string())), failures)?;
+        let (mut journal, writing) =
+            Journal::open(&dir, Box::new(move || flushed.flush_durably().map_err(|error| error.to_string())), failures)?;
         recover(&mut journal, &machine).await?;
         Ok(Self { dir, state, journal, machine, signed, threads: vec![applying, writing] })
     }
@@ -311,7 +312,6 @@ impl Node {
         tasks.spawn(publisher(&config, &api).run(core.clone()));
         tasks.spawn(begin(config.genesis.clone(), api.clone(), core.clone()));
         tasks.spawn(watch_published(api.clone(), published, failures.clone(), core.clone()));
-        tasks.spawn(sample(api.clone(), core.clone()));
         tasks.spawn(core.clone().run_until_cancelled_owned(keep_log_short(api.raft.clone(), log)));
         tasks.spawn(watch_raft(api.raft.clone(), failures, core.clone()));
         let listening = [
@@ -416,27 +416,6 @@ async fn watch_raft(raft: Raft, failures: FailureReporter, shutdown: Cancellatio
             () = shutdown.cancelled() => return,
             changed = metrics.changed() => if changed.is_err() { return },
         }
-    }
-}
-
-/// Copies what others know into the metrics, once a second.
-async fn sample(api: Api, shutdown: CancellationToken) {
-    let mut ticks = tokio::time::interval(std::time::Duration::from_secs(1));
-    loop {
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            _ = ticks.tick() => (),
-        }
-        let metrics = &api.metrics;
-        let progress = *api.progress.borrow();
-        metrics.tree_size.set(progress.tree_size.0);
-        metrics.applied_log_index.set(progress.applied.map_or(0, |at| at.0));
-        metrics.checkpoint_size.set(api.published.borrow().as_ref().map_or(0, |published| published.size.0));
-        metrics.inbox_depth.set(api.inbox.depth() as u64);
-        let seen = api.raft.metrics();
-        let seen = seen.borrow();
-        metrics.term.set(seen.current_term);
-        metrics.has_leader.set(u64::from(seen.current_leader.is_some()));
     }
 }
 

@@ -37,7 +37,7 @@ pub fn routes(api: Api) -> Router {
 }
 
 async fn metrics(State(api): State<Api>) -> Response {
-    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], api.metrics.text()).into_response()
+    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], api.metrics_text()).into_response()
 }
 
 async fn ready(State(api): State<Api>) -> Response {
@@ -51,9 +51,7 @@ async fn ready(State(api): State<Api>) -> Response {
 async fn checkpoint(State(api): State<Api>) -> Response {
     let note = api.published.borrow().as_ref().map(|published| published.note.clone());
     match note {
-        Some(note) => {
-            ([(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, SECONDS)], note).into_response()
-        }
+        Some(note) => ([(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, SECONDS)], note).into_response(),
         None => (StatusCode::NOT_FOUND, "no checkpoint is published yet\n").into_response(),
     }
 }

@@ -8,7 +8,8 @@ use std::path::Path;
 
 use openraft::{LogId, Vote};
 use rocksdb::{
-    ColumnFamily, ColumnFamilyDescriptor, DB, DBRecoveryMode, Direction, IteratorMode, Options, ReadOptions, WriteBatch, WriteOptions,
+    ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, Direction, IteratorMode, Options, ReadOptions, WriteBatch,
+    WriteOptions,
 };
 
 use super::{
@@ -25,6 +26,8 @@ const PURGED: &[u8] = b"purged";
 const WRITE_BUFFER_BYTES: usize = 24 << 20;
 const FILE_BYTES: u64 = 64 << 20;
 const WAL_BYTES: u64 = 96 << 20;
+/// Of the database's own notes, per file.
+const NOTES_BYTES: usize = 8 << 20;
 
 /// The last record that was removed from the front.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +65,7 @@ impl Records {
         options.set_max_total_wal_size(WAL_BYTES);
         options.set_max_open_files(64);
         options.set_keep_log_file_num(4);
+        options.set_max_log_file_size(NOTES_BYTES);
         let families = [RECORDS, META].map(|name| ColumnFamilyDescriptor::new(name, family_options()));
         let db = DB::open_cf_descriptors(&options, path, families).map_err(|error| JournalError::database("opening", error))?;
         let mut synced = WriteOptions::default();
@@ -175,6 +179,7 @@ impl Records {
 
 fn family_options() -> Options {
     let mut options = Options::default();
+    options.set_compression_type(DBCompressionType::None);
     options.set_write_buffer_size(WRITE_BUFFER_BYTES);
     options.set_max_write_buffer_number(2);
     options.set_target_file_size_base(FILE_BYTES);

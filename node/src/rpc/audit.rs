@@ -5,10 +5,10 @@ use std::{collections::BTreeMap, pin::Pin};
 use futures::{Stream, StreamExt as _, stream};
 use proofline_ledger::{EntryIndex, Position, SessionAt, SignedBatch, TreeSize, entry, listing, session_at, session_entries, session_path};
 use proofline_proto::v1::{
-    GetCheckpointRequest, GetCheckpointResponse, GetConsistencyProofRequest, GetConsistencyProofResponse, GetEntryRequest, GetEntryResponse,
-    GetInclusionProofRequest, GetInclusionProofResponse, GetRegistrationsRequest, GetRegistrationsResponse, GetSessionProofRequest,
-    GetSessionProofResponse, ListSessionRequest, ListSessionResponse, ListSessionsRequest, ListSessionsResponse, ReadEntriesRequest,
-    ReadEntriesResponse, SessionMember, SessionProof, WatchCheckpointsRequest, audit_server::Audit, entry_core::Body,
+    GetCheckpointRequest, GetCheckpointResponse, GetConsistencyProofRequest, GetConsistencyProofResponse, GetEntryRequest,
+    GetEntryResponse, GetInclusionProofRequest, GetInclusionProofResponse, GetRegistrationsRequest, GetRegistrationsResponse,
+    GetSessionProofRequest, GetSessionProofResponse, ListSessionRequest, ListSessionResponse, ListSessionsRequest, ListSessionsResponse,
+    ReadEntriesRequest, ReadEntriesResponse, SessionMember, SessionProof, WatchCheckpointsRequest, audit_server::Audit, entry_core::Body,
 };
 use tokio_stream::wrappers::WatchStream;
 use tonic::{Request, Response, Status};
@@ -40,9 +40,8 @@ impl Audit for Api {
 
     async fn watch_checkpoints(&self, request: Request<WatchCheckpointsRequest>) -> Result<Response<Notes>, Status> {
         self.check_role(&caller(&request)?, Rpc::WatchCheckpoints, Scope::Everything)?;
-        let published = WatchStream::new(self.published.clone()).filter_map(|published| async move {
-            published.map(|published| Ok(GetCheckpointResponse { checkpoint: published.note }))
-        });
+        let published = WatchStream::new(self.published.clone())
+            .filter_map(|published| async move { published.map(|published| Ok(GetCheckpointResponse { checkpoint: published.note })) });
         Ok(Response::new(Box::pin(published)))
     }
 
@@ -71,7 +70,8 @@ impl Audit for Api {
         let found = self
             .read(move |view| listing::sessions(&*view.state, &asked.tenant_id, &asked.after_session_id, limit, view.size()).map_err(fault))
             .await?;
-        let next_after = if found.len() == limit { found.last().map(|it| it.session_id.clone()).unwrap_or_default() } else { String::new() };
+        let next_after =
+            if found.len() == limit { found.last().map(|it| it.session_id.clone()).unwrap_or_default() } else { String::new() };
         Ok(Response::new(ListSessionsResponse { sessions: found.iter().map(SessionAt::summary).collect(), next_after }))
     }
 
@@ -83,10 +83,7 @@ impl Audit for Api {
         self.read(move |view| session_page(view, &asked, limit)).await.map(Response::new)
     }
 
-    async fn get_inclusion_proof(
-        &self,
-        request: Request<GetInclusionProofRequest>,
-    ) -> Result<Response<GetInclusionProofResponse>, Status> {
+    async fn get_inclusion_proof(&self, request: Request<GetInclusionProofRequest>) -> Result<Response<GetInclusionProofResponse>, Status> {
         self.check_role(&caller(&request)?, Rpc::GetInclusionProof, Scope::Everything)?;
         let index = EntryIndex(request.into_inner().index);
         let proof = self.read(move |view| {
@@ -248,9 +245,8 @@ impl Walk {
 
     async fn chunk(&self, to: u64) -> Result<Vec<prost::bytes::Bytes>, Status> {
         let from = self.next;
-        let entries = self.api.read(move |view| {
-            listing::entries(&*view.state, EntryIndex(from), EntryIndex(to), CHUNK_ENTRIES).map_err(fault)
-        });
+        let entries =
+            self.api.read(move |view| listing::entries(&*view.state, EntryIndex(from), EntryIndex(to), CHUNK_ENTRIES).map_err(fault));
         let entries = entries.await?;
         let mut bytes = 0;
         let within = |entry: &Vec<u8>| {

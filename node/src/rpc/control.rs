@@ -36,7 +36,8 @@ impl Control for Api {
         let limit = page(asked.page_size)?;
         let state = AgentState::try_from(asked.state).map_err(|_| Status::invalid_argument("unknown agent state"))?;
         let agents = listing::agents(&*self.state.view(), &asked.tenant_id, state, &asked.after_agent_id, limit).map_err(fault)?;
-        let next_after = if agents.len() == limit { agents.last().map(|it| it.agent_id.clone()).unwrap_or_default() } else { String::new() };
+        let next_after =
+            if agents.len() == limit { agents.last().map(|it| it.agent_id.clone()).unwrap_or_default() } else { String::new() };
         Ok(Response::new(ListAgentsResponse { agents, next_after }))
     }
 
@@ -55,10 +56,7 @@ impl Control for Api {
         Ok(Response::new(self.cluster().await))
     }
 
-    async fn change_membership(
-        &self,
-        request: Request<ChangeMembershipRequest>,
-    ) -> Result<Response<ChangeMembershipResponse>, Status> {
+    async fn change_membership(&self, request: Request<ChangeMembershipRequest>) -> Result<Response<ChangeMembershipResponse>, Status> {
         let caller = caller(&request)?;
         self.check_role(&caller, Rpc::ChangeMembership, Scope::Everything)?;
         tracing::info!(%caller, "a change of the membership was asked for");

@@ -58,10 +58,7 @@ impl Ingest for Api {
         Ok(Response::new(Box::pin(receipts)))
     }
 
-    async fn get_collector_head(
-        &self,
-        request: Request<GetCollectorHeadRequest>,
-    ) -> Result<Response<GetCollectorHeadResponse>, Status> {
+    async fn get_collector_head(&self, request: Request<GetCollectorHeadRequest>) -> Result<Response<GetCollectorHeadResponse>, Status> {
         let caller = caller(&request)?;
         let asked = request.into_inner();
         let state = self.state.view();

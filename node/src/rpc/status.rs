@@ -105,6 +105,9 @@ impl From<Lost> for Status {
     fn from(why: Lost) -> Self {
         match why {
             Lost::NotLeader => no_leader(&why.to_string()),
+            Lost::ClockNotTrusted => {
+                Answer::new(Code::Unavailable, "CLOCK_NOT_TRUSTED").retry(Duration::from_secs(1)).status(why.to_string())
+            }
             Lost::FateUnknown => Answer::new(Code::DeadlineExceeded, "FATE_UNKNOWN").retry(SOON).status(why.to_string()),
             Lost::ShuttingDown => shutting_down(why.to_string()),
         }

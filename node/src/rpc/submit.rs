@@ -78,8 +78,7 @@ impl Api {
     pub(super) async fn route(&self) -> Result<Route, Status> {
         let mut leadership = self.leadership.clone();
         let known = |seen: &Leadership| matches!(seen, Leadership::Here | Leadership::Other(_));
-        let Ok(Ok(seen)) = tokio::time::timeout(LEADER_WITHIN, leadership.wait_for(known)).await.map(|seen| seen.map(|seen| *seen))
-        else {
+        let Ok(Ok(seen)) = tokio::time::timeout(LEADER_WITHIN, leadership.wait_for(known)).await.map(|seen| seen.map(|seen| *seen)) else {
             return Err(no_leader("no leader is known; nothing was appended"));
         };
         match seen {
@@ -128,11 +127,7 @@ impl Api {
     }
 
     /// Passes batches on to the leader as they come; answers come in the order of the batches, once applied here.
-    pub(super) async fn stream_to<S>(
-        &self,
-        leader: u64,
-        batches: S,
-    ) -> Result<impl Stream<Item = Settled> + use<S>, Status>
+    pub(super) async fn stream_to<S>(&self, leader: u64, batches: S) -> Result<impl Stream<Item = Settled> + use<S>, Status>
     where
         S: Stream<Item = Result<item::Item, Status>> + Send + 'static,
     {

@@ -22,6 +22,8 @@ const CACHE_BYTES: usize = 80 << 20;
 const WRITE_BUFFERS_BYTES: usize = 64 << 20;
 const BLOCK_BYTES: usize = 16 << 10;
 const OPEN_FILES_MAX: i32 = 512;
+/// Of the database's own notes, per file.
+const NOTES_BYTES: usize = 8 << 20;
 const FILTER_BITS_PER_KEY: f64 = 10.0;
 
 /// What the databases of one process share.
@@ -90,6 +92,7 @@ impl StateDb {
         options.set_max_background_jobs(2);
         options.set_max_open_files(OPEN_FILES_MAX);
         options.set_keep_log_file_num(4);
+        options.set_max_log_file_size(NOTES_BYTES);
         let tables = Table::ALL.iter().map(|table| (table.name(), lookups(*table)));
         let families = tables
             .chain([(POSITION, Lookups::Present)])

@@ -23,14 +23,30 @@ pub(super) struct Pointer {
 }
 
 impl Pointer {
-    /// Reads the pointer; a state that was never opened begins with database 1.
+    /// Where a state begins.
+    const FIRST: Self = Self { database: 1, snapshot: None };
+
+    /// Reads the pointer; a state that was never opened to the end begins anew.
     pub(super) fn read(root: &Path) -> Result<Self, StoreError> {
         let path = file(root);
         match fs::read(&path) {
             Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| StoreError::PointerDamaged { path, reason: error.to_string() }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self { database: 1, snapshot: None }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::first(root),
             Err(source) => Err(StoreError::File { action: "reading", path, source }),
         }
+    }
+
+    /// The pointer is written when the first database is open. Whatever else lies here was named by one that is gone, and
+    /// must not be taken for rubbish.
+    fn first(root: &Path) -> Result<Self, StoreError> {
+        let first = Self::FIRST.database_path(root);
+        for entry in fs::read_dir(root).map_err(|source| StoreError::File { action: "reading", path: root.to_owned(), source })? {
+            let path = entry.map_err(|source| StoreError::File { action: "reading", path: root.to_owned(), source })?.path();
+            if path.is_dir() && path != first {
+                return Err(StoreError::PointerDamaged { path: file(root), reason: format!("missing, but {} is there", path.display()) });
+            }
+        }
+        Ok(Self::FIRST)
     }
 
     /// Replaces the pointer.

@@ -15,7 +15,7 @@ use crate::replica::Member;
 const CONNECT_TIME: Duration = Duration::from_secs(1);
 /// A connection whose other end is gone without a word is given up after these two.
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(2);
-const KEEP_ALIVE_TIME: Duration = Duration::from_secs(2);
+const KEEP_ALIVE_TIME: Duration = Duration::from_secs(3);
 /// Enough for an append of the usual size without waiting for the receiver.
 const STREAM_WINDOW_BYTES: u32 = 8 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;

@@ -5,6 +5,7 @@ use std::fs;
 use openraft::{Entry, EntryPayload, Membership, RaftSnapshotBuilder as _, storage::RaftStateMachine as _};
 use proofline_ledger::{Change, Changes, Direction, KeyRange, Row, Store as _, Table};
 use proofline_node::{
+    exit::ExitCode,
     failure,
     replica::{Machine, TypeConfig},
     store::{StateStore, StateWriter},
@@ -224,6 +225,28 @@ fn what_an_interrupted_installation_left_is_removed_at_the_next_start() {
         fs::write(world.dir().state().join(rubbish).join("000012.sst"), b"half a file").unwrap();
     }
     fs::write(world.dir().state().join("CURRENT.new"), b"{").unwrap();
+    drop(open(&world));
+    assert_eq!(names_in(&world), ["CURRENT", "db-1"]);
+}
+
+#[tokio::test]
+async fn a_state_whose_pointer_is_gone_is_refused_and_left_as_it_is() {
+    let world = World::new();
+    let (mut machine, store, thread) = machine(&world);
+    machine.apply([blank(0)]).await.unwrap();
+    machine.get_snapshot_builder().await.build_snapshot().await.unwrap();
+    drop((machine, store));
+    thread.join().unwrap();
+    fs::remove_file(world.dir().state().join("CURRENT")).unwrap();
+    let error = StateStore::open(&world.dir()).unwrap_err();
+    assert_eq!(ExitCode::from(&error), ExitCode::StorageDamaged, "{error}");
+    assert_eq!(names_in(&world), ["db-1", "snapshot-2"]);
+}
+
+#[test]
+fn a_first_start_that_was_interrupted_is_begun_again() {
+    let world = World::new();
+    fs::create_dir(world.dir().state().join("db-1")).unwrap();
     drop(open(&world));
     assert_eq!(names_in(&world), ["CURRENT", "db-1"]);
 }

@@ -1,0 +1,235 @@
+//! Every procedure against every role, and every kind of certificate that must not get in.
+
+use proofline_cluster::{
+    TENANT, Tls,
+    authority::{Authority, Validity},
+    spiffe,
+};
+use proofline_proto::v1::{self, Role};
+use tonic::{Code, Status};
+
+use crate::world::{World, channel, event};
+
+/// What a call got, as far as access goes: past the door, or not.
+fn door<T>(answer: Result<T, Status>) -> &'static str {
+    match answer {
+        Err(status) if status.code() == Code::PermissionDenied => "denied",
+        Err(status) if status.code() == Code::Unauthenticated => "unauthenticated",
+        Ok(_) | Err(_) => "in",
+    }
+}
+
+/// Calls every procedure as `identity`, with requests that are well-formed and about tenant acme.
+async fn doors(world: &World, identity: &str) -> Vec<(&'static str, &'static str)> {
+    let (mut ingest, mut audit, mut control) = (world.ingest(0, identity), world.audit(0, identity), world.control(0, identity));
+    let tenant = TENANT.to_owned();
+    let of_collector = v1::GetCollectorHeadRequest { collector_id: "gateway".to_owned(), lane: 0 };
+    let open = v1::SignedOpenLane { collector_id: "gateway".to_owned(), ..Default::default() };
+    let batch = v1::Batch { collector_id: "gateway".to_owned(), ..Default::default() };
+    let append = v1::AppendRequest { batch: Some(batch) };
+    let stream = ingest.append_stream(tokio_stream::iter([append.clone()])).await;
+    let stream = match stream {
+        Ok(mut receipts) => receipts.get_mut().message().await.map(|_| ()),
+        Err(status) => Err(status),
+    };
+    let mut entries = audit.read_entries(v1::ReadEntriesRequest { from_index: 0, limit: 1, follow: false }).await;
+    let entries = match &mut entries {
+        Ok(entries) => entries.get_mut().message().await.map(|_| ()),
+        Err(status) => Err(status.clone()),
+    };
+    let session = "s".to_owned();
+    vec![
+        ("OpenLane", door(ingest.open_lane(v1::OpenLaneRequest { open: Some(open) }).await)),
+        ("Append", door(ingest.append(append).await)),
+        ("AppendStream", door(stream)),
+        ("GetCollectorHead", door(ingest.get_collector_head(of_collector).await)),
+        ("GetCheckpoint", door(audit.get_checkpoint(v1::GetCheckpointRequest {}).await)),
+        ("WatchCheckpoints", door(audit.watch_checkpoints(v1::WatchCheckpointsRequest {}).await)),
+        ("GetEntry of the tenant", door(audit.get_entry(v1::GetEntryRequest { index: 3 }).await)),
+        ("GetEntry of nobody", door(audit.get_entry(v1::GetEntryRequest { index: 0 }).await)),
+        ("ReadEntries", door(entries)),
+        ("ListSessions", door(audit.list_sessions(v1::ListSessionsRequest { tenant_id: tenant.clone(), ..Default::default() }).await)),
+        (
+            "ListSession",
+            door(
+                audit
+                    .list_session(v1::ListSessionRequest { tenant_id: tenant.clone(), session_id: session.clone(), ..Default::default() })
+                    .await,
+            ),
+        ),
+        ("GetInclusionProof", door(audit.get_inclusion_proof(v1::GetInclusionProofRequest { index: 0 }).await)),
+        ("GetConsistencyProof", door(audit.get_consistency_proof(v1::GetConsistencyProofRequest { first_size: 1, second_size: 0 }).await)),
+        (
+            "GetSessionProof",
+            door(audit.get_session_proof(v1::GetSessionProofRequest { tenant_id: tenant.clone(), session_id: session, position: 0 }).await),
+        ),
+        ("GetRegistrations", door(audit.get_registrations(v1::GetRegistrationsRequest { collector_id: "gateway".to_owned() }).await)),
+        (
+            "SubmitCommand",
+            door(control.submit_command(v1::SubmitCommandRequest { command: Some(v1::SignedCommand::default()) }).await.map_err(
+                |status| {
+                    // The door is open when the command itself is what is refused.
+                    if status.message().contains("does not verify") { Status::invalid_argument("a bad command") } else { status }
+                },
+            )),
+        ),
+        ("ListAgents", door(control.list_agents(v1::ListAgentsRequest { tenant_id: tenant, ..Default::default() }).await)),
+        ("ListCollectors", door(control.list_collectors(v1::ListCollectorsRequest::default()).await)),
+        ("ClusterStatus", door(control.cluster_status(v1::ClusterStatusRequest {}).await)),
+        ("ChangeMembership", door(control.change_membership(v1::ChangeMembershipRequest::default()).await)),
+    ]
+}
+
+/// Procedures behind which each identity gets; all others are denied.
+const OPEN: [(&str, &[&str]); 7] = [
+    ("nobody", HASHES),
+    ("other-collector", HASHES),
+    (
+        "gateway",
+        &[
+            "OpenLane",
+            "Append",
+            "AppendStream",
+            "GetCollectorHead",
+            "GetCheckpoint",
+            "WatchCheckpoints",
+            "GetInclusionProof",
+            "GetConsistencyProof",
+        ],
+    ),
+    (
+        "tenant-auditor",
+        &[
+            "GetCheckpoint",
+            "WatchCheckpoints",
+            "GetEntry of the tenant",
+            "ListSessions",
+            "ListSession",
+            "GetInclusionProof",
+            "GetConsistencyProof",
+            "GetSessionProof",
+            "GetRegistrations",
+            "ListAgents",
+        ],
+    ),
+    (
+        "auditor",
+        &[
+            "GetCheckpoint",
+            "WatchCheckpoints",
+            "GetEntry of the tenant",
+            "GetEntry of nobody",
+            "ReadEntries",
+            "ListSessions",
+            "ListSession",
+            "GetInclusionProof",
+            "GetConsistencyProof",
+            "GetSessionProof",
+            "GetRegistrations",
+            "ListAgents",
+            "ListCollectors",
+            "ClusterStatus",
+        ],
+    ),
+    (
+        "responder",
+        &[
+            "GetCheckpoint",
+            "WatchCheckpoints",
+            "GetEntry of the tenant",
+            "GetEntry of nobody",
+            "ReadEntries",
+            "ListSessions",
+            "ListSession",
+            "GetInclusionProof",
+            "GetConsistencyProof",
+            "GetSessionProof",
+            "SubmitCommand",
+            "ListAgents",
+            "ListCollectors",
+            "ClusterStatus",
+        ],
+    ),
+    (
+        "operator",
+        &[
+            "GetCheckpoint",
+            "WatchCheckpoints",
+            "GetInclusionProof",
+            "GetConsistencyProof",
+            "SubmitCommand",
+            "ListAgents",
+            "ListCollectors",
+            "ClusterStatus",
+            "ChangeMembership",
+        ],
+    ),
+];
+const HASHES: &[&str] = &["GetCheckpoint", "WatchCheckpoints", "GetInclusionProof", "GetConsistencyProof"];
+
+#[tokio::test]
+async fn every_procedure_asks_for_its_role() {
+    let world = World::found(1, Tls::Mutual).await;
+    let mut gateway = world.collector("gateway").await;
+    let receipt = world.ingest(0, "gateway").append(gateway.sign(vec![event("s")])).await.unwrap().into_inner();
+    assert_eq!(receipt.first_index, 3, "genesis, registration, opening, event");
+    world.collector("other-collector").await;
+    for identity in ["nobody", "tenant-auditor", "responder", "operator"] {
+        world.plan().add_client(identity).unwrap();
+    }
+    world.grant("tenant-auditor", Role::Auditor, TENANT).await;
+    world.grant("responder", Role::Responder, "*").await;
+    world.grant("operator", Role::Operator, "*").await;
+    world.published(0, 4).await;
+    for (identity, open) in OPEN {
+        for (procedure, got) in doors(&world, identity).await {
+            let expected = if open.contains(&procedure) { "in" } else { "denied" };
+            assert_eq!(got, expected, "{procedure} as {identity}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_revoked_role_is_gone_at_once() {
+    let world = World::found(1, Tls::Mutual).await;
+    world.plan().add_client("temp").unwrap();
+    world.grant("temp", Role::Auditor, "*").await;
+    let status = v1::ClusterStatusRequest {};
+    world.control(0, "temp").cluster_status(status).await.unwrap();
+    let grant = v1::RoleGrant { spiffe_id: spiffe("temp"), role: Role::Auditor.into(), tenant_id: "*".to_owned() };
+    world.command(&["alice"], v1::command::Action::RevokeRole(v1::RevokeRole { grant: Some(grant) })).await.unwrap();
+    assert_eq!(world.control(0, "temp").cluster_status(status).await.unwrap_err().code(), Code::PermissionDenied);
+}
+
+#[tokio::test]
+async fn certificates_that_prove_nothing_open_nothing() {
+    let world = World::found(1, Tls::Mutual).await;
+    let (peers, clients) = (world.plan().peer_authority().unwrap(), world.plan().client_authority().unwrap());
+    let stranger = Authority::new("somebody else's root").unwrap();
+    let admin = spiffe("admin");
+    let bad = [
+        ("expired", Some(clients.issue(&admin, Validity::expired()).unwrap())),
+        ("another root", Some(stranger.issue(&admin, Validity::usual()).unwrap())),
+        ("a peer's", Some(peers.issue(&admin, Validity::usual()).unwrap())),
+        ("none", None),
+    ];
+    for (kind, issued) in bad {
+        let identity = issued.map(|issued| (issued.certificate, issued.key));
+        let mut control = v1::control_client::ControlClient::new(channel(world.plan(), world.node(0), identity));
+        let status = control.cluster_status(v1::ClusterStatusRequest {}).await.unwrap_err();
+        let is_cut = matches!(status.code(), Code::Unavailable | Code::Cancelled | Code::Unknown);
+        assert!(is_cut, "{kind}: the connection itself is refused, not answered with {status:?}");
+    }
+    let good = clients.issue(&admin, Validity::usual()).unwrap();
+    let mut control = v1::control_client::ControlClient::new(channel(world.plan(), world.node(0), Some((good.certificate, good.key))));
+    control.cluster_status(v1::ClusterStatusRequest {}).await.unwrap();
+}
+
+#[tokio::test]
+async fn plaintext_is_never_answered_where_tls_is_on() {
+    let world = World::found(1, Tls::Mutual).await;
+    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", world.node(0).client)).unwrap();
+    let mut control = v1::control_client::ControlClient::new(endpoint.connect_lazy());
+    let status = control.cluster_status(v1::ClusterStatusRequest {}).await.unwrap_err();
+    assert!(matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Internal), "{status:?}");
+}

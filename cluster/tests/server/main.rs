@@ -1,0 +1,9 @@
+//! Real nodes as processes, and what they answer to callers good and bad.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
+mod abuse;
+mod access;
+mod clock;
+mod damage;
+mod reads;
+mod world;
