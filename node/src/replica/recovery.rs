@@ -20,7 +20,7 @@ pub enum RecoveryError {
     Journal(#[from] JournalError),
     /// The journal could not be read.
     #[error("reading the journal failed: {0}")]
-    Read(#[from] StorageError<u64>),
+    Read(#[from] Box<StorageError<u64>>),
     /// The state could not be read.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -40,7 +40,7 @@ pub async fn recover(journal: &mut Journal, machine: &Machine) -> Result<(), Rec
     journal.follow_state(applied).await?;
     let end = next(journal.committed());
     while next(applied) < end {
-        let entries = journal.limited_get_log_entries(next(applied), end).await?;
+        let entries = journal.limited_get_log_entries(next(applied), end).await.map_err(Box::new)?;
         let Some(last) = entries.last() else { break };
         applied = Some(last.log_id);
         machine.apply_entries(entries).await?;
