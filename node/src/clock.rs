@@ -77,7 +77,7 @@ async fn measure(peers: &Peers, voters: &[u64]) -> Vec<(u64, Measured)> {
 
 /// Judges the offsets of the other voters' clocks against this one, whose own offset is 0.
 fn judge(offsets: &[i128], voters: usize) -> ClockVerdict {
-    if offsets.len() + 1 <= voters / 2 {
+    if offsets.len() < voters / 2 {
         return ClockVerdict::Unknown;
     }
     let mut all = offsets.to_vec();

@@ -130,7 +130,6 @@ pub struct Cosigner {
 
 impl Cosigner {
     /// Answers requests until every handle is gone.
-    #[must_use]
     pub fn start(mut self) -> (CosignerHandle, impl Future<Output = ()>) {
         let (sender, mut requests) = mpsc::channel::<Request>(WAITING_MAX);
         let serving = async move {

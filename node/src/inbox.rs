@@ -244,3 +244,82 @@ impl Outbox {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proofline_ledger::Refusal;
+    use proofline_proto::{peer::item, v1};
+
+    fn submission(bytes: usize) -> Submission {
+        let batch = v1::Batch { events: vec![vec![0_u8; bytes].into()], ..Default::default() };
+        let item = Item { item: Some(item::Item::Batch(batch)) };
+        Submission::new(item, PreparedItem::Refused(Refusal::Malformed("only its size matters here")))
+    }
+
+    fn applied() -> Answer {
+        Ok(Applied { log_index: LogIndex(1), outcome: Outcome::Began })
+    }
+
+    #[tokio::test]
+    async fn a_full_inbox_refuses_at_once_and_takes_again_when_answers_were_given() {
+        let (inbox, mut outbox) = inbox();
+        let mut tickets = Vec::new();
+        let refused = loop {
+            match inbox.admit(submission(4 << 20)) {
+                Ok(ticket) => tickets.push(ticket),
+                Err(refused) => break refused,
+            }
+        };
+        assert_eq!((refused, tickets.len()), (NotAdmitted::Full, 11), "48 MiB hold eleven batches of 4 MiB and their frames");
+        let group = outbox.group().await.unwrap();
+        assert_eq!(inbox.admit(submission(4 << 20)).unwrap_err(), NotAdmitted::Full, "what is under way counts too");
+        group.replies.into_iter().for_each(|reply| reply.resolve(applied()));
+        inbox.admit(submission(4 << 20)).unwrap();
+    }
+
+    #[tokio::test]
+    async fn commands_overtake_batches_and_have_room_of_their_own() {
+        let (inbox, mut outbox) = inbox();
+        while inbox.admit(submission(4 << 20)).is_ok() {}
+        inbox.admit_command(submission(7)).unwrap();
+        let group = outbox.group().await.unwrap();
+        let sizes: Vec<usize> = group.items.iter().map(prost::Message::encoded_len).collect();
+        assert!(sizes[0] < 100 && sizes[1] > 4 << 20, "{sizes:?}");
+    }
+
+    #[tokio::test]
+    async fn everything_that_waited_becomes_one_group_within_its_bytes() {
+        let (inbox, mut outbox) = inbox();
+        let tickets: Vec<_> = (0..1000).map(|_| inbox.admit(submission(100)).unwrap()).collect();
+        let group = outbox.group().await.unwrap();
+        assert_eq!(group.items.len(), 1000);
+        group.replies.into_iter().for_each(|reply| reply.resolve(applied()));
+        for ticket in tickets {
+            ticket.answer().await.unwrap();
+        }
+        let _held: Vec<_> = (0..4).map(|_| inbox.admit(submission(2 << 20)).unwrap()).collect();
+        assert_eq!(outbox.group().await.unwrap().items.len(), 2, "a group is closed once it holds 4 MiB");
+    }
+
+    #[tokio::test]
+    async fn a_closed_inbox_answers_what_waits_and_refuses_the_rest() {
+        let (inbox, mut outbox) = inbox();
+        let ticket = inbox.admit(submission(1)).unwrap();
+        outbox.close();
+        assert_eq!(ticket.answer().await.unwrap_err(), Lost::ShuttingDown);
+        assert_eq!(inbox.admit(submission(1)).unwrap_err(), NotAdmitted::ShuttingDown);
+        assert_eq!(inbox.admit_when_room(submission(1)).await.unwrap_err(), NotAdmitted::ShuttingDown);
+    }
+
+    #[tokio::test]
+    async fn a_stream_waits_for_room_instead_of_being_refused() {
+        let (inbox, mut outbox) = inbox();
+        while inbox.admit(submission(4 << 20)).is_ok() {}
+        let waiting = inbox.admit_when_room(submission(4 << 20));
+        tokio::pin!(waiting);
+        assert!(futures::poll!(waiting.as_mut()).is_pending());
+        outbox.group().await.unwrap().replies.into_iter().for_each(|reply| reply.resolve(applied()));
+        waiting.await.unwrap();
+    }
+}

@@ -26,6 +26,8 @@ const STREAMS_PER_CONNECTION: u32 = 1_024;
 const HEADER_BYTES_MAX: u32 = 16 << 10;
 /// A client that does not answer pings within this is gone.
 const KEEP_ALIVE: std::time::Duration = std::time::Duration::from_secs(20);
+/// A connection is closed in order after this, so that a replaced certificate or a revoked one is in force within it.
+const CONNECTION_AGE_MAX: std::time::Duration = std::time::Duration::from_secs(3_600);
 /// Flow-control window of one call: what a client may send before this node has read it.
 const WINDOW_BYTES: u32 = 4 << 20;
 
@@ -51,6 +53,7 @@ pub fn serve_clients(
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES * 2)
         .http2_keepalive_interval(Some(KEEP_ALIVE))
+        .max_connection_age(CONNECTION_AGE_MAX)
         .add_routes(routes);
     Ok(async move {
         tokio::spawn(report_health(health, api, shutdown.clone()));

@@ -31,17 +31,19 @@ fn parse_log_id(log_id: peer::LogId) -> LogId<u64> {
 
 fn log_entry(entry: Entry<TypeConfig>) -> Result<peer::LogEntry, PeerError> {
     let payload = match entry.payload {
-        EntryPayload::Blank => None,
-        EntryPayload::Normal(group) => Some(Payload::Group(group.bytes().clone())),
-        EntryPayload::Membership(membership) => Some(Payload::Membership(serde_json::to_vec(&membership)?)),
+        EntryPayload::Blank => Payload::Blank(peer::log_entry::Blank {}),
+        EntryPayload::Normal(group) => Payload::Group(group.bytes().clone()),
+        EntryPayload::Membership(membership) => Payload::Membership(serde_json::to_vec(&membership)?),
     };
-    Ok(peer::LogEntry { log_id: Some(log_id(entry.log_id)), payload })
+    Ok(peer::LogEntry { log_id: Some(log_id(entry.log_id)), payload: Some(payload) })
 }
 
 fn parse_log_entry(entry: peer::LogEntry) -> Result<Entry<TypeConfig>, PeerError> {
     let log_id = parse_log_id(entry.log_id.ok_or(PeerError::Malformed("an entry has no log id"))?);
     let payload = match entry.payload {
-        None => EntryPayload::Blank,
+        // A kind that this build does not know must not pass for an empty entry.
+        None => return Err(PeerError::Malformed("an entry has no payload")),
+        Some(Payload::Blank(_)) => EntryPayload::Blank,
         Some(Payload::Group(bytes)) => EntryPayload::Normal(Group::new(bytes)),
         Some(Payload::Membership(bytes)) => EntryPayload::Membership(serde_json::from_slice(&bytes)?),
     };
