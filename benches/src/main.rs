@@ -1,1 +1,125 @@
-fn main() {}
+//! Measures Proofline over its public API, beside etcd and PostgreSQL on the same disk in the same run.
+
+mod conditions;
+mod etcd;
+mod events;
+mod grown;
+mod latency;
+mod load;
+mod postgres;
+mod report;
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use proofline_cluster::Tls;
+
+use crate::{
+    load::{Bench, Scenario},
+    report::Results,
+};
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "proofline-bench",
+    version,
+    about = "Measures Proofline beside etcd and PostgreSQL on this machine",
+    after_help = "Example:\n  proofline-bench run                        # everything, under 15 minutes, writes bench-results.json\n  proofline-bench load --nodes 3 --batch 100 --in-flight 64\n\nEverything it starts it stops and removes."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run every scenario and both peers, print a table, write bench-results.json
+    Run {
+        /// Where the databases lie; their disk is the one that is measured
+        #[arg(long, default_value = "target/bench-data", value_name = "DIR")]
+        data: PathBuf,
+        /// Result file
+        #[arg(long, default_value = "bench-results.json", value_name = "FILE")]
+        out: PathBuf,
+        /// Seconds that each row is measured, after two seconds of warm-up
+        #[arg(long, default_value_t = 5)]
+        seconds: u64,
+    },
+    /// Run one scenario
+    Load {
+        /// Nodes of the cluster
+        #[arg(long, default_value_t = 3)]
+        nodes: u64,
+        /// Events in a batch; 1 uses unary appends, more uses pipelined streams
+        #[arg(long, default_value_t = 100)]
+        batch: usize,
+        /// Batches under way at once
+        #[arg(long, default_value_t = 64)]
+        in_flight: usize,
+        /// Use mutual TLS, between the nodes too
+        #[arg(long)]
+        tls: bool,
+        /// Where the databases lie
+        #[arg(long, default_value = "target/bench-data", value_name = "DIR")]
+        data: PathBuf,
+        /// Seconds that are measured, after two seconds of warm-up
+        #[arg(long, default_value_t = 5)]
+        seconds: u64,
+    },
+    /// Grow a ledger to a million entries in one session, and measure proofs and memory there
+    Grown {
+        /// Entries
+        #[arg(long, default_value_t = 1_000_000)]
+        entries: u64,
+        /// Where the databases lie
+        #[arg(long, default_value = "target/bench-data", value_name = "DIR")]
+        data: PathBuf,
+    },
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    match Cli::parse().command {
+        Command::Run { data, out, seconds } => run(&Bench::new(data, Duration::from_secs(seconds))?, &out).await,
+        Command::Load { nodes, batch, in_flight, tls, data, seconds } => {
+            let tls = if tls { Tls::Mutual } else { Tls::Off };
+            let row = Bench::new(data, Duration::from_secs(seconds))?.run(Scenario { nodes, batch, in_flight, tls }).await?;
+            report::print_rows("append", &[row]);
+            Ok(())
+        }
+        Command::Grown { entries, data } => {
+            let grown = grown::measure(&Bench::new(data, Duration::from_secs(5))?, entries).await?;
+            report::print_grown(&grown);
+            Ok(())
+        }
+    }
+}
+
+/// The rows of the table, cheap ones first.
+fn scenarios() -> Vec<Scenario> {
+    let shapes = [(1, 1), (1, 16), (1, 64), (1, 256), (100, 16), (100, 64), (1000, 8), (1000, 32)];
+    let plain =
+        [3, 1].iter().flat_map(|nodes| shapes.map(|(batch, in_flight)| Scenario { nodes: *nodes, batch, in_flight, tls: Tls::Off }));
+    plain.chain([Scenario { nodes: 3, batch: 100, in_flight: 64, tls: Tls::Mutual }]).collect()
+}
+
+async fn run(bench: &Bench, out: &std::path::Path) -> Result<()> {
+    let mut results = Results { conditions: conditions::measure(bench.data())?, ..Default::default() };
+    report::print_conditions(&results.conditions);
+    for scenario in scenarios() {
+        results.append.push(bench.run(scenario).await?);
+        report::print_last("append", &results.append);
+    }
+    results.etcd = etcd::measure(bench).await?;
+    report::print_rows("etcd, one put per event", &results.etcd);
+    results.postgres = postgres::measure(bench).await?;
+    report::print_rows("PostgreSQL, one node", &results.postgres);
+    let grown = grown::measure(bench, 1_000_000).await?;
+    report::print_grown(&grown);
+    results.grown = Some(grown);
+    report::print_ratios(&results);
+    std::fs::write(out, serde_json::to_vec_pretty(&results)?)?;
+    eprintln!("written to {}", out.display());
+    Ok(())
+}

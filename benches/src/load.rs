@@ -1,0 +1,230 @@
+//! The load generator: collectors over the public API, against a cluster that it starts and removes.
+
+use std::{
+    collections::VecDeque,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use ed25519_dalek::SigningKey;
+use proofline_client::{Client, LaneName, LaneSigner, Profile, RetryPolicy, Signatory, VolatileLane, generate_key, read_key, sign_command};
+use proofline_cluster::{Binaries, Cluster, Plan, TENANT, Tls, spiffe};
+use proofline_proto::v1;
+use prost::bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use crate::{
+    events::Template,
+    latency::{Row, Tally},
+};
+
+const WARM_UP: Duration = Duration::from_secs(2);
+/// Lanes of one collector.
+const LANES: usize = 64;
+/// Streams that a pipelined load uses at most.
+const STREAMS_MAX: usize = 16;
+/// Sessions that each lane writes to.
+const SESSIONS_PER_LANE: usize = 4;
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scenario {
+    pub(crate) nodes: u64,
+    pub(crate) batch: usize,
+    pub(crate) in_flight: usize,
+    pub(crate) tls: Tls,
+}
+
+/// Where and how long to measure.
+#[derive(Clone, Debug)]
+pub(crate) struct Bench {
+    data: PathBuf,
+    pub(crate) over: Duration,
+}
+
+/// When a measurement begins and ends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Span {
+    pub(crate) from: Instant,
+    pub(crate) to: Instant,
+}
+
+impl Bench {
+    pub(crate) fn new(data: PathBuf, over: Duration) -> Result<Self> {
+        std::fs::create_dir_all(&data).with_context(|| format!("cannot create {}", data.display()))?;
+        Ok(Self { data: data.canonicalize()?, over })
+    }
+
+    pub(crate) fn data(&self) -> &Path {
+        &self.data
+    }
+
+    pub(crate) fn span(&self) -> Span {
+        let from = Instant::now() + WARM_UP;
+        Span { from, to: from + self.over }
+    }
+
+    /// Starts a fresh cluster.
+    pub(crate) async fn cluster(&self, nodes: u64, tls: Tls) -> Result<RunningCluster> {
+        let directory = tempfile::tempdir_in(&self.data)?;
+        let plan = Plan::create(&directory.path().join("cluster"), nodes, tls)?;
+        Ok(RunningCluster { cluster: Cluster::found(plan, Binaries::beside_current()?).await?, _directory: directory })
+    }
+
+    pub(crate) async fn run(&self, scenario: Scenario) -> Result<Row> {
+        let running = self.cluster(scenario.nodes, scenario.tls).await?;
+        let client = running.client("admin")?;
+        let lanes_needed = if scenario.batch == 1 { scenario.in_flight } else { scenario.in_flight.min(STREAMS_MAX) };
+        let lanes = running.lanes(&client, lanes_needed).await?;
+        let window = scenario.in_flight / lanes.len();
+        let span = self.span();
+        let loads: Vec<_> = lanes
+            .into_iter()
+            .enumerate()
+            .map(|(number, (client, lane))| {
+                let load = Load { client, lane, number, batch: scenario.batch, window, span };
+                tokio::spawn(if scenario.batch == 1 {
+                    futures::future::Either::Left(load.unary())
+                } else {
+                    futures::future::Either::Right(load.stream())
+                })
+            })
+            .collect();
+        let mut total = Tally::new();
+        for load in loads {
+            total.merge(&load.await??);
+        }
+        let mut row = total.row(scenario.nodes, scenario.batch, scenario.in_flight, self.over);
+        if scenario.tls == Tls::Mutual {
+            "mutual TLS".clone_into(&mut row.note);
+        }
+        Ok(row)
+    }
+}
+
+/// A cluster and its directory; both go with it.
+pub(crate) struct RunningCluster {
+    pub(crate) cluster: Cluster,
+    _directory: tempfile::TempDir,
+}
+
+impl RunningCluster {
+    /// Connects as an identity, to the leader: a collector that was told where it is.
+    pub(crate) fn client(&self, identity: &str) -> Result<Client> {
+        Ok(Client::connect(&Profile::load(&self.cluster.plan.profile(identity))?, RetryPolicy::default())?)
+    }
+
+    async fn at_leader(&self, identity: &str) -> Result<Client> {
+        let status = self.client("admin")?.control().cluster_status(v1::ClusterStatusRequest {}).await?.into_inner();
+        let place = self.cluster.plan.nodes.iter().position(|node| node.node_id == status.leader_id).context("no leader")?;
+        self.client(identity)?.pinned(place).context("the leader is not in the profile")
+    }
+
+    /// Registers as many collectors as `count` lanes need and opens the lanes, each collector on a connection of its own.
+    pub(crate) async fn lanes(&self, admin: &Client, count: usize) -> Result<Vec<(Client, VolatileLane)>> {
+        let mut lanes = Vec::with_capacity(count);
+        for number in 0..count.div_ceil(LANES) {
+            let name = format!("bench-{number}");
+            let key = Arc::new(self.register(admin, &name).await?);
+            let client = self.at_leader(&name).await?;
+            for lane in 0..LANES.min(count - lanes.len()) {
+                let lane =
+                    LaneName { collector_id: name.clone(), lane: u32::try_from(lane)?, origin: proofline_cluster::ORIGIN.to_owned() };
+                lanes.push((client.clone(), VolatileLane::open(&client, LaneSigner::new(lane, Arc::clone(&key))).await?));
+            }
+        }
+        Ok(lanes)
+    }
+
+    async fn register(&self, admin: &Client, name: &str) -> Result<SigningKey> {
+        self.cluster.plan.add_client(name)?;
+        let key = generate_key()?;
+        let action = v1::command::Action::RegisterCollector(v1::RegisterCollector {
+            collector_id: name.to_owned(),
+            public_key: key.verifying_key().to_bytes().to_vec(),
+            spiffe_id: spiffe(name),
+            tenant_id: TENANT.to_owned(),
+            agents: vec!["*".to_owned()],
+            vantages: vec![v1::Vantage::GatewayObserved.into()],
+            events_per_hour: u64::MAX / 2,
+            sessions_per_hour: u64::MAX / 2,
+        });
+        let alice = read_key(&self.cluster.plan.operator_key("alice"))?;
+        let signer = Signatory { operator_id: "alice".to_owned(), key: alice };
+        let expires = SystemTime::now() + Duration::from_secs(60);
+        admin.submit(sign_command(proofline_cluster::ORIGIN, action, expires, &[signer])?).await?;
+        Ok(key)
+    }
+}
+
+/// One lane under load.
+struct Load {
+    client: Client,
+    lane: VolatileLane,
+    number: usize,
+    batch: usize,
+    window: usize,
+    span: Span,
+}
+
+impl Load {
+    fn events(&self, templates: &[Template], count: u128) -> Vec<Bytes> {
+        let base = (self.number as u128) << 64 | count << 16;
+        let template = templates.get(usize::try_from(count).unwrap_or(0) % templates.len());
+        template.map(|template| (0..self.batch as u128).map(|n| template.event(base + n)).collect()).unwrap_or_default()
+    }
+
+    fn templates(&self) -> Vec<Template> {
+        (0..SESSIONS_PER_LANE).map(|n| Template::new(&format!("session-{:03}-{n}", self.number))).collect()
+    }
+
+    /// One batch at a time; the next is sent when the last is acknowledged.
+    async fn unary(mut self) -> Result<Tally> {
+        let (templates, mut tally) = (self.templates(), Tally::new());
+        let mut ingest = self.client.ingest();
+        for count in 0.. {
+            let batch = self.lane.sign(self.events(&templates, count))?;
+            let sent = Instant::now();
+            let receipt = ingest.append(v1::AppendRequest { batch: Some(batch) }).await?.into_inner();
+            ensure!(receipt.events.iter().all(|event| event.rejection == 0), "an event was rejected");
+            let now = Instant::now();
+            if now >= self.span.to {
+                break;
+            }
+            if now >= self.span.from {
+                tally.add(now - sent, self.batch as u64);
+            }
+        }
+        Ok(tally)
+    }
+
+    /// As many batches on their way as the window holds.
+    async fn stream(mut self) -> Result<Tally> {
+        let (templates, mut tally) = (self.templates(), Tally::new());
+        let (sender, requests) = mpsc::channel(self.window.max(1));
+        let mut receipts = self.client.ingest().append_stream(ReceiverStream::new(requests)).await?.into_inner();
+        let mut under_way = VecDeque::new();
+        let mut count = 0;
+        loop {
+            while under_way.len() < self.window {
+                let batch = self.lane.sign(self.events(&templates, count))?;
+                under_way.push_back(Instant::now());
+                sender.send(v1::AppendRequest { batch: Some(batch) }).await.context("the stream ended")?;
+                count += 1;
+            }
+            let receipt = receipts.message().await?.context("the stream ended")?;
+            ensure!(receipt.events.iter().all(|event| event.rejection == 0), "an event was rejected");
+            let sent = under_way.pop_front().context("a receipt too many")?;
+            let now = Instant::now();
+            if now >= self.span.to {
+                return Ok(tally);
+            }
+            if now >= self.span.from {
+                tally.add(now - sent, self.batch as u64);
+            }
+        }
+    }
+}
