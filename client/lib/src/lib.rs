@@ -1,0 +1,40 @@
+//! The client of a Proofline ledger.
+//!
+//! It holds what every user of a ledger would otherwise write again: connections to several nodes, retries that are safe,
+//! a collector's durable chain, signed commands, checkpoints that are compared with those seen before, and files of evidence.
+//! Always true: nothing that a node says about the past is believed without its proof; nothing is sent twice with different
+//! content; every error says whether trying again can help.
+//! It does not print, ask, or keep anything outside the files that it is given.
+//!
+//! # Where to begin
+//! - [`Profile::load`], then [`Client::connect`]; [`Client::call`] goes from node to node until one answers.
+//! - To append: [`Collector`], with a durable journal. [`VolatileLane`] signs without one, for load generators.
+//! - To govern: [`sign_command`] and [`Client::submit`].
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::cast_possible_truncation, clippy::indexing_slicing))]
+
+mod call;
+mod client;
+mod collector;
+mod command;
+mod journal;
+mod key;
+mod lane;
+mod profile;
+mod refusal;
+mod source;
+mod transport;
+
+pub use call::{CallError, Fault, RetryPolicy};
+pub use client::{Client, Link};
+pub use collector::{AppendError, Appended, Collector};
+pub use command::{CommandError, Signatory, sign_command};
+pub use journal::JournalError;
+pub use key::{KeyFileError, generate_key, read_key, write_key};
+pub use lane::{
+    BATCH_BYTES_MAX, BATCH_EVENTS_MAX, ChainPosition, EVENT_BYTES_MAX, Epoch, LaneError, LaneName, LaneSigner, Sequence, VolatileLane,
+};
+pub use profile::{Endpoint, Profile, ProfileError, TlsFiles};
+pub use refusal::{Reason, Refusal};
+pub use source::{SourceEvent, SourceKey};
+pub use transport::TlsError;

@@ -1,0 +1,209 @@
+//! One call over several nodes: who is asked next, how long to wait, and when to give up.
+
+use std::{error::Error as _, fmt, time::Duration};
+
+use thiserror::Error;
+use tokio::time::Instant;
+use tonic::{Code, Status};
+
+use crate::refusal::Refusal;
+
+const PAUSE_FIRST: Duration = Duration::from_millis(25);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// How long to keep trying.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// For one call, over all attempts.
+    pub within: Duration,
+    /// For one attempt.
+    pub attempt: Duration,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self { within: Duration::from_secs(30), attempt: Duration::from_secs(10) }
+    }
+}
+
+/// What one attempt met.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Fault {
+    /// The ledger answered, and not with what was wished for.
+    #[error("{0}")]
+    Refused(Refusal),
+    /// No connection, or it broke.
+    #[error("no connection: {0}")]
+    Connection(String),
+    /// No answer in time.
+    #[error("no answer within {} ms", .0.as_millis())]
+    TimedOut(Duration),
+}
+
+/// Why a call did not succeed.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum CallError {
+    /// The ledger refused; the same request again would be refused again.
+    #[error("{0}")]
+    Refused(Refusal),
+    /// Every attempt failed until the time was up. Trying again later is safe.
+    #[error("gave up after {attempts} attempts in {} ms; last, {endpoint}: {last}", .within.as_millis())]
+    GaveUp {
+        /// How long was tried.
+        within: Duration,
+        /// How often.
+        attempts: u32,
+        /// Who was asked last.
+        endpoint: String,
+        /// What the last attempt met.
+        last: Box<Fault>,
+    },
+}
+
+impl CallError {
+    /// Tells whether the same call may succeed later.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::GaveUp { .. })
+    }
+
+    /// Returns the last answer of the ledger, when there was one.
+    #[must_use]
+    pub fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Self::Refused(refusal) => Some(refusal),
+            Self::GaveUp { last, .. } => match &**last {
+                Fault::Refused(refusal) => Some(refusal),
+                Fault::Connection(_) | Fault::TimedOut(_) => None,
+            },
+        }
+    }
+}
+
+impl Fault {
+    pub(crate) fn of(status: &Status) -> Self {
+        if is_of_the_connection(status) { Self::Connection(root_cause(status)) } else { Self::Refused(Refusal::of(status)) }
+    }
+
+    pub(crate) fn is_retryable(&self) -> bool {
+        match self {
+            Self::Refused(refusal) => refusal.is_retryable(),
+            Self::Connection(_) | Self::TimedOut(_) => true,
+        }
+    }
+
+    /// Tells whether another node may do better.
+    pub(crate) fn is_of_the_node(&self) -> bool {
+        match self {
+            Self::Refused(refusal) => refusal.is_of_the_node(),
+            Self::Connection(_) | Self::TimedOut(_) => true,
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused(refusal) => refusal.retry_after,
+            Self::Connection(_) | Self::TimedOut(_) => None,
+        }
+    }
+}
+
+/// A status that no node sent: the transport made it of an error that it met.
+fn is_of_the_connection(status: &Status) -> bool {
+    match status.code() {
+        Code::Unavailable | Code::Internal => status.source().is_some(),
+        Code::Unknown | Code::Cancelled => status.details().is_empty(),
+        _ => false,
+    }
+}
+
+/// The innermost error says what happened; those around it say that something did.
+fn root_cause(status: &Status) -> String {
+    let mut cause: Option<&dyn std::error::Error> = status.source();
+    let mut text = status.message().to_owned();
+    while let Some(error) = cause {
+        text = error.to_string();
+        cause = error.source();
+    }
+    text
+}
+
+/// The attempts of one call.
+#[derive(Debug)]
+pub(crate) struct Attempts {
+    policy: RetryPolicy,
+    since: Instant,
+    made: u32,
+}
+
+impl Attempts {
+    pub(crate) fn begin(policy: RetryPolicy) -> Self {
+        Self { policy, since: Instant::now(), made: 0 }
+    }
+
+    /// Waits before the next attempt, or says that there is none.
+    pub(crate) async fn pause(&mut self, endpoint: &impl fmt::Display, fault: Fault) -> Result<(), CallError> {
+        self.made += 1;
+        if !fault.is_retryable() {
+            return Err(match fault {
+                Fault::Refused(refusal) => CallError::Refused(refusal),
+                Fault::Connection(_) | Fault::TimedOut(_) => self.gave_up(endpoint, fault),
+            });
+        }
+        let pause = self.next_pause().max(fault.retry_after().unwrap_or_default());
+        if self.since.elapsed() + pause >= self.policy.within {
+            return Err(self.gave_up(endpoint, fault));
+        }
+        tracing::debug!(%endpoint, %fault, attempt = self.made, pause_ms = pause.as_millis(), "trying again");
+        tokio::time::sleep(pause).await;
+        Ok(())
+    }
+
+    fn gave_up(&self, endpoint: &impl fmt::Display, last: Fault) -> CallError {
+        CallError::GaveUp { within: self.since.elapsed(), attempts: self.made, endpoint: endpoint.to_string(), last: Box::new(last) }
+    }
+
+    /// Doubles up to a limit, and takes a random half of it so that clients do not come back together.
+    fn next_pause(&self) -> Duration {
+        let doubled = PAUSE_FIRST.saturating_mul(1 << self.made.min(10).saturating_sub(1)).min(PAUSE_MAX);
+        // Without randomness the pause is only less well spread.
+        let random = getrandom::u32().unwrap_or_default();
+        doubled / 2 + (doubled / 2).mul_f64(f64::from(random) / f64::from(u32::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_and_stay_within_their_limit() {
+        let mut attempts = Attempts::begin(RetryPolicy::default());
+        for (made, most) in [(1, 25), (2, 50), (5, 400), (20, 2_000), (u32::MAX, 2_000)] {
+            attempts.made = made;
+            let pause = attempts.next_pause();
+            assert!(pause.as_millis() <= most && pause.as_millis() >= most / 2 - 1, "{made}: {pause:?}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_with_details_is_no_broken_connection() {
+        let status = Status::unavailable("no leader");
+        assert!(matches!(Fault::of(&status), Fault::Refused(refusal) if refusal.is_retryable()));
+        assert!(matches!(Fault::of(&Status::unknown("h2 protocol error")), Fault::Connection(_)));
+    }
+
+    #[tokio::test]
+    async fn a_retry_that_would_come_too_late_is_not_waited_for() {
+        let mut attempts = Attempts::begin(RetryPolicy { within: Duration::from_secs(5), attempt: Duration::from_secs(1) });
+        let refusal = Refusal {
+            code: Code::ResourceExhausted,
+            reason: crate::Reason::QuotaExceeded,
+            message: String::new(),
+            values: Default::default(),
+            retry_after: Some(Duration::from_secs(3_000)),
+        };
+        let ended = attempts.pause(&"node", Fault::Refused(refusal)).await;
+        assert!(matches!(ended, Err(CallError::GaveUp { attempts: 1, .. })));
+    }
+}

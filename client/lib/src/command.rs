@@ -1,0 +1,134 @@
+//! Commands: what operators sign, and the way to the ledger that is safe to go twice.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use ed25519_dalek::{Signer as _, SigningKey};
+use proofline_proto::v1;
+use proofline_verifier::{EntryIndex, SignedError, command_signed_bytes};
+use prost::Message as _;
+use thiserror::Error;
+
+use crate::{
+    call::CallError,
+    client::Client,
+    refusal::{Reason, Refusal},
+};
+
+/// Why a command was not signed or not committed.
+#[derive(Debug, Error)]
+pub enum CommandError {
+    /// A part does not fit the signed layout.
+    #[error(transparent)]
+    Layout(#[from] SignedError),
+    /// The end of its life is before 1970 or after 2554.
+    #[error("the command's end of life cannot be written down")]
+    Expiry,
+    /// The system gives no randomness.
+    #[error("the system gives no randomness: {0}")]
+    NoRandomness(getrandom::Error),
+    /// The ledger refused it, or could not be reached in time.
+    #[error(transparent)]
+    Call(#[from] CallError),
+}
+
+/// An operator with their key.
+#[derive(Debug)]
+pub struct Signatory {
+    /// Name in the registry.
+    pub operator_id: String,
+    /// The registered key.
+    pub key: SigningKey,
+}
+
+/// Makes a command that every signatory signs. It is good once, and until `expires`.
+///
+/// # Errors
+/// [`CommandError`], except `Call`.
+pub fn sign_command(
+    origin: &str,
+    action: v1::command::Action,
+    expires: SystemTime,
+    signatories: &[Signatory],
+) -> Result<v1::SignedCommand, CommandError> {
+    let mut nonce = vec![0; 16];
+    getrandom::fill(&mut nonce).map_err(CommandError::NoRandomness)?;
+    let expires = expires.duration_since(UNIX_EPOCH).map_err(|_| CommandError::Expiry)?.as_nanos();
+    let mut command = v1::SignedCommand {
+        origin: origin.to_owned(),
+        nonce,
+        expires_unix_ns: u64::try_from(expires).map_err(|_| CommandError::Expiry)?,
+        command: v1::Command { action: Some(action) }.encode_to_vec(),
+        signatures: Vec::new(),
+    };
+    let signed = command_signed_bytes(&command)?;
+    let sign = |by: &Signatory| v1::CommandSignature {
+        operator_id: by.operator_id.clone(),
+        public_key: by.key.verifying_key().to_bytes().to_vec(),
+        signature: by.key.sign(&signed).to_vec(),
+    };
+    command.signatures = signatories.iter().map(sign).collect();
+    Ok(command)
+}
+
+impl Client {
+    /// Submits a command and returns the entry that it became. Submitting the same command again returns the same entry.
+    ///
+    /// # Errors
+    /// [`CommandError::Call`].
+    pub async fn submit(&self, command: v1::SignedCommand) -> Result<EntryIndex, CommandError> {
+        let request = v1::SubmitCommandRequest { command: Some(command) };
+        let call = |link: crate::Link| {
+            let request = request.clone();
+            async move { link.control().submit_command(request).await }
+        };
+        match self.call(call).await {
+            Ok(answer) => Ok(EntryIndex(answer.index)),
+            Err(CallError::Refused(refusal)) => became(&refusal).ok_or(CommandError::Call(CallError::Refused(refusal))),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// The entry of a command whose first answer was lost: the nonce is ours alone, so a replay is our own success.
+fn became(refusal: &Refusal) -> Option<EntryIndex> {
+    (refusal.reason == Reason::CommandReplayed).then(|| refusal.number("entry").map(EntryIndex)).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proofline_verifier::verify_command_signature;
+
+    use super::*;
+
+    fn signatory(name: &str, seed: u8) -> Signatory {
+        Signatory { operator_id: name.to_owned(), key: SigningKey::from_bytes(&[seed; 32]) }
+    }
+
+    #[test]
+    fn every_signatory_signs_the_same_bytes() {
+        let seal = v1::command::Action::SealSession(v1::SealSession { session_id: "s".to_owned(), ..Default::default() });
+        let signatories = [signatory("alice", 1), signatory("bob", 2)];
+        let expires = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        let command = sign_command("ledger.example/agents", seal, expires, &signatories).unwrap();
+        assert_eq!(command.signatures.len(), 2);
+        for signature in &command.signatures {
+            verify_command_signature(&command, signature).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_replay_is_the_success_that_was_lost() {
+        let values = [("entry".to_owned(), "41".to_owned())].into();
+        let replayed = Refusal {
+            code: tonic::Code::AlreadyExists,
+            reason: Reason::CommandReplayed,
+            message: String::new(),
+            values,
+            retry_after: None,
+        };
+        assert_eq!(became(&replayed), Some(EntryIndex(41)));
+        assert_eq!(became(&Refusal { reason: Reason::KeyInUse, ..replayed }), None);
+    }
+}

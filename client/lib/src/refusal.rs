@@ -1,0 +1,170 @@
+//! What the ledger answers when it does not do what was asked: a reason to act on, and when to come again.
+
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+        /// Why the ledger refused, as its error details say it.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Reason {
+            $($(#[$doc])* $name,)*
+            /// The answer names no reason that this version knows; its gRPC code and message still say something.
+            Unnamed,
+        }
+
+        impl Reason {
+            fn parse(text: &str) -> Self {
+                match text {
+                    $($text => Self::$name,)*
+                    _ => Self::Unnamed,
+                }
+            }
+
+            /// Returns the reason as the contract writes it.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)*
+                    Self::Unnamed => "UNNAMED",
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// The request is not what the contract describes.
+    Malformed = "MALFORMED",
+    /// A limit of the contract is exceeded.
+    TooLarge = "TOO_LARGE",
+    /// A key is malformed or of small order.
+    WeakKey = "WEAK_KEY",
+    /// The signature does not verify, or was made for another origin.
+    SignatureDoesNotVerify = "SIGNATURE_DOES_NOT_VERIFY",
+    /// The ledger has no genesis entry yet.
+    NotBegun = "NOT_BEGUN",
+    /// The ledger has its genesis entry already.
+    AlreadyBegun = "ALREADY_BEGUN",
+    /// No registration names the collector.
+    UnknownCollector = "UNKNOWN_COLLECTOR",
+    /// The collector was revoked.
+    CollectorRevoked = "COLLECTOR_REVOKED",
+    /// The key is not the registered one.
+    KeyNotRegistered = "KEY_NOT_REGISTERED",
+    /// The ledger never assigned this epoch.
+    LaneNotOpen = "LANE_NOT_OPEN",
+    /// A newer opening of the lane fenced this epoch for good.
+    EpochFenced = "EPOCH_FENCED",
+    /// The epoch ended with a closing batch.
+    EpochClosed = "EPOCH_CLOSED",
+    /// The batch is not the next one.
+    WrongSequence = "WRONG_SEQUENCE",
+    /// The batch continues another chain.
+    WrongPrevious = "WRONG_PREVIOUS",
+    /// Another batch with a valid signature holds this position.
+    Equivocation = "EQUIVOCATION",
+    /// The collector used up its hour.
+    QuotaExceeded = "QUOTA_EXCEEDED",
+    /// The command's end of life has come.
+    CommandExpired = "COMMAND_EXPIRED",
+    /// The command lives longer than the contract allows.
+    CommandLivesTooLong = "COMMAND_LIVES_TOO_LONG",
+    /// This very command was accepted before.
+    CommandReplayed = "COMMAND_REPLAYED",
+    /// A signer is no registered operator with that key.
+    UnknownOperator = "UNKNOWN_OPERATOR",
+    /// A signer lacks the role.
+    OperatorLacksRole = "OPERATOR_LACKS_ROLE",
+    /// The command needs two operators.
+    SecondOperatorNeeded = "SECOND_OPERATOR_NEEDED",
+    /// The key belongs to somebody already.
+    KeyInUse = "KEY_IN_USE",
+    /// What the command names is unknown.
+    UnknownSubject = "UNKNOWN_SUBJECT",
+    /// What the command names is in that state already.
+    AlreadyDone = "ALREADY_DONE",
+    /// The command would leave fewer than two registrars.
+    LastRegistrars = "LAST_REGISTRARS",
+    /// A newer checkpoint is published already.
+    CheckpointNotNewer = "CHECKPOINT_NOT_NEWER",
+    /// The inbox of the node is full; nothing happened.
+    InboxFull = "INBOX_FULL",
+    /// No node leads; nothing happened.
+    NoLeader = "NO_LEADER",
+    /// The request may or may not have been carried out.
+    FateUnknown = "FATE_UNKNOWN",
+    /// The node is shutting down; nothing happened.
+    ShuttingDown = "SHUTTING_DOWN",
+    /// What was asked for is not covered by a published checkpoint yet.
+    BeyondCheckpoint = "BEYOND_CHECKPOINT",
+    /// The node's own store failed.
+    StoreFault = "STORE_FAULT",
+}
+
+/// A definite answer other than the one that was wished for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// gRPC code.
+    pub code: Code,
+    /// Why.
+    pub reason: Reason,
+    /// The sentence for people.
+    pub message: String,
+    /// Values that a program needs to act, by name.
+    pub values: BTreeMap<String, String>,
+    /// When the ledger wants the request again.
+    pub retry_after: Option<Duration>,
+}
+
+impl Refusal {
+    pub(crate) fn of(status: &Status) -> Self {
+        let details = status.get_error_details();
+        let info = details.error_info();
+        Self {
+            code: status.code(),
+            reason: info.map_or(Reason::Unnamed, |info| Reason::parse(&info.reason)),
+            message: status.message().to_owned(),
+            values: info.map(|info| info.metadata.clone().into_iter().collect()).unwrap_or_default(),
+            retry_after: details.retry_info().and_then(|info| info.retry_delay),
+        }
+    }
+
+    /// Returns a value that is a number.
+    #[must_use]
+    pub fn number(&self, name: &str) -> Option<u64> {
+        self.values.get(name)?.parse().ok()
+    }
+
+    /// Tells whether the same request, sent again, may be answered otherwise. Sending a batch or command again is always safe.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self.code {
+            Code::Unavailable | Code::DeadlineExceeded => true,
+            Code::ResourceExhausted => self.retry_after.is_some(),
+            _ => false,
+        }
+    }
+
+    /// Tells whether another node may do better.
+    pub(crate) fn is_of_the_node(&self) -> bool {
+        matches!(self.code, Code::Unavailable | Code::DeadlineExceeded)
+    }
+
+    /// Tells whether the caller or a signer is not allowed to do this.
+    #[must_use]
+    pub fn is_denial(&self) -> bool {
+        matches!(self.code, Code::PermissionDenied | Code::Unauthenticated)
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.reason {
+            Reason::Unnamed => write!(out, "{} ({:?})", self.message, self.code),
+            reason => write!(out, "{} ({})", self.message, reason.as_str()),
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Connections to nodes: TLS 1.3 with a client certificate, or plaintext within this machine.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use http::Uri;
+use hyper_util::rt::TokioIo;
+use rustls::{ClientConfig, RootCertStore, client::Resumption, crypto::ring, version::TLS13};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
+use thiserror::Error;
+use tokio::net::{TcpStream, lookup_host};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+use tonic::transport::Channel;
+use tower::service_fn;
+
+use crate::profile::{ChannelKind, Endpoint, TlsFiles};
+
+const ALPN: &[u8] = b"h2";
+const CONNECT_TIME: Duration = Duration::from_secs(3);
+/// A connection whose other end is gone without a word is given up after these two.
+const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(5);
+const KEEP_ALIVE_TIME: Duration = Duration::from_secs(5);
+/// Enough for a window of full batches without waiting for the receiver.
+const STREAM_WINDOW_BYTES: u32 = 8 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+
+/// Why the files for TLS cannot be used.
+#[derive(Debug, Error)]
+pub enum TlsError {
+    /// A file cannot be read, or holds no PEM of the kind.
+    #[error("cannot read {path}: {source}")]
+    Pem {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: rustls_pki_types::pem::Error,
+    },
+    /// The TLS library refuses what a file holds.
+    #[error("cannot use {path}: {source}")]
+    Refused {
+        /// The file.
+        path: PathBuf,
+        /// What the library said.
+        source: rustls::Error,
+    },
+    /// `https://` and no files.
+    #[error("endpoint {0} needs certificate files")]
+    Missing(String),
+}
+
+/// Why a connection was not made.
+#[derive(Debug, Error)]
+enum ConnectError {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error("{0} is not a loopback address, and the endpoint has no TLS")]
+    PlaintextBeyondLoopback(String),
+    #[error("{0:?} is no host name")]
+    Host(String),
+}
+
+/// Returns a channel to a node. It connects on first use, and again whenever it broke.
+///
+/// # Errors
+/// [`TlsError`] when the files cannot be used as they are now.
+pub(crate) fn channel(endpoint: &Endpoint, tls: Option<&TlsFiles>) -> Result<Channel, TlsError> {
+    // The scheme is `http` for tonic in either case: the connector below does TLS itself.
+    let authority = endpoint.uri().authority().map(ToString::to_string).unwrap_or_default();
+    let uri = Uri::builder().scheme("http").authority(authority).path_and_query("/").build().unwrap_or_default();
+    let settings = tonic::transport::Endpoint::from(uri)
+        .connect_timeout(CONNECT_TIME)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEP_ALIVE_EVERY)
+        .keep_alive_timeout(KEEP_ALIVE_TIME)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
+    match (endpoint.channel(), tls) {
+        (ChannelKind::Plaintext, _) => Ok(settings.connect_with_connector_lazy(service_fn(connect_plaintext))),
+        (ChannelKind::Tls, None) => Err(TlsError::Missing(endpoint.to_string())),
+        (ChannelKind::Tls, Some(files)) => {
+            client_config(files)?;
+            let files = files.clone();
+            Ok(settings.connect_with_connector_lazy(service_fn(move |uri| connect_tls(uri, files.clone()))))
+        }
+    }
+}
+
+async fn connect_plaintext(uri: Uri) -> Result<TokioIo<TcpStream>, ConnectError> {
+    let stream = connect_tcp(&uri).await?;
+    if !stream.peer_addr()?.ip().is_loopback() {
+        return Err(ConnectError::PlaintextBeyondLoopback(uri.to_string()));
+    }
+    Ok(TokioIo::new(stream))
+}
+
+async fn connect_tls(uri: Uri, files: TlsFiles) -> Result<TokioIo<TlsStream<TcpStream>>, ConnectError> {
+    let host = host_of(&uri)?;
+    let server = ServerName::try_from(host.clone()).map_err(|_| ConnectError::Host(host))?;
+    let connector = TlsConnector::from(Arc::new(client_config(&files)?));
+    Ok(TokioIo::new(connector.connect(server, connect_tcp(&uri).await?).await?))
+}
+
+async fn connect_tcp(uri: &Uri) -> Result<TcpStream, ConnectError> {
+    let addresses = lookup_host((host_of(uri)?, uri.port_u16().unwrap_or_default())).await?;
+    let stream = TcpStream::connect(addresses.collect::<Vec<_>>().as_slice()).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+fn host_of(uri: &Uri) -> Result<String, ConnectError> {
+    let host = uri.host().ok_or_else(|| ConnectError::Host(uri.to_string()))?;
+    Ok(host.trim_start_matches('[').trim_end_matches(']').to_owned())
+}
+
+fn client_config(files: &TlsFiles) -> Result<ClientConfig, TlsError> {
+    let refused = |path: &Path| {
+        let path = path.to_owned();
+        move |source| TlsError::Refused { path, source }
+    };
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|source| TlsError::Pem { path: files.key.clone(), source })?;
+    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(&[&TLS13])
+        .map_err(refused(&files.certificate))?
+        .with_root_certificates(roots(&files.roots)?)
+        .with_client_auth_cert(certificates(&files.certificate)?, key)
+        .map_err(refused(&files.certificate))?;
+    // A resumed session would outlive a certificate that was replaced.
+    config.resumption = Resumption::disabled();
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    Ok(config)
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(|source| TlsError::Pem { path: path.to_owned(), source })
+}
+
+fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
+    let mut store = RootCertStore::empty();
+    for certificate in certificates(path)? {
+        store.add(certificate).map_err(|source| TlsError::Refused { path: path.to_owned(), source })?;
+    }
+    Ok(store)
+}
