@@ -12,7 +12,7 @@ use crate::world::{self, World, nodes, sign_checkpoint, tlog_text};
 const EVENT: usize = 3;
 
 pub(super) fn vectors() -> Vec<Vector> {
-    [valid(), forms(), paths(), signatures(), policies(), consistency(), entries()].into_iter().flatten().collect()
+    [valid(), forms(), paths(), log_signatures(), cosignatures(), policies(), consistency(), entries()].into_iter().flatten().collect()
 }
 
 fn valid() -> Vec<Vector> {
@@ -85,27 +85,13 @@ fn under(checkpoint: &str) -> String {
     tlog_text(&usual.entries[EVENT], EVENT as u64, &usual.log_path(EVENT), checkpoint)
 }
 
-fn signatures() -> Vec<Vector> {
+fn log_signatures() -> Vec<Vector> {
     let usual = world::usual();
-    let (text, checkpoint) = (usual.checkpoint_text(), usual.checkpoint());
-    let [one, two, three] = nodes();
+    let (text, checkpoint, grown) = (usual.checkpoint_text(), usual.checkpoint(), grown_text());
     let log_line = world::log_key().log_line(&text);
-    let stranger = world::Signer::new("node4.ledger.example", 14);
-    let late = STANDARD.decode(one.cosignature_line(&text, 1_700_000_100).split(' ').next_back().unwrap().trim()).unwrap();
-    let mut late = late;
-    late[11] ^= 1;
-    let late = format!("\u{2014} {} {}\n", one.name, STANDARD.encode(late));
-    let unsigned = checkpoint.replacen(&log_line, "", 1);
-    let cosigned_by = |nodes: &[world::Signer]| under(&sign_checkpoint(&text, nodes));
     let (size, next) = (format!("\n{}\n", usual.size()), format!("\n{}\n", usual.size() + 1));
-    let grown = text.replacen(&size, &next, 1);
+    let unsigned = checkpoint.replacen(&log_line, "", 1);
     vec![
-        Vector::valid("two-cosigners.tlog-proof", cosigned_by(&[one.clone(), three.clone()]), "exactly the quorum"),
-        Vector::valid(
-            "unknown-cosigner.tlog-proof",
-            cosigned_by(&[one.clone(), three.clone(), stranger.clone()]),
-            "a cosignature of an unknown key beside the quorum: it counts for nothing",
-        ),
         Vector::wrong(
             "size-changed.tlog-proof",
             under(&checkpoint.replacen(&size, &next, 1)),
@@ -119,6 +105,42 @@ fn signatures() -> Vec<Vector> {
             "log-signature",
             "the log's signature of another checkpoint",
         ),
+        Vector::undecided(
+            "extension.tlog-proof",
+            under(&sign_checkpoint(&format!("{text}more\n"), &nodes())),
+            "log-signature",
+            "an extension line in the checkpoint",
+        ),
+    ]
+}
+
+/// The usual checkpoint's text, as if the log had one entry more.
+fn grown_text() -> String {
+    let usual = world::usual();
+    usual.checkpoint_text().replacen(&format!("\n{}\n", usual.size()), &format!("\n{}\n", usual.size() + 1), 1)
+}
+
+/// A node's cosignature line, with another time than it signed.
+fn mistimed(node: &world::Signer, text: &str) -> String {
+    let line = node.cosignature_line(text, 1_700_000_100);
+    let mut blob = STANDARD.decode(line.trim_end().rsplit(' ').next().unwrap()).unwrap();
+    blob[11] ^= 1;
+    format!("\u{2014} {} {}\n", node.name, STANDARD.encode(blob))
+}
+
+fn cosignatures() -> Vec<Vector> {
+    let usual = world::usual();
+    let (text, checkpoint, grown) = (usual.checkpoint_text(), usual.checkpoint(), grown_text());
+    let [one, two, three] = nodes();
+    let stranger = world::Signer::new("node4.ledger.example", 14);
+    let cosigned_by = |nodes: &[world::Signer]| under(&sign_checkpoint(&text, nodes));
+    vec![
+        Vector::valid("two-cosigners.tlog-proof", cosigned_by(&[one.clone(), three.clone()]), "exactly the quorum"),
+        Vector::valid(
+            "unknown-cosigner.tlog-proof",
+            cosigned_by(&[one.clone(), three.clone(), stranger.clone()]),
+            "a cosignature of an unknown key beside the quorum: it counts for nothing",
+        ),
         Vector::wrong(
             "cosignature-other.tlog-proof",
             under(&checkpoint.replacen(&two.cosignature_line(&text, 1_700_000_101), &two.cosignature_line(&grown, 1_700_000_101), 1)),
@@ -127,7 +149,7 @@ fn signatures() -> Vec<Vector> {
         ),
         Vector::wrong(
             "cosignature-time.tlog-proof",
-            under(&checkpoint.replacen(&one.cosignature_line(&text, 1_700_000_100), &late, 1)),
+            under(&checkpoint.replacen(&one.cosignature_line(&text, 1_700_000_100), &mistimed(&one, &text), 1)),
             "quorum",
             "the time of a cosignature changed",
         ),
@@ -149,12 +171,6 @@ fn signatures() -> Vec<Vector> {
             under(&format!("{checkpoint}{}", two.cosignature_line(&text, 1_700_000_200))),
             "log-signature",
             "two cosignatures by one key",
-        ),
-        Vector::undecided(
-            "extension.tlog-proof",
-            under(&sign_checkpoint(&format!("{text}more\n"), &nodes())),
-            "log-signature",
-            "an extension line in the checkpoint",
         ),
     ]
 }
