@@ -10,13 +10,17 @@
 //! - [`Profile::load`], then [`Client::connect`]; [`Client::call`] goes from node to node until one answers.
 //! - To append: [`Collector`], with a durable journal. [`VolatileLane`] signs without one, for load generators.
 //! - To govern: [`sign_command`] and [`Client::submit`].
+//! - To check: [`HeldCheckpoints::compare`], [`EntryReader`], [`Client::session_evidence`], [`Client::tlog_proof`].
 
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::cast_possible_truncation, clippy::indexing_slicing))]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation, clippy::indexing_slicing))]
 
 mod call;
 mod client;
 mod collector;
 mod command;
+mod entries;
+mod export;
+mod held;
 mod journal;
 mod key;
 mod lane;
@@ -29,6 +33,9 @@ pub use call::{CallError, Fault, RetryPolicy};
 pub use client::{Client, Link};
 pub use collector::{AppendError, Appended, Collector};
 pub use command::{CommandError, Signatory, sign_command};
+pub use entries::{EntryReader, EntryRun, Reading};
+pub use export::{ExportError, SessionName};
+pub use held::{Comparison, HeldCheckpoints, HeldError};
 pub use journal::JournalError;
 pub use key::{KeyFileError, generate_key, read_key, write_key};
 pub use lane::{

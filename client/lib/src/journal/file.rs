@@ -75,12 +75,13 @@ fn read(bytes: &[u8]) -> Next<'_> {
     if bytes.is_empty() {
         return Next::End;
     }
-    let torn_or_damaged = if bytes.iter().all(|byte| *byte == 0) { Next::Torn } else { Next::Damaged };
+    // Every complete record ends with its mark, so nothing but zeros behind a head means that they stand for what is missing.
+    let is_hole = bytes.iter().skip(HEAD_BYTES).all(|byte| *byte == 0);
     let Some((length, rest)) = bytes.split_first_chunk::<LENGTH_BYTES>() else { return Next::Torn };
     let Some((head_check, rest)) = rest.split_first_chunk::<HEAD_CHECK_BYTES>() else { return Next::Torn };
     let Some((body_check, rest)) = rest.split_first_chunk::<BODY_CHECK_BYTES>() else { return Next::Torn };
     if *head_check != check(HEAD_CONTEXT, &[length, body_check]) {
-        return torn_or_damaged;
+        return if is_hole { Next::Torn } else { Next::Damaged };
     }
     let Some((body, end)) = usize::try_from(u32::from_be_bytes(*length)).ok().and_then(|length| rest.split_at_checked(length)) else {
         return Next::Torn;
