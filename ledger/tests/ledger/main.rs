@@ -1,8 +1,16 @@
 //! The state machine on an ordered map: chains, commands, sessions, proofs, replay.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::cast_possible_truncation)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    unreachable_pub
+)]
 
 mod chains;
 mod commands;
+mod evidence;
 mod proofs;
 mod replays;
 mod sessions;
