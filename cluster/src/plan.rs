@@ -129,6 +129,32 @@ impl Plan {
         Ok(self.profile(identity))
     }
 
+    /// Adds a node with a key, a certificate and a configuration of its own, and returns it with its cosigner key. It is
+    /// no member yet: its key must be registered, and the membership changed.
+    ///
+    /// # Errors
+    /// When the files cannot be written.
+    pub fn add_node(&mut self) -> Result<(PlannedNode, v1::NodeKey)> {
+        let node_id = self.nodes.iter().map(|node| node.node_id).max().unwrap_or(0) + 1;
+        let mut planned = plan_nodes(1)?;
+        let mut node = planned.pop().context("no free ports")?;
+        node.node_id = node_id;
+        node.name = format!("node-{node_id}");
+        let key = new_key(&self.root.join("keys").join(format!("{}.key.pem", node.name)))?;
+        self.issue_node(&self.peer_authority()?, &self.client_authority()?, &node)?;
+        self.nodes.push(node.clone());
+        self.write_config(&node)?;
+        write(&self.root.join("cluster.json"), serde_json::to_vec_pretty(self)?)?;
+        let key = v1::NodeKey { node_id, name: cosigner_name(&node.name), public_key: public(&key) };
+        Ok((node, key))
+    }
+
+    fn issue_node(&self, peers: &Authority, clients: &Authority, node: &PlannedNode) -> Result<()> {
+        let (directory, id) = (self.root.join("tls"), spiffe(&format!("node/{}", node.name)));
+        peers.issue(&id, Validity::usual())?.write(&directory, &format!("{}-peer", node.name))?;
+        clients.issue(&id, Validity::usual())?.write(&directory, &format!("{}-client", node.name))
+    }
+
     fn write_keys(&self) -> Result<()> {
         let keys = self.root.join("keys");
         fs::create_dir_all(&keys)?;
@@ -160,9 +186,7 @@ impl Plan {
         peers.write(&directory, "peers-root")?;
         clients.write(&directory, "clients-root")?;
         for node in &self.nodes {
-            let id = spiffe(&format!("node/{}", node.name));
-            peers.issue(&id, Validity::usual())?.write(&directory, &format!("{}-peer", node.name))?;
-            clients.issue(&id, Validity::usual())?.write(&directory, &format!("{}-client", node.name))?;
+            self.issue_node(&peers, &clients, node)?;
         }
         for identity in ["admin", "auditor"] {
             clients.issue(&spiffe(identity), Validity::usual())?.write(&self.root.join("clients"), identity)?;

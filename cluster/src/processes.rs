@@ -149,6 +149,17 @@ impl Cluster {
         Self { plan, binaries, running }
     }
 
+    /// Adds a node to the plan and prepares its directory, without starting it or making it a member.
+    ///
+    /// # Errors
+    /// When its files cannot be written.
+    pub fn add_node(&mut self) -> Result<(PlannedNode, proofline_proto::v1::NodeKey)> {
+        let (node, key) = self.plan.add_node()?;
+        self.running.push(None);
+        self.initialise(&node, &[])?;
+        Ok((node, key))
+    }
+
     /// Starts every node that is not running, and waits until all are ready.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ mod submit;
 
 use std::sync::Arc;
 
+use proofline_ledger::{Refusal, TreeSize};
 use proofline_proto::{peer::peer_server::PeerServer, v1};
 use tokio::sync::watch;
 use tonic::{Request, Status};
@@ -100,7 +101,21 @@ impl Api {
     }
 
     fn check_role(&self, caller: &Caller, rpc: Rpc, scope: Scope<'_>) -> Result<(), Status> {
+        self.check_begun()?;
         Ok(check_role(&self.state.view(), caller, rpc, scope)?)
+    }
+}
+
+impl Api {
+    /// Before this node has the genesis entry it knows no roles: that is no denial.
+    fn check_begun(&self) -> Result<(), Status> {
+        if self.has_begun() { Ok(()) } else { Err(status::refusal_status(&Refusal::NotBegun)) }
+    }
+
+    /// Tells whether this node has applied the genesis entry.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.progress.borrow().tree_size > TreeSize(0)
     }
 }
 

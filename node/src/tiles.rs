@@ -42,9 +42,11 @@ async fn metrics(State(api): State<Api>) -> Response {
 
 async fn ready(State(api): State<Api>) -> Response {
     use crate::leadership::Leadership::{Here, Nobody, Other, Rising};
-    match *api.leadership.borrow() {
-        Here | Other(_) => (StatusCode::OK, "ready\n").into_response(),
-        Nobody | Rising => (StatusCode::SERVICE_UNAVAILABLE, "no leader is known\n").into_response(),
+    let leadership = *api.leadership.borrow();
+    match (leadership, api.has_begun()) {
+        (Here | Other(_), true) => (StatusCode::OK, "ready\n").into_response(),
+        (Here | Other(_), false) => (StatusCode::SERVICE_UNAVAILABLE, "the ledger has no genesis entry here yet\n").into_response(),
+        (Nobody | Rising, _) => (StatusCode::SERVICE_UNAVAILABLE, "no leader is known\n").into_response(),
     }
 }
 

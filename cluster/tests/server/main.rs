@@ -12,5 +12,6 @@ mod abuse;
 mod access;
 mod clock;
 mod damage;
+mod membership;
 mod reads;
 mod world;

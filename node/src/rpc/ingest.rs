@@ -27,6 +27,7 @@ impl Ingest for Api {
     async fn open_lane(&self, request: Request<OpenLaneRequest>) -> Result<Response<OpenLaneResponse>, Status> {
         let caller = caller(&request)?;
         let open = request.into_inner().open.ok_or_else(|| Status::invalid_argument("open is missing"))?;
+        self.check_begun()?;
         check_collector(&self.state.view(), &caller, &open.collector_id)?;
         match self.submit(item::Item::OpenLane(open)).await?.outcome {
             Some(propose_response::Outcome::Opened(opened)) => Ok(Response::new(opened)),
@@ -61,6 +62,7 @@ impl Ingest for Api {
     async fn get_collector_head(&self, request: Request<GetCollectorHeadRequest>) -> Result<Response<GetCollectorHeadResponse>, Status> {
         let caller = caller(&request)?;
         let asked = request.into_inner();
+        self.check_begun()?;
         let state = self.state.view();
         check_collector(&state, &caller, &asked.collector_id)?;
         let head = listing::collector_head(&*state, &asked.collector_id, Lane(asked.lane)).map_err(|fault| fault_status(&fault))?;
@@ -71,6 +73,7 @@ impl Ingest for Api {
 impl Api {
     fn batch(&self, caller: &Caller, request: AppendRequest) -> Result<item::Item, Status> {
         let batch = request.batch.ok_or_else(|| Status::invalid_argument("batch is missing"))?;
+        self.check_begun()?;
         check_collector(&self.state.view(), caller, &batch.collector_id)?;
         Ok(item::Item::Batch(batch))
     }
