@@ -24,12 +24,16 @@ pub(crate) fn apply<S: Store>(ledger: &mut Ledger, writes: &mut Writes<'_, S>, b
     let Some(collector) = collector(writes, &batch.statement.collector_id)? else {
         return Ok(Err(Refusal::UnknownCollector(batch.statement.collector_id.clone())));
     };
-    if let Some(held) = held_position(writes, batch)? {
-        return repeated(ledger, writes, batch, &held);
-    }
     let lane_key = key::lane(&batch.statement.collector_id, batch.lane);
     let lane: LaneRow = writes.read(Table::Lanes, &lane_key)?.unwrap_or_default();
-    if let Err(refusal) = check_key(&collector, &batch.statement.public_key).and_then(|()| check_place(&lane, batch)) {
+    if let Err(misplaced) = check_place(&lane, batch) {
+        // Only a position that is not the next one can be taken already.
+        return match held_position(writes, batch)? {
+            Some(held) => repeated(ledger, writes, batch, &held),
+            None => Ok(Err(check_key(&collector, &batch.statement.public_key).err().unwrap_or(misplaced))),
+        };
+    }
+    if let Err(refusal) = check_key(&collector, &batch.statement.public_key) {
         return Ok(Err(refusal));
     }
     let quota = match reserve(ledger, writes, &collector, batch)? {

@@ -67,7 +67,7 @@ impl<H: TreeHash> Frontier<H> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation)]
     use super::*;
     use crate::hash::{ContentHash, LogHash};
 

@@ -17,8 +17,8 @@ use crate::replica::LogIndex;
 const BATCHES_MAX: usize = 16_384;
 /// Commands that may wait.
 const COMMANDS_MAX: usize = 256;
-/// Bytes of batches that may wait or be under way.
-const BYTES_MAX: usize = 48 << 20;
+/// Bytes of batches that may wait or be under way: four groups. Their parsed forms take about six times as much memory.
+const BYTES_MAX: usize = 16 << 20;
 /// Bytes of one group: one Raft entry, one fsync.
 const GROUP_BYTES_MAX: usize = 4 << 20;
 
@@ -271,7 +271,7 @@ mod tests {
                 Err(refused) => break refused,
             }
         };
-        assert_eq!((refused, tickets.len()), (NotAdmitted::Full, 11), "48 MiB hold eleven batches of 4 MiB and their frames");
+        assert_eq!((refused, tickets.len()), (NotAdmitted::Full, 3), "16 MiB hold three batches of 4 MiB and their frames");
         let group = outbox.group().await.unwrap();
         assert_eq!(inbox.admit(submission(4 << 20)).unwrap_err(), NotAdmitted::Full, "what is under way counts too");
         group.replies.into_iter().for_each(|reply| reply.resolve(applied()));
