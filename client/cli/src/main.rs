@@ -1,1 +1,64 @@
-fn main() {}
+//! `proofline`: the command line for collectors, auditors, responders and operators.
+
+mod arguments;
+mod command;
+mod connection;
+mod describe;
+mod exit;
+mod file_name;
+mod form;
+mod lane;
+mod otlp;
+mod output;
+mod progress;
+
+use std::{io, process::ExitCode};
+
+use clap::Parser as _;
+use proofline_verifier::escape;
+use tracing_subscriber::EnvFilter;
+
+use crate::{arguments::Arguments, exit::Exit};
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
+            // Nowhere is left to report that the message itself could not be printed.
+            let _ = error.print();
+            return exit.into();
+        }
+    };
+    let filter = EnvFilter::try_from_env("PROOFLINE_LOG").unwrap_or_else(|_| EnvFilter::new("off"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+    match run(arguments) {
+        Ok(exit) => exit.into(),
+        Err(error) if is_closed_pipe(&error) => Exit::Done.into(),
+        Err(error) => {
+            report(&error);
+            Exit::of(&error).into()
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> anyhow::Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let format = arguments.global.output;
+    let answer = runtime.block_on(command::run(arguments))?;
+    answer.print(format)?;
+    Ok(answer.exit)
+}
+
+/// Whoever reads our output has seen enough.
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// Says in one line what went wrong, and in a second one what to do.
+fn report(error: &anyhow::Error) {
+    anstream::eprintln!("\u{1b}[1;31merror:\u{1b}[0m {}", escape(&format!("{error:#}")));
+    if let Some(hint) = exit::hint(error) {
+        anstream::eprintln!("\u{1b}[1mhint:\u{1b}[0m {hint}");
+    }
+}

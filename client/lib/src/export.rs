@@ -99,6 +99,16 @@ impl Client {
         self.call(call).await?.proof.ok_or(ExportError::Missing("proof"))
     }
 
+    /// Fetches every entry of a session, for looking at: nothing is proven.
+    ///
+    /// # Errors
+    /// [`ExportError`].
+    pub async fn session_members(&self, session: &SessionName) -> Result<(v1::SessionSummary, Vec<v1::SessionMember>), ExportError> {
+        let mut parts = SessionParts::default();
+        self.fetch_members(session, &mut parts).await?;
+        Ok((parts.summary.ok_or(ExportError::Missing("summary of the session"))?, parts.members))
+    }
+
     /// Fetches a `.session-evidence`: the whole session, as far as the newest checkpoint covers it.
     ///
     /// # Errors
@@ -176,6 +186,7 @@ fn is_beyond(error: &CallError) -> bool {
 struct SessionParts {
     checkpoint: Vec<u8>,
     last: Option<v1::ProvenEntry>,
+    summary: Option<v1::SessionSummary>,
     members: Vec<v1::SessionMember>,
     statements: Vec<v1::BatchStatement>,
     places: BTreeMap<(String, u32, u64, u64), u32>,
@@ -195,6 +206,7 @@ impl SessionParts {
         }
         self.checkpoint = page.checkpoint;
         self.last = page.last;
+        self.summary = page.session;
     }
 
     /// Pages count their statements for themselves; the file holds each once.

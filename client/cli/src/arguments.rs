@@ -1,0 +1,125 @@
+//! What was typed.
+
+mod evidence;
+mod ingest;
+mod registry;
+
+use std::{path::PathBuf, str::FromStr, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use evidence::{
+    EntryArguments, ProveArguments, ReplayArguments, SessionCommand, SessionSelector, TailArguments, VerifyArguments,
+};
+pub(crate) use ingest::{AppendArguments, ImportCommand, LaneArguments, OtlpArguments, Subjects};
+pub(crate) use registry::{
+    AgentCommand, AgentRegistration, AgentStateName, CollectorCommand, CollectorRegistration, KeysCommand, OperatorCommand, PublicKey,
+    RoleArguments, RoleCommand, SignerFile, Signing, VantageName,
+};
+
+const AFTER_HELP: &str = "\
+Examples:
+  export PROOFLINE_PROFILE=~/.config/proofline/prod.toml
+  proofline status
+  proofline import otlp traces.jsonl.gz --collector gateway --key gateway.key.pem --tenant acme --issuer https://idp.acme.example
+  proofline prove --session run-42 --tenant acme --out run-42.session-evidence
+  proofline verify run-42.session-evidence --policy ledger.policy
+
+Exit codes:
+  0  done               3  proven wrong          6  denied
+  1  failed             4  could not be decided  7  degraded (status)
+  2  wrong arguments    5  unreachable, or no quorum
+
+Data goes to standard output, everything else to standard error. NO_COLOR is honoured.";
+
+/// Records what AI agents did, and proves it: the command line of a Proofline ledger.
+#[derive(Debug, Parser)]
+#[command(name = "proofline", version, after_help = AFTER_HELP, propagate_version = true)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) global: Global,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// Profile (TOML): origin, endpoints, policy, and certificate files
+    #[arg(long, global = true, env = "PROOFLINE_PROFILE", value_name = "FILE")]
+    pub(crate) profile: Option<PathBuf>,
+
+    /// For people, or versioned JSON for scripts (64-bit numbers are strings)
+    #[arg(long, short, global = true, value_enum, env = "PROOFLINE_OUTPUT", default_value_t = OutputFormat::Table)]
+    pub(crate) output: OutputFormat,
+
+    /// File that remembers the newest verified checkpoint [default: beside the profile]
+    #[arg(long, global = true, env = "PROOFLINE_HELD", value_name = "FILE")]
+    pub(crate) held: Option<PathBuf>,
+
+    /// How long to keep trying when nodes do not answer: seconds
+    #[arg(long, global = true, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    pub(crate) timeout: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OutputFormat {
+    Table,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make and look at key files
+    #[command(subcommand)]
+    Keys(KeysCommand),
+    /// Register, revoke and list collectors
+    #[command(subcommand)]
+    Collector(CollectorCommand),
+    /// Register, revoke and list agents
+    #[command(subcommand)]
+    Agent(AgentCommand),
+    /// Register and revoke operators; each takes two signers
+    #[command(subcommand)]
+    Operator(OperatorCommand),
+    /// Grant and revoke roles of client certificates
+    #[command(subcommand)]
+    Role(RoleCommand),
+    /// Append events from a file of JSON lines
+    Append(AppendArguments),
+    /// Import what other systems recorded
+    #[command(subcommand)]
+    Import(ImportCommand),
+    /// List, show and seal sessions
+    #[command(subcommand)]
+    Session(SessionCommand),
+    /// Show one entry
+    Entry(EntryArguments),
+    /// Write a file of evidence that verifies offline
+    Prove(ProveArguments),
+    /// Check files of evidence offline, as proofline-verify does
+    Verify(VerifyArguments),
+    /// Fetch the newest checkpoint, verify it, and compare it with the one that is held
+    #[command(after_help = "Example:\n  proofline checkpoint")]
+    Checkpoint,
+    /// Show the nodes; exit code 7 when one is missing
+    #[command(after_help = "Example:\n  proofline status --output json")]
+    Status,
+    /// Follow the log as it grows
+    Tail(TailArguments),
+    /// Run the whole log through the state machine and compare with the verified checkpoint
+    Replay(ReplayArguments),
+    /// Write a completion script for a shell
+    #[command(after_help = "Example:\n  proofline completions bash > /etc/bash_completion.d/proofline")]
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    u64::from_str(text).map(Duration::from_secs).map_err(|_| "a whole number of seconds is needed".to_owned())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,52 @@
+//! The commands, each from its arguments to its answer.
+
+mod agent;
+mod append;
+mod checkpoint;
+mod collector;
+mod completions;
+mod entry;
+mod import;
+mod keys;
+mod operator;
+mod prove;
+mod replay;
+mod role;
+mod session;
+mod signing;
+mod status;
+mod summary;
+mod tail;
+mod verify;
+
+use anyhow::Result;
+
+use crate::{
+    arguments::{Arguments, Command, ImportCommand},
+    connection::Connection,
+    output::Answer,
+};
+
+/// Runs a command.
+pub(crate) async fn run(arguments: Arguments) -> Result<Answer> {
+    let Arguments { global, command } = arguments;
+    let connect = || Connection::new(&global);
+    match command {
+        Command::Keys(it) => keys::run(it),
+        Command::Verify(it) => verify::run(&it, &global),
+        Command::Completions { shell } => completions::run(shell),
+        Command::Collector(it) => collector::run(it, &connect()?).await,
+        Command::Agent(it) => agent::run(it, &connect()?).await,
+        Command::Operator(it) => operator::run(it, &connect()?).await,
+        Command::Role(it) => role::run(it, &connect()?).await,
+        Command::Append(it) => append::run(it, &connect()?).await,
+        Command::Import(ImportCommand::Otlp(it)) => import::run(it, &connect()?).await,
+        Command::Session(it) => session::run(it, &connect()?).await,
+        Command::Entry(it) => entry::run(&it, &connect()?).await,
+        Command::Prove(it) => prove::run(it, &connect()?).await,
+        Command::Checkpoint => checkpoint::run(&connect()?).await,
+        Command::Status => status::run(&connect()?).await,
+        Command::Tail(it) => tail::run(it, &connect()?, global.output).await,
+        Command::Replay(it) => replay::run(&it, &connect()?).await,
+    }
+}

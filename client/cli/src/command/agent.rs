@@ -1,0 +1,68 @@
+//! `proofline agent`
+
+use anyhow::Result;
+use proofline_client::Link;
+use proofline_proto::v1::{self, command::Action};
+use serde_json::json;
+
+use super::signing::submit;
+use crate::{
+    arguments::{AgentCommand, AgentRegistration, AgentStateName},
+    connection::Connection,
+    describe, form,
+    output::{Answer, table},
+};
+
+const PAGE_SIZE: u32 = 500;
+
+pub(super) async fn run(command: AgentCommand, connection: &Connection) -> Result<Answer> {
+    match command {
+        AgentCommand::Register(it) => register(*it, connection).await,
+        AgentCommand::Revoke { id, tenant, reason, signing } => {
+            let action = Action::RevokeAgent(v1::RevokeAgent { tenant_id: tenant, agent_id: id, reason });
+            submit(action, &signing, connection).await
+        }
+        AgentCommand::List { tenant, state } => list(&tenant, state, connection).await,
+    }
+}
+
+async fn register(it: AgentRegistration, connection: &Connection) -> Result<Answer> {
+    let action = Action::RegisterAgent(v1::RegisterAgent {
+        tenant_id: it.tenant,
+        agent_id: it.id,
+        name: it.name,
+        business_owner: it.business_owner,
+        technical_owner: it.technical_owner,
+        revocation_paths: it.revocation_paths,
+        deployment: None,
+    });
+    submit(action, &it.signing, connection).await
+}
+
+async fn list(tenant: &str, state: Option<AgentStateName>, connection: &Connection) -> Result<Answer> {
+    let state = state.map_or(v1::AgentState::Unspecified, Into::into);
+    let mut found: Vec<v1::AgentSummary> = Vec::new();
+    let mut after_agent_id = String::new();
+    loop {
+        let request = v1::ListAgentsRequest { tenant_id: tenant.to_owned(), state: state.into(), after_agent_id, page_size: PAGE_SIZE };
+        let call = |link: Link| {
+            let request = request.clone();
+            async move { link.control().list_agents(request).await }
+        };
+        let page = connection.client.call(call).await?;
+        found.extend(page.agents);
+        if page.next_after.is_empty() {
+            break;
+        }
+        after_agent_id = page.next_after;
+    }
+    let json = found.iter().map(|it| form::to_json("AgentSummary", it)).collect::<Result<Vec<_>, _>>()?;
+    let headings = ["AGENT", "STATE", "FIRST SEEN", "BUSINESS OWNER", "TECHNICAL OWNER", "REVOCATION"];
+    Ok(Answer::new("proofline.agents/v1", json!({ "agents": json }), table(headings, found.into_iter().map(row))))
+}
+
+fn row(of: v1::AgentSummary) -> [String; 6] {
+    let state = of.state().as_str_name().trim_start_matches("AGENT_STATE_").to_ascii_lowercase();
+    let seen = if of.first_seen_unix_ns == 0 { String::new() } else { describe::time(of.first_seen_unix_ns) };
+    [of.agent_id, state, seen, of.business_owner, of.technical_owner, of.revocation_paths.join(" ")]
+}

@@ -1,0 +1,110 @@
+//! `proofline append`
+
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader},
+    path::Path,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context as _, Result};
+use proofline_client::{Collector, SourceEvent, SourceKey};
+use proofline_proto::v1;
+use serde_json::{Value, json};
+
+use super::summary::Summary;
+use crate::{
+    arguments::AppendArguments,
+    connection::Connection,
+    exit::Exit,
+    form,
+    output::{Answer, table},
+};
+
+/// Events that are signed together.
+const BATCH_EVENTS: usize = 256;
+
+pub(super) async fn run(arguments: AppendArguments, connection: &Connection) -> Result<Answer> {
+    let mut collector = arguments.lane.open(connection)?;
+    let mut lines = open(&arguments.file)?.lines().enumerate();
+    let mut appending = Appending::default();
+    loop {
+        let some: Vec<_> =
+            lines.by_ref().filter(|(_, line)| !line.as_ref().is_ok_and(|line| line.trim().is_empty())).take(BATCH_EVENTS).collect();
+        if some.is_empty() {
+            break;
+        }
+        let events = some.into_iter().map(|(place, line)| read(line?, &arguments).with_context(|| format!("line {}", place + 1)));
+        appending.append(events.collect::<Result<Vec<_>>>()?, &mut collector).await?;
+    }
+    collector.close().await?;
+    Ok(appending.answer())
+}
+
+fn open(path: &Path) -> Result<Box<dyn BufRead>> {
+    if path == Path::new("-") {
+        return Ok(Box::new(BufReader::new(io::stdin())));
+    }
+    let file = File::open(path).with_context(|| path.display().to_string())?;
+    Ok(Box::new(BufReader::new(file)))
+}
+
+/// An event, with what the flags and the clock add to it.
+fn read(line: String, arguments: &AppendArguments) -> Result<SourceEvent> {
+    let json: Value = serde_json::from_str(&line)?;
+    let mut event: v1::Event = form::from_json("Event", &json)?;
+    if event.tenant_id.is_empty() {
+        event.tenant_id = arguments.tenant.clone().context("the event names no tenant_id, and there is no --tenant")?;
+    }
+    if event.vantage == 0 {
+        event.vantage = v1::Vantage::from(arguments.vantage).into();
+    }
+    if event.observed_unix_ns == 0 {
+        event.observed_unix_ns = u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos())?;
+    }
+    if event.event_id.is_empty() {
+        event.event_id = uuid::Uuid::now_v7().as_bytes().to_vec();
+    }
+    let source = SourceKey::of("event", &[event.tenant_id.as_bytes(), &event.event_id]);
+    Ok(SourceEvent::read_from(source, &event))
+}
+
+/// Receipts as they come, event by event.
+#[derive(Default)]
+struct Appending {
+    summary: Summary,
+    rows: Vec<[String; 4]>,
+    receipts: Vec<Value>,
+}
+
+impl Appending {
+    async fn append(&mut self, events: Vec<SourceEvent>, collector: &mut Collector) -> Result<()> {
+        let appended = collector.append(events).await?;
+        self.summary.add(&appended);
+        for receipt in &appended.receipts {
+            for (event, index) in receipt.events.iter().zip(receipt.first_index..) {
+                self.receipts.push(json!({ "index": index.to_string(), "receipt": form::to_json("EventReceipt", event)? }));
+                self.rows.push(row(index, event));
+            }
+        }
+        Ok(())
+    }
+
+    /// A rejected event is in the log as a rejection; the sender is to know that it does not stand there as an event.
+    fn answer(self) -> Answer {
+        let mut text = table(["ENTRY", "SESSION POSITION", "VERDICT", "FINDINGS"], self.rows);
+        text.push_str(&format!("\n{} appended, {} known before\n", self.summary.appended, self.summary.known));
+        let json = json!({ "receipts": self.receipts, "summary": self.summary.json() });
+        let exit = if self.summary.rejected() > 0 { Exit::Failed } else { Exit::Done };
+        Answer::new("proofline.append/v1", json, text).ending(exit)
+    }
+}
+
+fn row(index: u64, of: &v1::EventReceipt) -> [String; 4] {
+    let verdict = match of.rejection() {
+        v1::RejectionReason::Unspecified => crate::describe::verdict(of.verdict()).to_owned(),
+        reason => format!("rejected: {}", reason.as_str_name().trim_start_matches("REJECTION_REASON_").to_ascii_lowercase()),
+    };
+    let findings: Vec<_> = of.findings.iter().map(|finding| finding.rule_id.as_str()).collect();
+    [index.to_string(), of.session_position.to_string(), verdict, findings.join(" ")]
+}

@@ -1,0 +1,15 @@
+//! `proofline completions`
+
+use anyhow::Result;
+use clap::CommandFactory as _;
+use clap_complete::{Shell, generate};
+use serde_json::json;
+
+use crate::{arguments::Arguments, output::Answer};
+
+pub(super) fn run(shell: Shell) -> Result<Answer> {
+    let mut script = Vec::new();
+    generate(shell, &mut Arguments::command(), "proofline", &mut script);
+    let script = String::from_utf8(script)?;
+    Ok(Answer::new("proofline.completions/v1", json!({ "script": script }), script))
+}

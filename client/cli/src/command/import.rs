@@ -1,0 +1,190 @@
+//! `proofline import otlp`
+
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader, Read},
+    path::Path,
+    time::Instant,
+};
+
+use anyhow::{Context as _, Result, bail};
+use flate2::bufread::MultiGzDecoder;
+use indicatif::ProgressBar;
+use proofline_client::{Collector, SourceEvent};
+use serde_json::json;
+
+use super::summary::{Summary, row};
+use crate::{
+    arguments::{OtlpArguments, Subjects},
+    connection::Connection,
+    exit::Exit,
+    otlp::{
+        content::{PayloadStore, Pseudonyms},
+        mapping::{Mapped, Source},
+        trace::{Trace, Traces},
+        wire::TraceRequest,
+    },
+    output::{Answer, table},
+    progress,
+};
+
+/// Events that are signed together: enough that a signature and an fsync each weigh little.
+const BATCH_EVENTS: usize = 512;
+/// Longest line that is read.
+const LINE_BYTES_MAX: u64 = 64 << 20;
+const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+
+pub(super) async fn run(arguments: OtlpArguments, connection: &Connection) -> Result<Answer> {
+    let since = Instant::now();
+    let mut import = Import::new(&arguments, connection)?;
+    let mut lines = open(&arguments.file)?;
+    let mut number = 0;
+    while let Some(line) = read_line(&mut lines)? {
+        number += 1;
+        if line.iter().all(u8::is_ascii_whitespace) {
+            continue;
+        }
+        let request: TraceRequest =
+            serde_json::from_slice(&line).with_context(|| format!("line {number} is no OTLP/JSON trace request"))?;
+        let traces = import.traces.push(request).with_context(|| format!("line {number}"))?;
+        import.take(traces).await?;
+    }
+    import.finish(since).await
+}
+
+fn open(path: &Path) -> Result<Box<dyn BufRead>> {
+    let raw: Box<dyn Read> = match path {
+        path if path == Path::new("-") => Box::new(io::stdin()),
+        path => Box::new(File::open(path).with_context(|| path.display().to_string())?),
+    };
+    let mut raw = BufReader::new(raw);
+    let is_gzip = raw.fill_buf()?.starts_with(&GZIP_MAGIC);
+    Ok(if is_gzip { Box::new(BufReader::new(MultiGzDecoder::new(raw))) } else { Box::new(raw) })
+}
+
+fn read_line(lines: &mut dyn BufRead) -> Result<Option<Vec<u8>>> {
+    let mut line = Vec::new();
+    lines.take(LINE_BYTES_MAX).read_until(b'\n', &mut line)?;
+    match line.last() {
+        None => Ok(None),
+        Some(last) if *last != b'\n' && line.len() as u64 == LINE_BYTES_MAX => bail!("a line is longer than {LINE_BYTES_MAX} bytes"),
+        Some(_) => Ok(Some(line)),
+    }
+}
+
+/// An import under way.
+struct Import {
+    collector: Collector,
+    source: Source,
+    payloads: Option<PayloadStore>,
+    traces: Traces,
+    batch: Vec<SourceEvent>,
+    summary: Summary,
+    counts: Counts,
+    progress: ProgressBar,
+}
+
+#[derive(Default)]
+struct Counts {
+    traces: u64,
+    spans: u64,
+    unmapped: u64,
+    committed: u64,
+}
+
+impl Import {
+    fn new(arguments: &OtlpArguments, connection: &Connection) -> Result<Self> {
+        let collector = arguments.lane.open(connection)?;
+        let pseudonyms = match arguments.subjects {
+            Subjects::AsGiven => Pseudonyms::AsGiven,
+            Subjects::Pseudonym => {
+                let beside = || arguments.lane.journals(connection).join("pseudonym.key");
+                Pseudonyms::keyed(&arguments.pseudonym_key.clone().unwrap_or_else(beside))?
+            }
+        };
+        let source =
+            Source { tenant_id: arguments.tenant.clone(), issuer: arguments.issuer.clone(), vantage: arguments.vantage.into(), pseudonyms };
+        Ok(Self {
+            collector,
+            source,
+            payloads: arguments.payloads.as_deref().map(PayloadStore::open).transpose()?,
+            traces: Traces::default(),
+            batch: Vec::new(),
+            summary: Summary::default(),
+            counts: Counts::default(),
+            progress: progress::counter("events"),
+        })
+    }
+
+    async fn take(&mut self, traces: Vec<Trace>) -> Result<()> {
+        for trace in traces {
+            let mapped = self.source.map(&trace);
+            self.counts.traces += 1;
+            self.counts.spans += trace.spans.len() as u64;
+            self.counts.unmapped += mapped.unmapped as u64;
+            for event in mapped.events {
+                self.take_event(event).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn take_event(&mut self, mapped: Mapped) -> Result<()> {
+        self.progress.inc(1);
+        // Known events get no new salts: what is in the log is opened with the first ones.
+        if self.collector.knows(&mapped.source) {
+            self.summary.known += 1;
+            return Ok(());
+        }
+        let Mapped { source, mut event, content } = mapped;
+        if let Some(payloads) = self.payloads.as_mut().filter(|_| !content.is_empty()) {
+            payloads.commit(&mut event, &content)?;
+            self.counts.committed += content.len() as u64;
+        }
+        self.batch.push(SourceEvent::read_from(source, &event));
+        if self.batch.len() >= BATCH_EVENTS { self.send().await } else { Ok(()) }
+    }
+
+    async fn send(&mut self) -> Result<()> {
+        if let Some(payloads) = &mut self.payloads {
+            payloads.sync()?;
+        }
+        let appended = self.collector.enqueue(std::mem::take(&mut self.batch)).await?;
+        self.summary.add(&appended);
+        Ok(())
+    }
+
+    async fn finish(mut self, since: Instant) -> Result<Answer> {
+        let rest = std::mem::take(&mut self.traces).finish();
+        self.take(rest).await?;
+        self.send().await?;
+        self.progress.set_message("waiting for the last receipts");
+        self.summary.add(&self.collector.close().await?);
+        self.progress.finish_and_clear();
+        Ok(answer(&self.summary, &self.counts, since))
+    }
+}
+
+fn answer(summary: &Summary, counts: &Counts, since: Instant) -> Answer {
+    let seconds = since.elapsed().as_secs_f64();
+    let rate = |count: u64| format!("{:.0}", count as f64 / seconds.max(f64::MIN_POSITIVE));
+    let mut rows = vec![
+        row("traces", counts.traces),
+        row("spans", counts.spans),
+        row("spans of no known kind", counts.unmapped),
+        row("payloads committed to", counts.committed),
+    ];
+    rows.extend(summary.rows());
+    rows.push(["seconds".to_owned(), format!("{seconds:.2}")]);
+    rows.push(["events a second".to_owned(), rate(summary.appended)]);
+    let json = json!({
+        "traces": counts.traces.to_string(),
+        "spans": counts.spans.to_string(),
+        "unmapped_spans": counts.unmapped.to_string(),
+        "committed_payloads": counts.committed.to_string(),
+        "summary": summary.json(),
+        "milliseconds": since.elapsed().as_millis().to_string(),
+    });
+    let exit = if summary.rejected() > 0 { Exit::Failed } else { Exit::Done };
+    Answer::new("proofline.import/v1", json, table(["WHAT", "COUNT"], rows)).ending(exit)
+}

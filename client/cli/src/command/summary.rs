@@ -1,0 +1,93 @@
+//! What became of many events, counted.
+
+use std::collections::BTreeMap;
+
+use proofline_client::Appended;
+use proofline_proto::v1;
+use serde_json::{Value, json};
+
+use crate::describe;
+
+/// Counts over receipts.
+#[derive(Debug, Default)]
+pub(super) struct Summary {
+    pub(super) appended: u64,
+    pub(super) known: u64,
+    pub(super) batches: u64,
+    pub(super) earlier: u64,
+    verdicts: BTreeMap<&'static str, u64>,
+    findings: BTreeMap<String, u64>,
+    rejections: BTreeMap<String, u64>,
+    first: Option<u64>,
+    last: Option<u64>,
+}
+
+impl Summary {
+    pub(super) fn add(&mut self, appended: &Appended) {
+        self.known += appended.known as u64;
+        self.earlier += appended.earlier.len() as u64;
+        for receipt in &appended.receipts {
+            self.add_receipt(receipt);
+        }
+    }
+
+    fn add_receipt(&mut self, receipt: &v1::AppendResponse) {
+        let events = receipt.events.len() as u64;
+        self.batches += 1;
+        self.appended += events;
+        let last = receipt.first_index + events.saturating_sub(1);
+        self.first = Some(self.first.map_or(receipt.first_index, |first| first.min(receipt.first_index)));
+        self.last = Some(self.last.map_or(last, |before| before.max(last)));
+        for event in &receipt.events {
+            if event.rejection == 0 {
+                *self.verdicts.entry(describe::verdict(event.verdict())).or_default() += 1;
+            } else {
+                let reason = event.rejection().as_str_name().trim_start_matches("REJECTION_REASON_").to_ascii_lowercase();
+                *self.rejections.entry(reason).or_default() += 1;
+            }
+            for finding in &event.findings {
+                *self.findings.entry(finding.rule_id.clone()).or_default() += 1;
+            }
+        }
+    }
+
+    /// Rows of name and count, for people.
+    pub(super) fn rows(&self) -> Vec<[String; 2]> {
+        let mut rows = vec![row("events appended", self.appended), row("events known before", self.known), row("batches", self.batches)];
+        if let (Some(first), Some(last)) = (self.first, self.last) {
+            rows.push(["entries".to_owned(), format!("{first} to {last}")]);
+        }
+        if self.earlier > 0 {
+            rows.push(row("batches of an earlier run, sent now", self.earlier));
+        }
+        rows.extend(self.verdicts.iter().map(|(name, count)| row(&format!("verdict {name}"), *count)));
+        rows.extend(self.findings.iter().map(|(name, count)| row(&format!("finding {name}"), *count)));
+        rows.extend(self.rejections.iter().map(|(name, count)| row(&format!("rejected: {name}"), *count)));
+        rows
+    }
+
+    pub(super) fn json(&self) -> Value {
+        let counts =
+            |of: Vec<(&str, u64)>| -> Value { of.into_iter().map(|(name, count)| (name.to_owned(), json!(count.to_string()))).collect() };
+        json!({
+            "appended": self.appended.to_string(),
+            "known": self.known.to_string(),
+            "batches": self.batches.to_string(),
+            "earlier_batches": self.earlier.to_string(),
+            "first_index": self.first.map(|it| it.to_string()),
+            "last_index": self.last.map(|it| it.to_string()),
+            "verdicts": counts(self.verdicts.iter().map(|(name, count)| (*name, *count)).collect()),
+            "findings": counts(self.findings.iter().map(|(name, count)| (name.as_str(), *count)).collect()),
+            "rejections": counts(self.rejections.iter().map(|(name, count)| (name.as_str(), *count)).collect()),
+        })
+    }
+
+    /// Counts the events that the ledger rejected.
+    pub(super) fn rejected(&self) -> u64 {
+        self.rejections.values().sum()
+    }
+}
+
+pub(super) fn row(name: &str, count: u64) -> [String; 2] {
+    [name.to_owned(), count.to_string()]
+}

@@ -1,0 +1,45 @@
+//! `proofline tail`
+
+use anyhow::Result;
+use proofline_client::{EntryReader, Reading};
+use proofline_verifier::EntryIndex;
+use serde_json::Value;
+
+use crate::{
+    arguments::{OutputFormat, TailArguments},
+    connection::Connection,
+    describe::{Described, ENTRY_SCHEMA},
+    output::{Answer, Layout, print_json, print_text},
+};
+
+/// Entries before the end that are shown when nothing else is asked for.
+const ENTRIES_SHOWN: u64 = 10;
+
+pub(super) async fn run(arguments: TailArguments, connection: &Connection, format: OutputFormat) -> Result<Answer> {
+    let from = match arguments.from {
+        Some(from) => from,
+        None => connection.checked_checkpoint().await?.checkpoint.size.0.saturating_sub(ENTRIES_SHOWN),
+    };
+    let reading = if arguments.once { Reading::Published } else { Reading::Follow };
+    let mut entries = EntryReader::new(connection.client.clone(), EntryIndex(from), reading);
+    while let Some(run) = entries.next().await? {
+        for bytes in run.entries {
+            let entry = Described::new(&bytes)?;
+            if arguments.session.as_deref().is_some_and(|session| entry.session_id() != Some(session)) {
+                continue;
+            }
+            match format {
+                OutputFormat::Table => print_text(&entry.line())?,
+                OutputFormat::Json => print_json(ENTRY_SCHEMA, &entry.json()?, Layout::Line)?,
+            }
+        }
+    }
+    Ok(Answer::printed())
+}
+
+impl Answer {
+    /// Everything was printed already.
+    fn printed() -> Self {
+        Self::new("", Value::Null, String::new())
+    }
+}

@@ -1,0 +1,54 @@
+//! What most commands begin with: the profile, the connection, the policy.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use proofline_client::{Client, Comparison, HeldCheckpoints, Profile, RetryPolicy};
+use proofline_verifier::{Policy, VerifiedCheckpoint};
+
+use crate::arguments::Global;
+
+/// One ledger, as a profile describes it.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) profile: Profile,
+    pub(crate) client: Client,
+    held: HeldCheckpoints,
+}
+
+/// A checkpoint that was verified and compared.
+#[derive(Debug)]
+pub(crate) struct Checked {
+    pub(crate) note: Vec<u8>,
+    pub(crate) checkpoint: VerifiedCheckpoint,
+    pub(crate) comparison: Comparison,
+}
+
+impl Connection {
+    /// Reads the profile. Connections are made on first use.
+    pub(crate) fn new(global: &Global) -> Result<Self> {
+        let path = global.profile.as_ref().context("no profile: give --profile FILE, or set PROOFLINE_PROFILE")?;
+        let profile = Profile::load(path)?;
+        let retry = RetryPolicy { within: global.timeout, attempt: RetryPolicy::default().attempt.min(global.timeout) };
+        let client = Client::connect(&profile, retry)?;
+        let held = global.held.clone().unwrap_or_else(|| path.with_extension("held.json"));
+        Ok(Self { profile, client, held: HeldCheckpoints::at(&held) })
+    }
+
+    /// Reads the trust policy.
+    pub(crate) fn policy(&self) -> Result<Policy> {
+        Ok(self.profile.load_policy()?)
+    }
+
+    /// Returns a path beside the profile.
+    pub(crate) fn beside_profile(&self, name: &str) -> PathBuf {
+        self.profile.path.parent().unwrap_or(Path::new("")).join(name)
+    }
+
+    /// Fetches the newest checkpoint, verifies it and compares it with the one that is held.
+    pub(crate) async fn checked_checkpoint(&self) -> Result<Checked> {
+        let note = self.client.checkpoint().await?;
+        let (checkpoint, comparison) = self.held.compare(&self.client, &self.policy()?, &note).await?;
+        Ok(Checked { note, checkpoint, comparison })
+    }
+}

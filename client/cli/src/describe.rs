@@ -1,0 +1,234 @@
+//! Entries in words: one line for people, the whole content for scripts.
+
+use jiff::Timestamp;
+use proofline_proto::v1::{self, command::Action, entry_core::Body, event};
+use proofline_verifier::{EntryIndex, escape};
+use prost::Message as _;
+use serde_json::{Value, json};
+
+use crate::form::{self, FormError};
+
+/// Schema of one entry.
+pub(crate) const ENTRY_SCHEMA: &str = "proofline.entry/v1";
+
+/// An entry that was decoded.
+#[derive(Clone, Debug)]
+pub(crate) struct Described {
+    pub(crate) index: EntryIndex,
+    core: v1::EntryCore,
+    event: Option<v1::Event>,
+    session_root: Vec<u8>,
+}
+
+impl Described {
+    /// Decodes the exact bytes of an entry.
+    pub(crate) fn new(bytes: &[u8]) -> Result<Self, prost::DecodeError> {
+        let entry = v1::Entry::decode(bytes)?;
+        let core = v1::EntryCore::decode(entry.core)?;
+        let event = match &core.body {
+            Some(Body::Event(recorded)) => Some(v1::Event::decode(recorded.event.clone())?),
+            _ => None,
+        };
+        Ok(Self { index: EntryIndex(core.index), core, event, session_root: entry.session_root })
+    }
+
+    pub(crate) fn session_id(&self) -> Option<&str> {
+        self.core.session.as_ref().map(|session| session.session_id.as_str())
+    }
+
+    pub(crate) fn time(&self) -> String {
+        time(self.core.committed_unix_ns)
+    }
+
+    /// Name of what the entry records.
+    pub(crate) fn kind(&self) -> &'static str {
+        match (&self.core.body, &self.event) {
+            (_, Some(event)) => event.body.as_ref().map_or("empty event", event_kind),
+            (Some(body), None) => body_kind(body),
+            (None, None) => "empty",
+        }
+    }
+
+    /// Session and position.
+    pub(crate) fn place(&self) -> String {
+        self.core.session.as_ref().map_or_else(String::new, |at| format!("{}#{}", at.session_id, at.position))
+    }
+
+    /// Verdict and findings of an event.
+    pub(crate) fn decision(&self) -> String {
+        let Some(decision) = &self.core.decision else { return String::new() };
+        let mut text = verdict(decision.verdict()).to_owned();
+        for finding in &decision.findings {
+            text.push(' ');
+            text.push_str(&finding.rule_id);
+        }
+        text
+    }
+
+    /// Who acted, for whom.
+    pub(crate) fn actor(&self) -> String {
+        let Some(by) = self.event.as_ref().and_then(|event| event.attribution.as_ref()) else { return String::new() };
+        let agent = by.agent.as_ref().map_or("?", |agent| agent.agent_id.as_str());
+        let initiator = by.initiator.as_ref().map_or("?", |initiator| initiator.subject.as_str());
+        format!("{agent} for {initiator}")
+    }
+
+    /// What happened, in a few words.
+    pub(crate) fn what(&self) -> String {
+        match (&self.core.body, self.event.as_ref().and_then(|event| event.body.as_ref())) {
+            (_, Some(body)) => event_detail(body),
+            (Some(body), None) => body_detail(body),
+            (None, None) => String::new(),
+        }
+    }
+
+    /// The line that `tail` prints.
+    pub(crate) fn line(&self) -> String {
+        let parts = [self.time(), self.kind().to_owned(), self.place(), self.what(), self.actor(), self.decision()];
+        let shown: Vec<_> = parts.iter().filter(|part| !part.is_empty()).map(|part| escape(part)).collect();
+        format!("{:>8}  {}", self.index, shown.join("  "))
+    }
+
+    /// The row of a table.
+    pub(crate) fn row(&self) -> [String; 6] {
+        [self.index.to_string(), self.time(), self.kind().to_owned(), self.what(), self.actor(), self.decision()]
+    }
+
+    /// The whole content.
+    pub(crate) fn json(&self) -> Result<Value, FormError> {
+        Ok(json!({ "core": form::to_json("EntryCore", &self.core)?, "session_root": hex::encode(&self.session_root) }))
+    }
+}
+
+/// RFC 3339 in UTC, with milliseconds.
+pub(crate) fn time(unix_ns: u64) -> String {
+    match Timestamp::from_nanosecond(i128::from(unix_ns)) {
+        Ok(time) => format!("{time:.3}"),
+        Err(_) => unix_ns.to_string(),
+    }
+}
+
+pub(crate) fn verdict(of: v1::Verdict) -> &'static str {
+    match of {
+        v1::Verdict::Unspecified => "-",
+        v1::Verdict::Allow => "ALLOW",
+        v1::Verdict::Deny => "DENY",
+        v1::Verdict::RequireApproval => "REQUIRE_APPROVAL",
+        v1::Verdict::StepUp => "STEP_UP",
+    }
+}
+
+fn body_kind(body: &Body) -> &'static str {
+    match body {
+        Body::Event(_) => "event",
+        Body::Genesis(_) => "genesis",
+        Body::Command(_) => "command",
+        Body::Rejection(_) => "rejection",
+        Body::Equivocation(_) => "equivocation",
+        Body::LaneOpened(_) => "lane opened",
+        Body::LaneClosed(_) => "lane closed",
+    }
+}
+
+fn body_detail(body: &Body) -> String {
+    match body {
+        Body::Event(_) => String::new(),
+        Body::Genesis(genesis) => genesis.origin.clone(),
+        Body::Command(command) => v1::Command::decode(command.command.as_slice())
+            .ok()
+            .and_then(|command| command.action)
+            .map_or_else(String::new, |action| action_detail(&action)),
+        Body::Rejection(it) => {
+            format!("{} from {}", it.reason().as_str_name().trim_start_matches("REJECTION_REASON_"), lane(it.at.as_ref()))
+        }
+        Body::Equivocation(it) => it.second.as_ref().map_or_else(String::new, |it| format!("{} signed twice", it.collector_id)),
+        Body::LaneOpened(it) => {
+            it.request.as_ref().map_or_else(String::new, |of| format!("{}/{} epoch {}", of.collector_id, of.lane, it.epoch))
+        }
+        Body::LaneClosed(it) => lane(it.at.as_ref()),
+    }
+}
+
+fn lane(at: Option<&v1::BatchPosition>) -> String {
+    at.map_or_else(String::new, |at| format!("{}/{} epoch {}", at.collector_id, at.lane, at.epoch))
+}
+
+fn action_detail(action: &Action) -> String {
+    match action {
+        Action::RegisterCollector(it) => format!("register collector {}", it.collector_id),
+        Action::RevokeCollector(it) => format!("revoke collector {}: {}", it.collector_id, it.reason),
+        Action::RegisterAgent(it) => format!("register agent {}", it.agent_id),
+        Action::RevokeAgent(it) => format!("revoke agent {}: {}", it.agent_id, it.reason),
+        Action::RegisterOperator(it) => format!("register operator {}", it.operator.as_ref().map_or("", |it| &it.operator_id)),
+        Action::RevokeOperator(it) => format!("revoke operator {}: {}", it.operator_id, it.reason),
+        Action::GrantRole(it) => format!("grant role to {}", it.grant.as_ref().map_or("", |it| &it.spiffe_id)),
+        Action::RevokeRole(it) => format!("revoke role of {}", it.grant.as_ref().map_or("", |it| &it.spiffe_id)),
+        Action::RegisterNode(it) => format!("register node {}", it.node.as_ref().map_or("", |it| &it.name)),
+        Action::RetireNode(it) => format!("retire node {}: {}", it.node_id, it.reason),
+        Action::SealSession(it) => format!("seal session {}: {}", it.session_id, it.reason),
+    }
+}
+
+fn event_kind(body: &event::Body) -> &'static str {
+    match body {
+        event::Body::RunStarted(_) => "run started",
+        event::Body::RunEnded(_) => "run ended",
+        event::Body::IntentDeclared(_) => "intent declared",
+        event::Body::ModelCall(_) => "model call",
+        event::Body::ActionIntent(_) => "action intent",
+        event::Body::ActionOutcome(_) => "action outcome",
+        event::Body::DataAccess(_) => "data access",
+        event::Body::McpConnected(_) => "MCP connected",
+        event::Body::SubAgentSpawned(_) => "sub-agent spawned",
+        event::Body::HandedOff(_) => "handed off",
+        event::Body::CredentialIssued(_) => "credential issued",
+        event::Body::CredentialUsed(_) => "credential used",
+        event::Body::CredentialRevoked(_) => "credential revoked",
+        event::Body::PolicyDecision(_) => "policy decision",
+        event::Body::ApprovalRequested(_) => "approval requested",
+        event::Body::ApprovalResolved(_) => "approval resolved",
+        event::Body::StepUpCleared(_) => "step-up cleared",
+        event::Body::MemoryAccess(_) => "memory access",
+        event::Body::ToolDefined(_) => "tool defined",
+        event::Body::AgentSeen(_) => "agent seen",
+        event::Body::IdentityLinked(_) => "identity linked",
+        event::Body::Heartbeat(_) => "heartbeat",
+        event::Body::Annotation(_) => "annotation",
+    }
+}
+
+fn event_detail(body: &event::Body) -> String {
+    let resource = |of: &Option<v1::Resource>| of.as_ref().map_or_else(String::new, |it| it.uri.clone());
+    let subject = |of: &Option<v1::Principal>| of.as_ref().map_or_else(String::new, |it| it.subject.clone());
+    let credential = |of: &Option<v1::Credential>| of.as_ref().map_or_else(String::new, |it| it.credential_id.clone());
+    match body {
+        event::Body::RunStarted(it) => it.workflow.clone(),
+        event::Body::RunEnded(it) => outcome(it.status(), &it.error_type),
+        event::Body::IntentDeclared(it) => it.declared_purpose.clone(),
+        event::Body::ModelCall(it) => format!("{} {}", it.request_model, outcome(it.status(), &it.error_type)),
+        event::Body::ActionIntent(it) => it.tool.as_ref().map_or_else(String::new, |tool| tool.name.clone()),
+        event::Body::ActionOutcome(it) => outcome(it.status(), &it.error_type),
+        event::Body::DataAccess(it) => resource(&it.resource),
+        event::Body::McpConnected(it) => it.name.clone(),
+        event::Body::SubAgentSpawned(it) => it.child_agent_id.clone(),
+        event::Body::HandedOff(it) => subject(&it.to),
+        event::Body::CredentialIssued(it) => credential(&it.credential),
+        event::Body::CredentialUsed(it) => credential(&it.credential),
+        event::Body::CredentialRevoked(it) => it.credential_id.clone(),
+        event::Body::PolicyDecision(it) => format!("{} {}", it.policy_id, verdict(it.verdict())),
+        event::Body::ApprovalRequested(it) => subject(&it.requester),
+        event::Body::ApprovalResolved(it) => format!("{} {}", subject(&it.approver), verdict(it.verdict())),
+        event::Body::StepUpCleared(it) => it.acr.clone(),
+        event::Body::MemoryAccess(it) => it.store_id.clone(),
+        event::Body::ToolDefined(it) => it.name.clone(),
+        event::Body::AgentSeen(it) => it.description.clone(),
+        event::Body::IdentityLinked(it) => subject(&it.linked),
+        event::Body::Heartbeat(it) => format!("{} events, {} dropped", it.events_since_last, it.dropped_since_last),
+        event::Body::Annotation(it) => it.key.clone(),
+    }
+}
+
+fn outcome(status: v1::OutcomeStatus, error: &str) -> String {
+    let status = status.as_str_name().trim_start_matches("OUTCOME_STATUS_").to_ascii_lowercase();
+    if error.is_empty() { status } else { format!("{status}: {error}") }
+}

@@ -1,0 +1,152 @@
+//! How the program ends: one table of exit codes, and what to do about an error.
+
+use std::process::ExitCode;
+
+use proofline_client::{AppendError, CallError, CommandError, ExportError, HeldError, JournalError, KeyFileError, LaneError, Reason};
+use proofline_ledger::Divergence;
+use proofline_verifier::Outcome;
+use tonic::Code;
+
+const HINT_IN_USE: &str = "wait for the other process, or use another --lane";
+
+/// What the exit code says. The numbers are documented and never change their meaning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// Done.
+    Done,
+    /// The operation failed.
+    Failed,
+    /// The arguments are wrong.
+    Usage,
+    /// Evidence, or the ledger, is proven wrong.
+    ProvenWrong,
+    /// Nothing is proven either way.
+    Undecided,
+    /// No node answers, or there is no quorum.
+    Unreachable,
+    /// Not allowed, or not known.
+    Denied,
+    /// The cluster works, but something is missing.
+    Degraded,
+}
+
+impl Exit {
+    pub(crate) fn number(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::ProvenWrong => 3,
+            Self::Undecided => 4,
+            Self::Unreachable => 5,
+            Self::Denied => 6,
+            Self::Degraded => 7,
+        }
+    }
+
+    /// Sorts an error.
+    pub(crate) fn of(error: &anyhow::Error) -> Self {
+        if let Some(held) = error.downcast_ref::<HeldError>().filter(|held| !matches!(held, HeldError::Call(_))) {
+            return Self::of_held(held);
+        }
+        match call_error(error) {
+            Some(call) => Self::of_call(call),
+            None if is::<Divergence>(error) => Self::ProvenWrong,
+            None => Self::Failed,
+        }
+    }
+
+    fn of_held(error: &HeldError) -> Self {
+        match (error, error.outcome()) {
+            (HeldError::File { .. } | HeldError::Form { .. }, _) => Self::Failed,
+            (_, Outcome::Failed) => Self::ProvenWrong,
+            (_, Outcome::NotChecked | Outcome::Passed) => Self::Undecided,
+        }
+    }
+
+    fn of_call(error: &CallError) -> Self {
+        match error.refusal() {
+            Some(refusal) if refusal.is_denial() => Self::Denied,
+            Some(refusal) if matches!(refusal.code, Code::Unavailable | Code::DeadlineExceeded) => Self::Unreachable,
+            Some(_) => Self::Failed,
+            None => Self::Unreachable,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.number())
+    }
+}
+
+fn is<E: std::error::Error + Send + Sync + 'static>(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<E>().is_some()
+}
+
+/// Finds the call that failed, through the errors that carry one.
+fn call_error(error: &anyhow::Error) -> Option<&CallError> {
+    if let Some(call) = error.downcast_ref::<CallError>() {
+        return Some(call);
+    }
+    if let Some(AppendError::Call(call) | AppendError::Lane(LaneError::Call(call))) = error.downcast_ref() {
+        return Some(call);
+    }
+    match (error.downcast_ref::<CommandError>(), error.downcast_ref::<ExportError>(), error.downcast_ref::<HeldError>()) {
+        (Some(CommandError::Call(call)), _, _) | (_, Some(ExportError::Call(call)), _) | (_, _, Some(HeldError::Call(call))) => Some(call),
+        _ => None,
+    }
+}
+
+/// Says what to do about an error, where that is known.
+pub(crate) fn hint(error: &anyhow::Error) -> Option<&'static str> {
+    if let Some(call) = call_error(error) {
+        return call.refusal().map_or(Some("are the nodes running, and are the profile's endpoints and certificates right?"), |refusal| {
+            hint_of_reason(refusal.reason).or_else(|| hint_of_code(refusal.code))
+        });
+    }
+    if let Some(error) = error.downcast_ref::<AppendError>() {
+        return hint_of_append(error);
+    }
+    if let Some(JournalError::InUse { .. }) = error.downcast_ref::<JournalError>() {
+        return Some(HINT_IN_USE);
+    }
+    if let Some(HeldError::Undecided { .. }) = error.downcast_ref::<HeldError>() {
+        return Some(
+            "if the policy changed on purpose, compare by hand with `proofline verify --consistent-with`, then remove the held file",
+        );
+    }
+    is::<KeyFileError>(error).then_some("`proofline keys generate FILE` makes a key; `chmod 600 FILE` hides it from others")
+}
+
+fn hint_of_append(error: &AppendError) -> Option<&'static str> {
+    match error {
+        AppendError::Journal(JournalError::InUse { .. }) => Some(HINT_IN_USE),
+        AppendError::TakenOver { .. } => Some("two collectors use one lane: give each its own --lane"),
+        _ => None,
+    }
+}
+
+fn hint_of_reason(reason: Reason) -> Option<&'static str> {
+    match reason {
+        Reason::UnknownCollector => Some("`proofline collector register` registers it"),
+        Reason::KeyNotRegistered => Some("register this key with `proofline collector register`, or use the registered one"),
+        Reason::CollectorRevoked => Some("a revoked collector may be registered again by an operator"),
+        Reason::QuotaExceeded => Some("the quota renews every hour; `proofline collector register` sets another"),
+        Reason::SecondOperatorNeeded => Some("give --signer twice: two operators with two keys"),
+        Reason::UnknownOperator => Some("is the operator registered, with this key?"),
+        Reason::OperatorLacksRole => Some("registrations take a registrar, seals a responder"),
+        Reason::BeyondCheckpoint => Some("a checkpoint that covers it is not published yet; try again"),
+        Reason::NoLeader | Reason::FateUnknown => Some("a majority of the nodes must be up; `proofline status` shows them"),
+        _ => None,
+    }
+}
+
+fn hint_of_code(code: Code) -> Option<&'static str> {
+    match code {
+        Code::PermissionDenied => Some("`proofline role grant` gives the identity of your certificate a role"),
+        Code::Unauthenticated => Some("the node wants a client certificate: check [tls] in the profile"),
+        Code::NotFound => Some("check the spelling, the tenant, and whether a checkpoint covers it already"),
+        _ => None,
+    }
+}

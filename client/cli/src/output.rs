@@ -1,0 +1,119 @@
+//! What goes to standard output: tables for people, versioned JSON for scripts. Safe for terminals in either form.
+
+use std::io::{self, Write as _};
+
+use comfy_table::{ContentArrangement, Table, presets};
+use proofline_verifier::escape;
+use serde_json::{Value, json};
+
+use crate::{arguments::OutputFormat, exit::Exit};
+
+/// What a command found: the same for people and for scripts.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// Name and version of the JSON form.
+    pub(crate) schema: &'static str,
+    /// An object; `schema` is added to it. Null when everything was printed on the way.
+    pub(crate) json: Value,
+    /// For people.
+    pub(crate) text: String,
+    /// How the program ends.
+    pub(crate) exit: Exit,
+}
+
+impl Answer {
+    pub(crate) fn new(schema: &'static str, json: Value, text: String) -> Self {
+        Self { schema, json, text, exit: Exit::Done }
+    }
+
+    pub(crate) fn ending(self, exit: Exit) -> Self {
+        Self { exit, ..self }
+    }
+
+    /// Prints the answer in the wished form.
+    pub(crate) fn print(&self, format: OutputFormat) -> io::Result<()> {
+        match format {
+            OutputFormat::Json if self.json.is_null() => Ok(()),
+            OutputFormat::Table => print_text(&self.text),
+            OutputFormat::Json => print_json(self.schema, &self.json, Layout::Pretty),
+        }
+    }
+}
+
+/// How a JSON document is laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// Over several lines.
+    Pretty,
+    /// On one line: for streams.
+    Line,
+}
+
+/// Prints lines that hold nothing unescaped.
+pub(crate) fn print_text(text: &str) -> io::Result<()> {
+    let mut output = anstream::stdout().lock();
+    output.write_all(text.as_bytes())?;
+    if !text.is_empty() && !text.ends_with('\n') {
+        output.write_all(b"\n")?;
+    }
+    output.flush()
+}
+
+/// Prints one document.
+pub(crate) fn print_json(schema: &str, object: &Value, layout: Layout) -> io::Result<()> {
+    let mut document = json!({ "schema": schema });
+    if let (Some(document), Some(members)) = (document.as_object_mut(), object.as_object()) {
+        document.extend(members.clone());
+    }
+    let text = match layout {
+        Layout::Pretty => serde_json::to_string_pretty(&document)?,
+        Layout::Line => serde_json::to_string(&document)?,
+    };
+    print_text(&escape_unprintable(&text))
+}
+
+/// Escapes what a terminal would act on instead of showing it. Outside strings the document has no such character.
+fn escape_unprintable(document: &str) -> String {
+    let mut safe = String::with_capacity(document.len());
+    for character in document.chars() {
+        if character == '\n' || character == ' ' || character.is_ascii_graphic() || character.escape_debug().len() == 1 {
+            safe.push(character);
+        } else {
+            let mut units = [0; 2];
+            safe.extend(character.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")));
+        }
+    }
+    safe
+}
+
+/// Lays rows out under their headings, as wide as the terminal allows. Every cell is escaped.
+pub(crate) fn table<const N: usize>(headings: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_header(headings);
+    for row in rows {
+        table.add_row(row.map(|cell| escape(&cell)));
+    }
+    table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
+}
+
+/// Lays out names and values of one thing, a line each. Every value is escaped.
+pub(crate) fn facts<const N: usize>(facts: [(&str, String); N]) -> String {
+    let width = facts.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+    facts.iter().map(|(name, value)| format!("{name:<width$}  {}\n", escape(value))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_shows_control_and_direction_characters_escaped() {
+        let shown = table(["NAME"], [["evil\u{202e}\u{1b}[2Jname".to_owned()]]);
+        assert!(shown.contains("evil\\u{202e}\\u{1b}[2Jname"), "{shown}");
+    }
+
+    #[test]
+    fn json_strings_escape_what_a_terminal_would_act_on() {
+        assert_eq!(escape_unprintable("{\"a\": \"x\u{202e}é\u{1F600}\"}"), "{\"a\": \"x\\u202eé\u{1F600}\"}");
+    }
+}
