@@ -144,7 +144,7 @@ fn hint_of_reason(reason: Reason) -> Option<&'static str> {
 
 fn hint_of_code(code: Code) -> Option<&'static str> {
     match code {
-        Code::PermissionDenied => Some("`proofline role grant` gives the identity of your certificate a role"),
+        Code::PermissionDenied => Some("use the profile of the right identity, or let an operator `proofline role grant` it"),
         Code::Unauthenticated => Some("the node wants a client certificate: check [tls] in the profile"),
         Code::NotFound => Some("check the spelling, the tenant, and whether a checkpoint covers it already"),
         _ => None,

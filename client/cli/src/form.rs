@@ -28,7 +28,7 @@ pub(crate) enum FormError {
     NoMessage(String),
     #[error("{at}: there is no field {name:?}; there are {known}")]
     UnknownField { at: String, name: String, known: String },
-    #[error("{at}: {expected} is expected, not {found}")]
+    #[error("{at}: expected {expected}, found {found}")]
     Expected { at: String, expected: String, found: String },
     #[error("{at}: only one of {first} and {second} may be given")]
     Twice { at: String, first: String, second: String },

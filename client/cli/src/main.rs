@@ -1,5 +1,7 @@
 //! `proofline`: the command line for collectors, auditors, responders and operators.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing))]
+
 mod arguments;
 mod command;
 mod connection;
@@ -47,6 +49,9 @@ fn run(arguments: Arguments) -> anyhow::Result<Exit> {
     let format = arguments.global.output;
     let answer = runtime.block_on(command::run(arguments))?;
     answer.print(format)?;
+    if let Some(error) = &answer.failure {
+        report(error);
+    }
     Ok(answer.exit)
 }
 

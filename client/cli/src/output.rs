@@ -19,15 +19,22 @@ pub(crate) struct Answer {
     pub(crate) text: String,
     /// How the program ends.
     pub(crate) exit: Exit,
+    /// What ended the command after a part of it was done.
+    pub(crate) failure: Option<anyhow::Error>,
 }
 
 impl Answer {
     pub(crate) fn new(schema: &'static str, json: Value, text: String) -> Self {
-        Self { schema, json, text, exit: Exit::Done }
+        Self { schema, json, text, exit: Exit::Done, failure: None }
     }
 
     pub(crate) fn ending(self, exit: Exit) -> Self {
         Self { exit, ..self }
+    }
+
+    /// Ends with an error, after what was done is printed.
+    pub(crate) fn failing(self, error: anyhow::Error) -> Self {
+        Self { exit: Exit::of(&error), failure: Some(error), ..self }
     }
 
     /// Prints the answer in the wished form.
@@ -93,13 +100,17 @@ pub(crate) fn table<const N: usize>(headings: [&str; N], rows: impl IntoIterator
     for row in rows {
         table.add_row(row.map(|cell| escape(&cell)));
     }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
     table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
 }
 
 /// Lays out names and values of one thing, a line each. Every value is escaped.
 pub(crate) fn facts<const N: usize>(facts: [(&str, String); N]) -> String {
     let width = facts.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
-    facts.iter().map(|(name, value)| format!("{name:<width$}  {}\n", escape(value))).collect()
+    let shown = |value: &str| if value.is_empty() { "-".to_owned() } else { escape(value) };
+    facts.iter().map(|(name, value)| format!("{name:<width$}  {}\n", shown(value))).collect()
 }
 
 #[cfg(test)]

@@ -194,10 +194,11 @@ impl Collector {
     pub async fn append(&mut self, events: Vec<SourceEvent>) -> Result<Appended, AppendError> {
         let (batches, known) = self.batches(events)?;
         let mut appended = Appended { known, ..Appended::default() };
+        let flushed = self.flush().await?;
+        appended.earlier = [flushed.earlier, flushed.receipts].concat();
         if batches.is_empty() {
             return Ok(appended);
         }
-        appended.earlier = self.flush().await?.receipts;
         appended.extend(self.ready().await?);
         for batch in batches {
             let submission = self.sign(batch).await?;
@@ -214,7 +215,7 @@ impl Collector {
     pub async fn enqueue(&mut self, events: Vec<SourceEvent>) -> Result<Appended, AppendError> {
         let (batches, known) = self.batches(events)?;
         let mut appended = Appended { known, ..Appended::default() };
-        if batches.is_empty() {
+        if batches.is_empty() && self.waiting() == 0 {
             return Ok(appended);
         }
         appended.extend(self.ready().await?);
@@ -225,16 +226,18 @@ impl Collector {
         Ok(appended)
     }
 
-    /// Waits for the receipts of everything that was enqueued.
+    /// Waits for the receipts of everything that waits, also of what a process before left unanswered.
     ///
     /// # Errors
     /// [`AppendError`].
     pub async fn flush(&mut self) -> Result<Appended, AppendError> {
-        if matches!(self.chain, Chain::Unopened) || self.waiting() == 0 {
+        if self.waiting() == 0 {
             return Ok(Appended::default());
         }
         let mut appended = self.ready().await?;
-        appended.receipts = self.pump(0).await?;
+        if self.pipeline.is_some() {
+            appended.receipts = self.pump(0).await?;
+        }
         Ok(appended)
     }
 
@@ -372,3 +375,6 @@ fn proves_untakeable(fault: &Fault) -> bool {
         Fault::Connection(_) | Fault::TimedOut(_) => false,
     }
 }
+
+#[cfg(test)]
+mod tests;

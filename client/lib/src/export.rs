@@ -24,7 +24,7 @@ const PAGE_SIZE: u32 = 500;
 /// How often to begin again when checkpoints are published faster than the parts of a file can be fetched.
 const ROUNDS_MAX: u32 = 50;
 /// How long to wait for a checkpoint that covers an entry which was committed just now.
-const PUBLISHED_WITHIN: Duration = Duration::from_secs(10);
+const PUBLISHED_WITHIN: Duration = Duration::from_secs(3);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Why a file of evidence cannot be put together.

@@ -1,1 +1,72 @@
+use clap::{CommandFactory as _, Parser as _};
 
+use super::*;
+
+fn parse(line: &str) -> Result<Arguments, String> {
+    Arguments::try_parse_from(line.split_whitespace()).map_err(|error| error.to_string())
+}
+
+/// The help of a command and all those below it.
+fn help(command: &mut clap::Command, path: &str, out: &mut String) {
+    let path = format!("{path} {}", command.get_name()).trim().to_owned();
+    out.push_str(&format!("=== {path}\n{}\n", command.clone().term_width(110).render_help()));
+    let below: Vec<_> = command.get_subcommands().map(|it| it.get_name().to_owned()).filter(|name| name != "help").collect();
+    for name in below {
+        help(command.find_subcommand_mut(&name).unwrap(), &path, out);
+    }
+}
+
+#[test]
+fn the_arguments_are_consistent() {
+    Arguments::command().debug_assert();
+}
+
+#[test]
+fn the_help_is_this() {
+    let mut out = String::new();
+    help(&mut Arguments::command().mut_args(|argument| argument.hide_env(true)), "", &mut out);
+    insta::assert_snapshot!(out);
+}
+
+#[test]
+fn every_command_that_does_something_has_an_example() {
+    fn check(command: &clap::Command, path: &str) {
+        let path = format!("{path} {}", command.get_name());
+        if command.has_subcommands() {
+            command.get_subcommands().filter(|it| it.get_name() != "help").for_each(|below| check(below, &path));
+        } else {
+            let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(text.contains("proofline "), "{path} has no example");
+        }
+    }
+    check(&Arguments::command(), "");
+}
+
+#[test]
+fn a_signer_is_an_operator_with_a_file() {
+    let arguments = parse("proofline role grant spiffe://a/b auditor --tenant acme --signer alice=keys/a=1.pem").unwrap();
+    let Command::Role(RoleCommand::Grant(grant)) = arguments.command else { panic!("another command") };
+    assert_eq!(grant.signing.signers, [SignerFile { operator_id: "alice".to_owned(), file: "keys/a=1.pem".into() }]);
+    for wrong in ["alice", "=file", "alice="] {
+        assert!(parse(&format!("proofline role grant spiffe://a/b auditor --tenant acme --signer {wrong}")).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn what_belongs_together_is_asked_for_together() {
+    for wrong in [
+        "proofline prove --out f",
+        "proofline prove --index 1 --session s --tenant t --out f",
+        "proofline prove --index 1 --position 2 --out f",
+        "proofline verify",
+        "proofline verify f --consistency-proof p",
+        "proofline collector register c --spiffe-id s --tenant t --signer a=b",
+        "proofline collector register c --key k --public-key 00 --spiffe-id s --tenant t --signer a=b",
+        "proofline collector register c --public-key 00 --spiffe-id s --tenant t --signer a=b",
+        "proofline operator register o --key k --role registrar",
+        "proofline append - --collector c --key k --lane 64",
+    ] {
+        assert!(parse(wrong).is_err(), "{wrong}");
+    }
+    parse("proofline prove --session s --tenant t --position 2 --out f").unwrap();
+}

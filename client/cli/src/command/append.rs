@@ -26,19 +26,15 @@ const BATCH_EVENTS: usize = 256;
 
 pub(super) async fn run(arguments: AppendArguments, connection: &Connection) -> Result<Answer> {
     let mut collector = arguments.lane.open(connection)?;
-    let mut lines = open(&arguments.file)?.lines().enumerate();
     let mut appending = Appending::default();
-    loop {
-        let some: Vec<_> =
-            lines.by_ref().filter(|(_, line)| !line.as_ref().is_ok_and(|line| line.trim().is_empty())).take(BATCH_EVENTS).collect();
-        if some.is_empty() {
-            break;
-        }
-        let events = some.into_iter().map(|(place, line)| read(line?, &arguments).with_context(|| format!("line {}", place + 1)));
-        appending.append(events.collect::<Result<Vec<_>>>()?, &mut collector).await?;
-    }
-    collector.close().await?;
-    Ok(appending.answer())
+    let read = appending.read_all(&arguments, &mut collector).await;
+    let closed = collector.close().await.map_err(anyhow::Error::from);
+    let answer = appending.answer();
+    // What stands in the log is told also when the rest could not be read or sent.
+    Ok(match read.and(closed) {
+        Ok(_) => answer,
+        Err(error) => answer.failing(error),
+    })
 }
 
 fn open(path: &Path) -> Result<Box<dyn BufRead>> {
@@ -78,6 +74,19 @@ struct Appending {
 }
 
 impl Appending {
+    async fn read_all(&mut self, arguments: &AppendArguments, collector: &mut Collector) -> Result<()> {
+        let is_blank = |line: &io::Result<String>| line.as_ref().is_ok_and(|line| line.trim().is_empty());
+        let mut lines = open(&arguments.file)?.lines().zip(1..).filter(|(line, _)| !is_blank(line));
+        loop {
+            let some: Vec<_> = lines.by_ref().take(BATCH_EVENTS).collect();
+            if some.is_empty() {
+                return Ok(());
+            }
+            let events = some.into_iter().map(|(line, number)| read(line?, arguments).with_context(|| format!("line {number}")));
+            self.append(events.collect::<Result<Vec<_>>>()?, collector).await?;
+        }
+    }
+
     async fn append(&mut self, events: Vec<SourceEvent>, collector: &mut Collector) -> Result<()> {
         let appended = collector.append(events).await?;
         self.summary.add(&appended);

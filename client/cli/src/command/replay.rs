@@ -108,7 +108,7 @@ fn answer(run: Run, checkpoint: &VerifiedCheckpoint, tree: Tree) -> Answer {
         (Some(_), _) => ("PROVEN WRONG: the log is not what the state machine makes of its submissions", Exit::ProvenWrong),
         (None, Tree::Another) => ("PROVEN WRONG: the entries that were read are not those of the checkpoint", Exit::ProvenWrong),
     };
-    let divergence = run.divergence.as_ref().map(ToString::to_string);
+    let divergence = run.divergence.as_ref().filter(|_| exit == Exit::ProvenWrong).map(ToString::to_string);
     let (log_root, state_digest) = run.state.map(|it| (it.log_root, it.state_digest)).unwrap_or_default();
     let text = facts([
         ("verdict", verdict.to_owned()),
