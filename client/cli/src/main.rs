@@ -62,8 +62,35 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
 
 /// Says in one line what went wrong, and in a second one what to do.
 fn report(error: &anyhow::Error) {
-    anstream::eprintln!("\u{1b}[1;31merror:\u{1b}[0m {}", escape(&format!("{error:#}")));
+    anstream::eprintln!("\u{1b}[1;31merror:\u{1b}[0m {}", escape(&in_one_line(error)));
     if let Some(hint) = exit::hint(error) {
         anstream::eprintln!("\u{1b}[1mhint:\u{1b}[0m {hint}");
+    }
+}
+
+/// The error and what it came from, each once: many errors say already what they came from.
+fn in_one_line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if line.is_empty() {
+            line = cause;
+        } else if !line.contains(&cause) {
+            line = format!("{line}: {cause}");
+        }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context as _;
+
+    use super::*;
+
+    #[test]
+    fn an_error_is_told_once() {
+        let inner = io::Error::other("disk full");
+        let error = Err::<(), _>(inner).context("cannot write: disk full").context("line 3").unwrap_err();
+        assert_eq!(in_one_line(&error), "line 3: cannot write: disk full");
     }
 }

@@ -93,12 +93,15 @@ fn escape_unprintable(document: &str) -> String {
     safe
 }
 
-/// Lays rows out under their headings, as wide as the terminal allows. Every cell is escaped.
+/// Lays rows out under their headings, as wide as the terminal allows; nothing without rows. Every cell is escaped.
 pub(crate) fn table<const N: usize>(headings: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_header(headings);
     for row in rows {
         table.add_row(row.map(|cell| escape(&cell)));
+    }
+    if table.row_count() == 0 {
+        return String::new();
     }
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));

@@ -13,6 +13,7 @@ mod steps;
 use std::{
     fs::{self, File, TryLockError},
     io::{self, Write as _},
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -29,10 +30,12 @@ use crate::{
     source::SourceKey,
 };
 
+/// Events may say more than every account of the machine should read.
+const OWNER_ONLY: u32 = 0o700;
 const LOCK: &str = "lock";
 const JOURNAL: &str = "journal";
 const COMPACTED: &str = "journal.new";
-/// A journal is rewritten when it is opened, longer than this, and mostly history.
+/// A journal is rewritten when it is longer than this, and mostly history.
 const COMPACT_FROM_BYTES: u64 = 8 << 20;
 
 /// Why a journal cannot be used.
@@ -91,6 +94,8 @@ pub(crate) struct Journal {
     /// Held until the journal is dropped.
     _lock: File,
     state: State,
+    /// Length of the file.
+    bytes: u64,
     health: Health,
 }
 
@@ -105,7 +110,7 @@ enum Health {
 impl Journal {
     /// Opens the journal of a lane, or makes it.
     pub(crate) fn open(directory: &Path, lane: &LaneName) -> Result<Self, JournalError> {
-        fs::create_dir_all(directory).map_err(at(directory))?;
+        fs::DirBuilder::new().recursive(true).mode(OWNER_ONLY).create(directory).map_err(at(directory))?;
         let lock = lock(directory)?;
         let path = directory.join(JOURNAL);
         // Left by a crash during a compaction that did not come to its end.
@@ -115,7 +120,8 @@ impl Journal {
         for record in records {
             state.apply(record).map_err(|why| JournalError::Contradiction { path: path.clone(), why })?;
         }
-        let mut journal = Self { directory: directory.to_owned(), file: Arc::new(file), _lock: lock, state, health: Health::Sound };
+        let bytes = file.metadata().map_err(at(&path))?.len();
+        let mut journal = Self { directory: directory.to_owned(), file: Arc::new(file), _lock: lock, state, bytes, health: Health::Sound };
         match journal.state.founded() {
             Some(found) if found != lane => {
                 return Err(JournalError::OtherLane {
@@ -156,7 +162,8 @@ impl Journal {
     /// Writes the ledger's receipt. Not synced: a crash that loses it leads to the batch being sent again, which gets the
     /// same receipt again.
     pub(crate) fn acknowledged(&mut self, submission: Submission, receipt: v1::AppendResponse) -> Result<(), JournalError> {
-        self.append(Step::Acknowledged(Acknowledged { submission: submission.0, receipt: Some(receipt) }))
+        self.append(Step::Acknowledged(Acknowledged { submission: submission.0, receipt: Some(receipt) }))?;
+        self.compact_if_worthwhile()
     }
 
     /// Notes that a batch can no longer be taken: its events are to be signed again. On return: that is on disk.
@@ -182,6 +189,7 @@ impl Journal {
         let framed = file::frame(&record).map_err(at(&self.directory))?;
         // First the check, then the write: what is on disk never contradicts itself.
         self.state.apply(record).map_err(|why| JournalError::Contradiction { path: self.directory.clone(), why })?;
+        self.bytes = self.bytes.saturating_add(framed.len() as u64);
         let mut file = &*self.file;
         file.write_all(&framed).map_err(|source| self.failed(source))
     }
@@ -212,18 +220,18 @@ impl Journal {
     }
 
     fn compact_if_worthwhile(&mut self) -> Result<(), JournalError> {
-        let path = self.directory.join(JOURNAL);
-        let bytes = self.file.metadata().map_err(at(&path))?.len();
-        if bytes < COMPACT_FROM_BYTES || bytes / 2 < self.state.bytes_min() {
-            return Ok(());
-        }
-        self.compact()
+        let is_history = self.bytes / 2 > self.state.bytes_min();
+        if self.bytes >= COMPACT_FROM_BYTES && is_history { self.compact() } else { Ok(()) }
     }
 
     /// Writes what is still needed into a new file and puts it in the place of the journal.
     ///
-    /// A crash leaves the old journal, perhaps with an unfinished file beside it, or the new one.
+    /// A crash leaves the old journal, perhaps with an unfinished file beside it, or the new one. A failure leaves it open
+    /// which of the two is in place: the journal is not used any further.
+    ///
+    /// It runs to its end on the calling thread: a caller that stopped waiting half way would go on with the replaced file.
     fn compact(&mut self) -> Result<(), JournalError> {
+        let before = std::mem::replace(&mut self.health, Health::Failed);
         let (path, fresh) = (self.directory.join(JOURNAL), self.directory.join(COMPACTED));
         let mut file = File::options().read(true).append(true).create_new(true).open(&fresh).map_err(at(&fresh))?;
         for record in self.state.snapshot() {
@@ -233,7 +241,10 @@ impl Journal {
         file.sync_all().map_err(at(&fresh))?;
         fs::rename(&fresh, &path).map_err(at(&path))?;
         sync_directory(&self.directory)?;
+        self.bytes = file.metadata().map_err(at(&path))?.len();
         self.file = Arc::new(file);
+        // What was not synced before is in the new file, which is.
+        self.health = if before == Health::Failed { Health::Failed } else { Health::Sound };
         Ok(())
     }
 }

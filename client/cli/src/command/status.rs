@@ -55,6 +55,8 @@ fn row(of: &v1::NodeStatus) -> [String; 9] {
 enum Health {
     Whole,
     NoLeader,
+    /// Fewer than a majority answer, whatever the node that was asked still believes.
+    NoQuorum(Vec<String>),
     Missing(Vec<String>),
     /// Two nodes of one size have different roots or states: one of them is wrong.
     Diverged(u64),
@@ -70,10 +72,11 @@ impl Health {
             }
         }
         let missing: Vec<_> = status.nodes.iter().filter(|node| !node.error.is_empty()).map(|node| node.name.clone()).collect();
-        match (status.leader_id, missing.is_empty()) {
-            (0, _) => Self::NoLeader,
-            (_, true) => Self::Whole,
-            (_, false) => Self::Missing(missing),
+        match status.leader_id {
+            _ if missing.len() * 2 >= status.nodes.len() => Self::NoQuorum(missing),
+            0 => Self::NoLeader,
+            _ if missing.is_empty() => Self::Whole,
+            _ => Self::Missing(missing),
         }
     }
 
@@ -81,6 +84,7 @@ impl Health {
         match self {
             Self::Whole => "ok",
             Self::NoLeader => "no_leader",
+            Self::NoQuorum(_) => "no_quorum",
             Self::Missing(_) => "degraded",
             Self::Diverged(_) => "diverged",
         }
@@ -90,6 +94,7 @@ impl Health {
         match self {
             Self::Whole => "ok".to_owned(),
             Self::NoLeader => "NO LEADER: writes are refused".to_owned(),
+            Self::NoQuorum(nodes) => format!("NO QUORUM: writes are refused; no answer from {}", nodes.join(", ")),
             Self::Missing(nodes) => format!("DEGRADED: no answer from {}", nodes.join(", ")),
             Self::Diverged(size) => format!("DIVERGED: nodes with {size} entries hold different logs or states"),
         }
@@ -98,7 +103,8 @@ impl Health {
     fn exit(&self) -> Exit {
         match self {
             Self::Whole => Exit::Done,
-            Self::NoLeader | Self::Missing(_) => Exit::Degraded,
+            Self::NoLeader | Self::NoQuorum(_) => Exit::Unreachable,
+            Self::Missing(_) => Exit::Degraded,
             Self::Diverged(_) => Exit::ProvenWrong,
         }
     }
@@ -130,6 +136,12 @@ mod tests {
 
     #[test]
     fn a_node_that_does_not_answer_degrades_the_cluster() {
-        assert_eq!(health(vec![node(7, 1, ""), node(0, 2, "unreachable")]).exit(), Exit::Degraded);
+        assert_eq!(health(vec![node(7, 1, ""), node(7, 1, ""), node(0, 2, "unreachable")]).exit(), Exit::Degraded);
+    }
+
+    #[test]
+    fn a_leader_without_a_majority_is_no_quorum() {
+        let health = health(vec![node(7, 1, ""), node(0, 2, "unreachable"), node(0, 3, "unreachable")]);
+        assert_eq!(health.exit(), Exit::Unreachable);
     }
 }

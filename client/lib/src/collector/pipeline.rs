@@ -73,16 +73,8 @@ impl Collector {
         let (requests, batches) = mpsc::channel(WINDOW);
         let mut ingest = link.ingest();
         let answer = timed(self.client.retry().attempt, ingest.append_stream(ReceiverStream::new(batches))).await;
-        match answer {
-            Ok(answer) => {
-                self.pipeline = Some(Pipeline { link, requests, receipts: answer.into_inner(), sent: None });
-                Ok(())
-            }
-            Err(fault) => {
-                self.client.leave(&link, &fault);
-                Err(fault)
-            }
-        }
+        self.pipeline = Some(Pipeline { link, requests, receipts: answer?.into_inner(), sent: None });
+        Ok(())
     }
 
     async fn send_unsent(&mut self) -> Result<(), Fault> {

@@ -210,3 +210,20 @@ async fn a_crash_during_compaction_leaves_the_old_journal() {
     assert_eq!(world.open().unwrap().state(), &steps.last().unwrap().0);
     assert!(!world.directory.path().join(COMPACTED).exists());
 }
+
+#[tokio::test]
+async fn a_journal_of_a_process_that_never_ends_stays_short() {
+    let world = World::new();
+    let mut journal = world.open().unwrap();
+    journal.opened(Epoch(1)).unwrap();
+    let large = vec![Bytes::from(vec![7; 1 << 20])];
+    for number in 0..20 {
+        let batch = v1::Batch { epoch: 1, sequence: number + 1, events: large.clone(), ..Default::default() };
+        journal.signed(Submission(number), batch, &[source(&number.to_string())]).await.unwrap();
+        journal.acknowledged(Submission(number), receipt(number + 1)).unwrap();
+        assert!(world.bytes().len() as u64 <= COMPACT_FROM_BYTES + (2 << 20));
+    }
+    drop(journal);
+    let journal = world.open().unwrap();
+    assert_eq!((journal.state().waiting_count(), journal.state().source_count()), (0, 20));
+}
