@@ -8,8 +8,6 @@ export ROCKSDB_LIB_DIR = $(ROCKSDB)/lib
 export ROCKSDB_INCLUDE_DIR = $(ROCKSDB)/include
 export ROCKSDB_STATIC = 1
 
-CARGO_TEST := $(if $(shell command -v cargo-nextest 2>/dev/null),cargo nextest run --workspace --no-fail-fast,cargo test --workspace --no-fail-fast)
-
 .PHONY: help setup build demo test check fmt clippy bench
 
 help: ## show this list
@@ -26,7 +24,7 @@ demo: build ## three nodes, an agent incident, proofs verified offline, a forger
 
 test: setup ## all tests: pure ones first, then real clusters
 	cargo build --workspace --bins --tests
-	$(CARGO_TEST)
+	cargo test --workspace --no-fail-fast
 
 fmt: ## check the formatting
 	cargo fmt --all --check

@@ -237,6 +237,22 @@ impl Cluster {
         self.plan.root.join(format!("{}.log", node.name))
     }
 
+    /// Waits until the node at `place` serves, whether it knows a leader or not.
+    ///
+    /// # Errors
+    /// When it takes too long.
+    pub async fn alive(&self, place: usize) -> Result<()> {
+        let node = self.node(place)?;
+        let until = Instant::now() + READY_WITHIN;
+        while crate::http::get(&self.plan, node, "/livez").await.is_err() {
+            if Instant::now() > until {
+                bail!("{} does not serve:\n{}", node.name, self.end_of_log(node));
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        Ok(())
+    }
+
     /// Waits until the node at `place` accepts clients and knows a leader.
     ///
     /// # Errors

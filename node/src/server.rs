@@ -152,11 +152,12 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Node
     if !DataDir::is_initialised(&config.data_dir) {
         return Err(NodeError::NotInitialised(config.data_dir.display().to_string()));
     }
+    let sockets = Sockets::bind(&config).await?;
     let (failures, failed) = failure::channel();
-    let storage = Storage::open(&config, failures.clone()).await?;
     let secure = Secure::of(&config.security)?;
+    let storage = Storage::open(&config, failures.clone()).await?;
     let running = storage.start_raft(&config, &secure).await?;
-    Node::assemble(config, running, &secure, failures).serve(secure, failed, shutdown).await
+    Node::assemble(config, running, &secure, failures).serve(sockets, secure, failed, shutdown).await
 }
 
 /// What is on the disk, open.
@@ -174,12 +175,24 @@ impl Storage {
         let dir = DataDir::open(&config.data_dir, identity(config))?;
         let signed = SignedTreeFile::open(&dir.root().join(SIGNED_TREE))?;
         let (state, writer) = StateStore::open(&dir)?;
-        let (machine, applying) = Machine::start(state.clone(), writer, &config.genesis.origin, failures.clone())?;
         let flushed = state.clone();
-        let (mut journal, writing) =
-            Journal::open(&dir, Box::new(move || flushed.flush_durably().map_err(|error| error.to_string())), failures)?;
-        recover(&mut journal, &machine).await?;
-        Ok(Self { dir, state, journal, machine, signed, threads: vec![applying, writing] })
+        let flush = Box::new(move || flushed.flush_durably().map_err(|error| error.to_string()));
+        let (mut journal, writing) = Journal::open(&dir, flush, failures.clone())?;
+        let (machine, applying) = match Machine::start(state.clone(), writer, &config.genesis.origin, failures) {
+            Ok(started) => started,
+            Err(error) => {
+                drop(journal);
+                join(vec![writing]).await;
+                return Err(error.into());
+            }
+        };
+        let threads = vec![applying, writing];
+        if let Err(error) = recover(&mut journal, &machine).await {
+            drop((journal, machine));
+            join(threads).await;
+            return Err(error.into());
+        }
+        Ok(Self { dir, state, journal, machine, signed, threads })
     }
 
     async fn start_raft(self, config: &Config, secure: &Secure) -> Result<Running, NodeError> {
@@ -197,6 +210,12 @@ impl Storage {
         found(&raft, dir.root(), &config.members).await?;
         Ok(Running { raft, state, log, progress, signed, threads })
     }
+}
+
+/// Waits for threads to end: a process that ends under a thread which still uses a database is killed by the database.
+async fn join(threads: Vec<std::thread::JoinHandle<()>>) {
+    let joined = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join())));
+    drop(tokio::time::timeout(DRAIN, joined).await);
 }
 
 /// Founds the cluster, when `init --bootstrap` asked for it and nobody has done so.
@@ -298,9 +317,8 @@ impl Node {
         Self { config, api, log, outbox, cosigning: Box::pin(cosigning), leadership, published, failures, threads }
     }
 
-    async fn serve(self, secure: Secure, failed: FailureWatch, shutdown: CancellationToken) -> Result<(), NodeError> {
+    async fn serve(self, sockets: Sockets, secure: Secure, failed: FailureWatch, shutdown: CancellationToken) -> Result<(), NodeError> {
         let Self { config, api, log, outbox, cosigning, leadership, published, failures, threads } = self;
-        let sockets = Sockets::bind(&config).await?;
         let (clients, core) = (CancellationToken::new(), CancellationToken::new());
         let tasks = TaskTracker::new();
         let (verdict, clock) = watch::channel(ClockVerdict::default());
@@ -448,8 +466,7 @@ async fn stop(of: Stopping) {
     tasks.close();
     drop(api);
     drop(tokio::time::timeout(DRAIN, tasks.wait()).await);
-    let joined = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join())));
-    drop(tokio::time::timeout(DRAIN, joined).await);
+    join(threads).await;
 }
 
 /// Waits for a task for a while, then ends it: a client that keeps its stream open does not keep the node from stopping.

@@ -3,7 +3,7 @@
 use proofline_cluster::Tls;
 use proofline_proto::v1;
 
-use crate::world::{World, event};
+use crate::world::{World, append_through, event, repeat_through};
 
 /// Where Debian keeps the library of `faketime`; the set-up installs it.
 fn faketime() -> String {
@@ -15,12 +15,14 @@ fn faketime() -> String {
 async fn a_leader_whose_clock_is_a_year_ahead_accepts_nothing() {
     let mut world = World::found(3, Tls::Mutual).await;
     let mut gateway = world.collector("gateway").await;
-    world.ingest(0, "gateway").append(gateway.sign(vec![event("s")])).await.unwrap();
+    append_through(&world, &mut gateway, &[0, 1, 2]).await;
     let library = faketime();
     let shifted = [("LD_PRELOAD", library.as_str()), ("FAKETIME", "+365d"), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")];
     for _ in 0..20 {
         world.cluster.stop_all().await.unwrap();
         world.cluster.start_with(0, &shifted).unwrap();
+        // It asks for votes before the others have waited for their timeouts.
+        world.cluster.alive(0).await.unwrap();
         world.cluster.start_all().await.unwrap();
         if leader(&world).await == Some(0) {
             let request = gateway.sign(vec![event("s")]);
@@ -30,7 +32,7 @@ async fn a_leader_whose_clock_is_a_year_ahead_accepts_nothing() {
             // Under a right clock the same batch goes through: nothing of it was appended before.
             world.cluster.stop_all().await.unwrap();
             world.cluster.start_all().await.unwrap();
-            world.ingest(1, "gateway").append(request).await.unwrap();
+            repeat_through(&world, "gateway", request, &[0, 1, 2]).await;
             return;
         }
     }

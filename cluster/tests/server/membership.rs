@@ -1,34 +1,16 @@
 //! Nodes that come, go, lag and crash, while a collector goes on.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use proofline_cluster::Tls;
 use proofline_proto::v1::{self, command::Action};
 use tonic::Code;
-use tonic_types::StatusExt as _;
 
-use crate::world::{Collector, World, event};
+use crate::world::{World, append_through, event};
 
 async fn leader(world: &World, asked: usize) -> usize {
     let status = world.control(asked, "admin").cluster_status(v1::ClusterStatusRequest {}).await.unwrap().into_inner();
     world.plan().nodes.iter().position(|node| node.node_id == status.leader_id).expect("somebody leads")
-}
-
-/// Appends one event, repeating the same batch until some node of `through` acknowledges it, at the pace that the nodes ask for.
-async fn append_through(world: &World, gateway: &mut Collector, through: &[usize]) -> u64 {
-    let request = gateway.sign(vec![event("s")]);
-    let until = Instant::now() + Duration::from_secs(30);
-    for place in through.iter().cycle() {
-        let status = match world.ingest(*place, &gateway.id).append(request.clone()).await {
-            Ok(receipt) => return receipt.into_inner().first_index,
-            Err(status) => status,
-        };
-        let is_passing = matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown);
-        assert!(is_passing && Instant::now() < until, "{status:?}");
-        let asked = status.get_error_details().retry_info().and_then(|retry| retry.retry_delay);
-        tokio::time::sleep(asked.unwrap_or(Duration::from_millis(50))).await;
-    }
-    unreachable!("there is a node to ask");
 }
 
 /// Waits until the nodes at `places` have the same root, and returns the size.

@@ -1,6 +1,9 @@
 //! A cluster of real processes, its operators, and callers with certificates of their own.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use ed25519_dalek::{Signer as _, SigningKey, pkcs8::DecodePrivateKey as _};
 use proofline_cluster::{Binaries, Cluster, ORIGIN, Plan, PlannedNode, TENANT, Tls, spiffe};
@@ -10,9 +13,10 @@ use proofline_verifier::{BatchDigest, batch_signed_bytes, command_signed_bytes, 
 use prost::Message as _;
 use tempfile::TempDir;
 use tonic::{
-    Status,
+    Code, Status,
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
+use tonic_types::StatusExt as _;
 
 pub(crate) struct World {
     pub(crate) cluster: Cluster,
@@ -209,4 +213,26 @@ pub(crate) fn event(session: &str) -> Vec<u8> {
         ..Default::default()
     }
     .encode_to_vec()
+}
+
+/// Appends one event, repeating the same batch until some node of `through` acknowledges it, at the pace that the nodes ask for.
+pub(crate) async fn append_through(world: &World, gateway: &mut Collector, through: &[usize]) -> u64 {
+    let request = gateway.sign(vec![event("s")]);
+    repeat_through(world, &gateway.id, request, through).await
+}
+
+/// Repeats the same batch until it is acknowledged.
+pub(crate) async fn repeat_through(world: &World, collector: &str, request: v1::AppendRequest, through: &[usize]) -> u64 {
+    let until = Instant::now() + Duration::from_secs(30);
+    for place in through.iter().cycle() {
+        let status = match world.ingest(*place, collector).append(request.clone()).await {
+            Ok(receipt) => return receipt.into_inner().first_index,
+            Err(status) => status,
+        };
+        let is_passing = matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown);
+        assert!(is_passing && Instant::now() < until, "{status:?}");
+        let asked = status.get_error_details().retry_info().and_then(|retry| retry.retry_delay);
+        tokio::time::sleep(asked.unwrap_or(Duration::from_millis(50))).await;
+    }
+    unreachable!("there is a node to ask");
 }
