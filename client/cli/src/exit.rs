@@ -2,9 +2,11 @@
 
 use std::process::ExitCode;
 
-use proofline_client::{AppendError, CallError, CommandError, ExportError, HeldError, JournalError, KeyFileError, LaneError, Reason};
+use proofline_client::{
+    AppendError, CallError, CommandError, ExportError, HeldError, JournalError, KeyFileError, LaneError, ProfileError, Reason,
+};
 use proofline_ledger::Divergence;
-use proofline_verifier::Outcome;
+use proofline_verifier::{KeyError, Outcome, PolicyError, PolicyLineError};
 use tonic::Code;
 
 const HINT_IN_USE: &str = "wait for the other process, or use another --lane";
@@ -49,6 +51,9 @@ impl Exit {
         if let Some(held) = error.downcast_ref::<HeldError>().filter(|held| !matches!(held, HeldError::Call(_))) {
             return Self::of_held(held);
         }
+        if let Some(PolicyError::Line { source: PolicyLineError::Key(KeyError::UnsupportedType(_)), .. }) = policy_error(error) {
+            return Self::Undecided;
+        }
         match call_error(error) {
             Some(call) => Self::of_call(call),
             None if is::<Divergence>(error) => Self::ProvenWrong,
@@ -82,6 +87,13 @@ impl From<Exit> for ExitCode {
 
 fn is<E: std::error::Error + Send + Sync + 'static>(error: &anyhow::Error) -> bool {
     error.downcast_ref::<E>().is_some()
+}
+
+fn policy_error(error: &anyhow::Error) -> Option<&PolicyError> {
+    match error.downcast_ref::<ProfileError>() {
+        Some(ProfileError::Policy { source, .. }) => Some(source),
+        Some(_) | None => error.downcast_ref(),
+    }
 }
 
 /// Finds the call that failed, through the errors that carry one.
@@ -148,5 +160,43 @@ fn hint_of_code(code: Code) -> Option<&'static str> {
         Code::Unauthenticated => Some("the node wants a client certificate: check [tls] in the profile"),
         Code::NotFound => Some("check the spelling, the tenant, and whether a checkpoint covers it already"),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use anyhow::Context as _;
+    use proofline_client::Fault;
+
+    use super::*;
+
+    fn gave_up(last: Fault) -> CallError {
+        CallError::GaveUp { within: Duration::from_secs(1), attempts: 2, endpoint: "https://node:1".to_owned(), last: Box::new(last) }
+    }
+
+    #[test]
+    fn an_error_is_sorted_also_inside_the_errors_of_an_operation() {
+        let nobody = || gave_up(Fault::Connection("refused".to_owned()));
+        let errors = [
+            anyhow::Error::from(nobody()),
+            AppendError::Call(nobody()).into(),
+            AppendError::Lane(LaneError::Call(nobody())).into(),
+            CommandError::Call(nobody()).into(),
+            ExportError::Call(nobody()).into(),
+            HeldError::Call(nobody()).into(),
+            Err::<(), _>(nobody()).context("while trying").unwrap_err(),
+        ];
+        for error in errors {
+            assert_eq!(Exit::of(&error), Exit::Unreachable, "{error}");
+            assert!(hint(&error).is_some());
+        }
+    }
+
+    #[test]
+    fn a_divergence_proves_the_log_wrong() {
+        let index = proofline_ledger::EntryIndex(4);
+        assert_eq!(Exit::of(&Divergence::Different(index).into()), Exit::ProvenWrong);
     }
 }
