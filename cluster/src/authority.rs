@@ -115,8 +115,9 @@ impl Issued {
     /// # Errors
     /// When the files cannot be written.
     pub fn write(&self, directory: &Path, name: &str) -> Result<()> {
-        fs::create_dir_all(directory)?;
-        write(&directory.join(format!("{name}.pem")), &self.certificate)?;
+        let certificate = directory.join(format!("{name}.pem"));
+        fs::create_dir_all(certificate.parent().unwrap_or(directory))?;
+        write(&certificate, &self.certificate)?;
         write(&directory.join(format!("{name}.key.pem")), &self.key)
     }
 }

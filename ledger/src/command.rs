@@ -50,13 +50,13 @@ pub(crate) fn apply<S: Store>(ledger: &mut Ledger, writes: &mut Writes<'_, S>, c
     let signed = &command.signed;
     let now = ledger.log.now();
     let nonce = key::command_nonce(UnixNanos(signed.expires_unix_ns), &signed.nonce);
-    if let Err(refusal) = check_life(now, signed.expires_unix_ns) {
-        return Ok(Err(refusal));
-    }
     if let Some(at) = writes.bytes(Table::CommandNonces, &nonce)? {
         let at = at.as_slice().try_into().map(u64::from_be_bytes);
         let at = at.map_err(|_| StoreFault::Damaged { table: Table::CommandNonces, key: nonce })?;
         return Ok(Err(Refusal::CommandReplayed { at: EntryIndex(at) }));
+    }
+    if let Err(refusal) = check_life(now, signed.expires_unix_ns) {
+        return Ok(Err(refusal));
     }
     if let Err(refusal) = check_authority(writes, command)? {
         return Ok(Err(refusal));
@@ -183,6 +183,11 @@ fn check_genesis_names(genesis: &v1::Genesis) -> Result<(), Refusal> {
         if !keys.insert(key) {
             return Err(Refusal::KeyInUse(name.clone()));
         }
+    }
+    let operator_ids: std::collections::BTreeSet<_> = genesis.operators.iter().map(|it| &it.operator_id).collect();
+    let node_ids: std::collections::BTreeSet<_> = genesis.nodes.iter().map(|it| it.node_id).collect();
+    if operator_ids.len() != genesis.operators.len() || node_ids.len() != genesis.nodes.len() || node_ids.contains(&0) {
+        return Err(Refusal::Malformed("two operators or two nodes share an id, or a node has id 0"));
     }
     let is_grant = |it: &v1::RoleGrant| is_identifier(&it.spiffe_id) && is_identifier(&it.tenant_id);
     if genesis.grants.iter().all(is_grant) { Ok(()) } else { Err(Refusal::Malformed("a role grant names no identity or no tenant")) }

@@ -98,7 +98,7 @@ impl Ledger {
             PreparedItem::Batch(batch) => Ok(batch::apply(self, writes, batch)?.map(Outcome::Appended)),
             PreparedItem::OpenLane(open) => Ok(batch::open_lane(self, writes, open)?.map(Outcome::Opened)),
             PreparedItem::Command(command) => Ok(command::apply(self, writes, command)?.map(Outcome::Commanded)),
-            PreparedItem::Checkpoint(note) => publish(writes, note),
+            PreparedItem::Checkpoint(note) => publish(writes, note, self.log.size()),
             PreparedItem::Genesis(_) => Ok(Err(Refusal::AlreadyBegun { origin: self.log.origin.clone() })),
             PreparedItem::Refused(refusal) => Ok(Err(refusal.clone())),
         }
@@ -149,8 +149,8 @@ impl Ledger {
     }
 }
 
-fn publish<S: Store>(writes: &mut Writes<'_, S>, note: &[u8]) -> Judged<Outcome> {
-    let Some(size) = note_size(note) else { return Ok(Err(Refusal::Malformed("checkpoint"))) };
+fn publish<S: Store>(writes: &mut Writes<'_, S>, note: &[u8], log: TreeSize) -> Judged<Outcome> {
+    let Some(size) = note_size(note).filter(|size| *size <= log.0) else { return Ok(Err(Refusal::Malformed("checkpoint"))) };
     let published = writes.bytes(Table::Checkpoint, key::SINGLE)?.as_deref().and_then(note_size).unwrap_or(0);
     if size <= published {
         return Ok(Err(Refusal::CheckpointNotNewer { published }));
@@ -159,7 +159,7 @@ fn publish<S: Store>(writes: &mut Writes<'_, S>, note: &[u8]) -> Judged<Outcome>
     Ok(Ok(Outcome::Published))
 }
 
-/// Reads the tree size from the second line of a checkpoint. Who signed it is checked where it is served and where it is read.
+/// Reads the tree size from the second line of a checkpoint. Who signed it is checked by whoever reads it.
 #[must_use]
 pub fn note_size(note: &[u8]) -> Option<u64> {
     let line = note.split(|byte| *byte == b'\n').nth(1)?;

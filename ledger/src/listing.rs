@@ -124,11 +124,18 @@ fn agent_summary(tenant: &str, row: &Row) -> Result<v1::AgentSummary, StoreFault
 /// [`StoreFault`] when the store fails.
 pub fn sessions(store: &impl Store, tenant: &str, after: &str, limit: usize, size: TreeSize) -> Result<Vec<SessionAt>, StoreFault> {
     let behind = key::behind(&key::text(tenant));
-    let range = KeyRange { from: &page_start(tenant, after), to: &behind };
+    let mut from = page_start(tenant, after);
     let mut found = Vec::new();
-    for row in store.scan(Table::Sessions, range, Direction::Ascending, limit)? {
-        let binding: SessionRow = decode(Table::Sessions, &row.key, &row.value)?;
-        found.extend(covered(store, binding, tenant, &scoped_id(tenant, &row), size)?);
+    while found.len() < limit {
+        let range = KeyRange { from: &from, to: &behind };
+        let rows = store.scan(Table::Sessions, range, Direction::Ascending, limit - found.len())?;
+        let Some(last) = rows.last() else { break };
+        from = next_key(last.key.clone());
+        for row in &rows {
+            let binding: SessionRow = decode(Table::Sessions, &row.key, &row.value)?;
+            // Sessions that the size does not cover yet do not shorten the page.
+            found.extend(covered(store, binding, tenant, &scoped_id(tenant, row), size)?);
+        }
     }
     Ok(found)
 }

@@ -137,6 +137,11 @@ fn register_operator<S: Store>(writes: &mut Writes<'_, S>, it: Option<&v1::Opera
             return Ok(Err(Refusal::KeyInUse(it.operator_id.clone())));
         }
     }
+    let registrar = v1::OperatorRole::Registrar.into();
+    let others = operators(writes)?.iter().filter(|(_, key)| key.operator_id != it.operator_id && key.roles.contains(&registrar)).count();
+    if others + usize::from(it.roles.contains(&registrar)) < 2 {
+        return Ok(Err(Refusal::LastRegistrars));
+    }
     writes.put(Table::Operators, key::text(&it.operator_id), &OperatorRow { key: Some(it.clone()), revoked_at: None });
     Ok(Ok(()))
 }

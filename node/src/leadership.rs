@@ -44,11 +44,14 @@ pub async fn follow(raft: Raft, node_id: u64, leadership: watch::Sender<Leadersh
         }
         leadership.send_if_modified(|held| std::mem::replace(held, now) != now);
         if now == Leadership::Rising {
+            let mut lost = raft.metrics();
             let written = tokio::select! {
                 () = shutdown.cancelled() => return,
-                written = raft.client_write(empty()) => written,
+                written = raft.client_write(empty()) => written.is_ok(),
+                // Raft may never answer an entry that it proposed before it lost the lead.
+                _ = lost.wait_for(|seen| seen.current_leader != Some(node_id) || seen.current_term != term) => false,
             };
-            if written.is_ok() {
+            if written {
                 served_term = Some(term);
                 continue;
             }

@@ -37,7 +37,7 @@ impl Gates {
 }
 
 /// Proposes groups until shutdown, one at a time: more in flight gained nothing measurable, and order would need care.
-pub async fn propose(raft: Raft, mut outbox: Outbox, gates: Gates, shutdown: CancellationToken) {
+pub async fn propose(raft: Raft, mut outbox: Outbox, mut gates: Gates, shutdown: CancellationToken) {
     loop {
         let group = tokio::select! {
             () = shutdown.cancelled() => break,
@@ -45,19 +45,24 @@ pub async fn propose(raft: Raft, mut outbox: Outbox, gates: Gates, shutdown: Can
         };
         let Some(group) = group else { break };
         match gates.closed() {
-            None => write(&raft, group).await,
+            None => write(&raft, group, &mut gates.leadership).await,
             Some(lost) => resolve_all(group.replies, lost),
         }
     }
     outbox.close();
 }
 
-async fn write(raft: &Raft, gathered: Gathered) {
+/// Writes one group. Raft drops the answer to an entry that a snapshot overtook, so nobody waits longer than this node leads.
+async fn write(raft: &Raft, gathered: Gathered, leadership: &mut watch::Receiver<Leadership>) {
     let Gathered { items, prepared, replies, .. } = gathered;
     let proposed = UnixNanos(unix_ns());
     let bytes = GroupMessage { proposed_unix_ns: proposed.0, items }.encode_to_vec().into();
     let group = Group::with_prepared(bytes, Arc::new(PreparedGroup { proposed, items: prepared }));
-    match raft.client_write(group).await {
+    let written = tokio::select! {
+        written = raft.client_write(group) => written,
+        _ = leadership.wait_for(|seen| *seen != Leadership::Here) => return resolve_all(replies, Lost::FateUnknown),
+    };
+    match written {
         Ok(written) => {
             let log_index = LogIndex(written.log_id.index);
             for (reply, outcome) in replies.into_iter().zip(written.data.as_slice()) {

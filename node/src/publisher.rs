@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use ed25519_dalek::{Signer, SigningKey};
-use proofline_ledger::{Hash, LogTree, PreparedItem, StoreFault, TreeSize, cosigners, listing, note_size};
+use proofline_ledger::{Hash, LogTree, PreparedItem, StoreFault, TreeSize, cosigners, listing, note_size, signed};
 use proofline_proto::{
     peer::{CosignRequest, Item, item},
     v1::NodeKey,
@@ -109,6 +109,10 @@ impl Publisher {
         let asked = voters.iter().map(|voter| async move { (voter, self.ask(voter, tree).await) });
         for (voter, cosignature) in futures::future::join_all(asked).await {
             let Some(cosignature) = cosignature else { continue };
+            if !is_by(voter, &cosignature, &text) {
+                tracing::error!(voter = voter.name, "a cosignature does not verify under the registered key of its node; it is left out");
+                continue;
+            }
             let key = VerifierKey::new(KeyName::parse(&voter.name)?, SignatureType::CosignatureV1, &voter.public_key)?;
             signatures.push(NoteSignature::of_cosigner(&key, cosignature.unix_s, &cosignature.signature));
         }
@@ -138,6 +142,12 @@ impl Publisher {
             Err(_) => None,
         }
     }
+}
+
+/// Checks a cosignature: one bad line would make the whole note proven wrong.
+fn is_by(voter: &NodeKey, cosignature: &Cosignature, text: &str) -> bool {
+    let message = proofline_verifier::cosignature_signed_bytes(cosignature.unix_s, text);
+    signed::check(&voter.public_key, &message, &cosignature.signature) == signed::Signed::Authentic
 }
 
 fn listing_origin(state: &crate::store::StateDb) -> Result<KeyName, NotPublished> {

@@ -177,6 +177,8 @@ fn listings_page_through_everything_once() {
     let mut expected: Vec<(String, u64)> = (0..25).map(|n| (format!("s{n}"), 4)).collect();
     expected.sort_by_key(|(name, _)| (name.len(), name.clone()));
     assert_eq!(seen, expected);
+    let early = listing::sessions(&world.store, TENANT, "", 2, TreeSize(12)).unwrap();
+    assert_eq!(early.len(), 2, "sessions that are not covered yet do not shorten a page");
     assert_eq!(listing::collectors(&world.store, "", 10).unwrap().len(), 1);
     assert!(listing::collectors(&world.store, "gateway-1", 10).unwrap().is_empty());
     assert_eq!(listing::registrations(&world.store, "gateway-1", size).unwrap(), [EntryIndex(0), EntryIndex(1)]);

@@ -17,7 +17,7 @@ use super::{
     status::{no_leader, refusal_status},
 };
 use crate::{
-    inbox::{Submission, Ticket},
+    inbox::{Lost, Submission, Ticket},
     leadership::Leadership,
     replica::LogIndex,
 };
@@ -93,7 +93,7 @@ impl Api {
         let reached = progress.wait_for(|seen| seen.applied >= Some(LogIndex(answer.log_index)));
         match tokio::time::timeout(APPLIED_WITHIN, reached).await {
             Ok(Ok(_)) => Ok(answer),
-            Ok(Err(_)) | Err(_) => Err(no_leader("committed, but this node lags behind; sending the same again is safe")),
+            Ok(Err(_)) | Err(_) => Err(Lost::FateUnknown.into()),
         }
     }
 

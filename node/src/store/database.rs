@@ -17,7 +17,7 @@ use crate::replica::Member;
 /// Holds nothing but the position: one odd key among the ledger's would make every file overlap.
 const POSITION: &str = "position";
 /// Blocks, indexes and filters in memory, over all databases of this process.
-const CACHE_BYTES: usize = 80 << 20;
+const CACHE_BYTES: usize = 48 << 20;
 /// Unflushed rows in memory, over all tables.
 const WRITE_BUFFERS_BYTES: usize = 64 << 20;
 const BLOCK_BYTES: usize = 16 << 10;
