@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use proofline_ledger::{Outcome, PreparedItem};
-use proofline_proto::peer::Item;
+use proofline_proto::peer::{Item, item};
 use prost::Message as _;
 use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -19,6 +19,8 @@ const BATCHES_MAX: usize = 16_384;
 const COMMANDS_MAX: usize = 256;
 /// Bytes of batches that may wait or be under way: four groups. Their parsed forms take about six times as much memory.
 const BYTES_MAX: usize = 16 << 20;
+/// What an event costs beside its bytes, as an entry and as rows: a batch of empty events is not free.
+const EVENT_FRAME_BYTES: usize = 300;
 /// Bytes of one group: one Raft entry, one fsync.
 const GROUP_BYTES_MAX: usize = 4 << 20;
 
@@ -76,8 +78,11 @@ impl Submission {
     /// Takes an item together with its parsed form.
     #[must_use]
     pub fn new(item: Item, prepared: PreparedItem) -> Self {
-        let bytes = item.encoded_len();
-        Self { item, prepared, bytes }
+        let events = match &item.item {
+            Some(item::Item::Batch(batch)) => batch.events.len(),
+            Some(_) | None => 0,
+        };
+        Self { bytes: item.encoded_len() + events * EVENT_FRAME_BYTES, item, prepared }
     }
 }
 
@@ -249,7 +254,7 @@ impl Outbox {
 mod tests {
     use super::*;
     use proofline_ledger::Refusal;
-    use proofline_proto::{peer::item, v1};
+    use proofline_proto::v1;
 
     fn submission(bytes: usize) -> Submission {
         let batch = v1::Batch { events: vec![vec![0_u8; bytes].into()], ..Default::default() };
