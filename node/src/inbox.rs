@@ -42,10 +42,8 @@ pub enum Lost {
     /// This node is not the leader; nothing was appended here.
     #[error("this node is not the leader")]
     NotLeader,
-    /// This node leads, but its clock is not to be trusted; nothing was appended.
-    #[error(
-        "this node leads, but its clock disagrees with the other voters' by more than 5 s, or too few of them answer: nothing was appended"
-    )]
+    /// This node would have to date the submission, and its clock is not to be trusted; nothing was appended.
+    #[error("this node's clock disagrees with the other voters' by more than 5 s, or too few of them answer: nothing was appended")]
     ClockNotTrusted,
     /// The leader changed while the submission was on its way: it may or may not be in the log.
     #[error("leadership changed while the submission was under way; its fate is unknown, and sending the same again is safe")]

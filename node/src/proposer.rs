@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    clock::{ClockVerdict, unix_ns},
+    clock::{ClockReading, ClockVerdict, unix_ns},
     inbox::{Applied, Gathered, Lost, Outbox, Reply},
     leadership::Leadership,
     replica::{Group, LogIndex, Raft},
@@ -22,13 +22,13 @@ pub struct Gates {
     /// Whether this node serves as the leader.
     pub leadership: watch::Receiver<Leadership>,
     /// Whether this node's clock agrees with its peers'.
-    pub clock: watch::Receiver<ClockVerdict>,
+    pub clock: watch::Receiver<ClockReading>,
 }
 
 impl Gates {
     /// Tells why nothing may be proposed now.
     fn closed(&self) -> Option<Lost> {
-        match (*self.leadership.borrow(), *self.clock.borrow()) {
+        match (*self.leadership.borrow(), self.clock.borrow().now()) {
             (Leadership::Here, ClockVerdict::Agrees) => None,
             (Leadership::Here, ClockVerdict::Disagrees | ClockVerdict::Unknown) => Some(Lost::ClockNotTrusted),
             (Leadership::Nobody | Leadership::Other(_) | Leadership::Rising, _) => Some(Lost::NotLeader),

@@ -19,6 +19,7 @@ use tonic::{Request, Status};
 use self::peer::PeerRpc;
 use crate::{
     access::{Caller, Denied, Rpc, Scope, check_role},
+    clock::ClockReading,
     cosigner::CosignerHandle,
     inbox::Inbox,
     leadership::Leadership,
@@ -48,6 +49,8 @@ pub struct Api {
     pub published: watch::Receiver<Option<Published>>,
     /// Who leads.
     pub leadership: watch::Receiver<Leadership>,
+    /// Whether this node's clock agrees with the others'.
+    pub clock: watch::Receiver<ClockReading>,
     /// Where submissions go.
     pub inbox: Inbox,
     /// The other nodes.

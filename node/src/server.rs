@@ -13,7 +13,7 @@ use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    clock::{self, ClockVerdict},
+    clock::{self, ClockReading},
     config::{Config, MemberEntry, Secured},
     cosigner::Cosigner,
     data_dir::{DataDir, DataDirError, Identity},
@@ -290,6 +290,7 @@ struct Node {
     outbox: inbox::Outbox,
     cosigning: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>,
     leadership: watch::Sender<Leadership>,
+    reading: watch::Sender<ClockReading>,
     published: watch::Sender<Option<crate::publisher::Published>>,
     failures: FailureReporter,
     threads: Vec<std::thread::JoinHandle<()>>,
@@ -302,6 +303,7 @@ impl Node {
         let (inbox, outbox) = inbox::inbox();
         let (leadership, leads) = watch::channel(Leadership::default());
         let (published, newest) = watch::channel(None);
+        let (reading, clock) = watch::channel(ClockReading::default());
         let peers = Peers::new(config.node_id, raft.clone(), secure.transport.clone());
         let cosigner = Cosigner {
             origin: Arc::clone(&origin),
@@ -313,19 +315,19 @@ impl Node {
         };
         let (cosigner, cosigning) = cosigner.start();
         let metrics = Arc::new(Metrics::default());
-        let api = Api { origin, state, progress, published: newest, leadership: leads, inbox, peers, raft, cosigner, metrics };
-        Self { config, api, log, outbox, cosigning: Box::pin(cosigning), leadership, published, failures, threads }
+        let api = Api { origin, state, progress, published: newest, leadership: leads, clock, inbox, peers, raft, cosigner, metrics };
+        Self { config, api, log, outbox, cosigning: Box::pin(cosigning), leadership, reading, published, failures, threads }
     }
 
     async fn serve(self, sockets: Sockets, secure: Secure, failed: FailureWatch, shutdown: CancellationToken) -> Result<(), NodeError> {
-        let Self { config, api, log, outbox, cosigning, leadership, published, failures, threads } = self;
+        let Self { config, api, log, outbox, cosigning, leadership, reading, published, failures, threads } = self;
         let (clients, core) = (CancellationToken::new(), CancellationToken::new());
         let tasks = TaskTracker::new();
-        let (verdict, clock) = watch::channel(ClockVerdict::default());
         tasks.spawn(cosigning);
         tasks.spawn(leadership::follow(api.raft.clone(), config.node_id, leadership, core.clone()));
-        tasks.spawn(clock::guard(api.peers.clone(), verdict, core.clone()));
-        let gates = Gates { leadership: api.leadership.clone(), clock };
+        tasks.spawn(clock::guard(api.peers.clone(), reading, core.clone()));
+        tasks.spawn(clock::stand_aside(api.raft.clone(), api.clock.clone(), core.clone()));
+        let gates = Gates { leadership: api.leadership.clone(), clock: api.clock.clone() };
         let proposing = tasks.spawn(proposer::propose(api.raft.clone(), outbox, gates, core.clone()));
         tasks.spawn(publisher(&config, &api).run(core.clone()));
         tasks.spawn(begin(config.genesis.clone(), api.clone(), core.clone()));

@@ -14,6 +14,7 @@ use proofline_ledger::{EntryIndex, LogTree, listing};
 
 use crate::{
     access::{Caller, Rpc, Scope, check_role},
+    clock::ClockVerdict,
     rpc::Api,
 };
 
@@ -43,6 +44,9 @@ async fn metrics(State(api): State<Api>) -> Response {
 async fn ready(State(api): State<Api>) -> Response {
     use crate::leadership::Leadership::{Here, Nobody, Other, Rising};
     let leadership = *api.leadership.borrow();
+    if api.clock.borrow().now() == ClockVerdict::Disagrees {
+        return (StatusCode::SERVICE_UNAVAILABLE, "this node's clock disagrees with the other voters'\n").into_response();
+    }
     match (leadership, api.has_begun()) {
         (Here | Other(_), true) => (StatusCode::OK, "ready\n").into_response(),
         (Here | Other(_), false) => (StatusCode::SERVICE_UNAVAILABLE, "the ledger has no genesis entry here yet\n").into_response(),

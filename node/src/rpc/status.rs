@@ -123,6 +123,13 @@ pub(super) fn no_leader(message: &str) -> Status {
     Answer::new(Code::Unavailable, "NO_LEADER").retry(SOON).status(message.to_owned())
 }
 
+/// The leader was asked, and did not answer.
+pub(super) fn unanswered(leader: u64, status: &Status) -> Status {
+    let message =
+        format!("node {leader}, which led, did not answer ({}): the fate is unknown, and sending the same again is safe", status.message());
+    Answer::new(Code::DeadlineExceeded, "FATE_UNKNOWN").retry(SOON).status(message)
+}
+
 /// What was asked for is not covered by a published checkpoint yet.
 pub(super) fn beyond(published: u64) -> Status {
     let message = format!("beyond the newest published checkpoint, which covers {published} entries");

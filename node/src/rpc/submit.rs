@@ -11,12 +11,14 @@ use proofline_proto::{
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
+use tonic_types::StatusExt as _;
 
 use super::{
     Api,
-    status::{no_leader, refusal_status},
+    status::{no_leader, refusal_status, unanswered},
 };
 use crate::{
+    clock::ClockVerdict,
     inbox::{Lost, Submission, Ticket},
     leadership::Leadership,
     replica::LogIndex,
@@ -45,8 +47,8 @@ impl Api {
         match self.route().await? {
             Route::Here => self.submit_here(item).await,
             Route::Node(leader) => {
-                let answer = self.peers.propose(leader, ProposeRequest { item: Some(Item { item: Some(item) }) }).await?;
-                self.applied(answer).await
+                let answer = self.peers.propose(leader, ProposeRequest { item: Some(Item { item: Some(item) }) }).await;
+                self.applied(answer.map_err(|status| passed_on(leader, status))?).await
             }
         }
     }
@@ -79,7 +81,11 @@ impl Api {
         let mut leadership = self.leadership.clone();
         let known = |seen: &Leadership| matches!(seen, Leadership::Here | Leadership::Other(_));
         let Ok(Ok(seen)) = tokio::time::timeout(LEADER_WITHIN, leadership.wait_for(known)).await.map(|seen| seen.map(|seen| *seen)) else {
-            return Err(no_leader("no leader is known; nothing was appended"));
+            // A clock that is off is why this node asks for no votes, and it is what somebody has to mend.
+            return Err(match self.clock.borrow().now() {
+                ClockVerdict::Disagrees => Lost::ClockNotTrusted.into(),
+                ClockVerdict::Agrees | ClockVerdict::Unknown => no_leader("no leader is known; nothing was appended"),
+            });
         };
         match seen {
             Leadership::Other(leader) => Ok(Route::Node(leader)),
@@ -149,15 +155,21 @@ impl Api {
                 }
             }
         });
-        let answers: Streaming<ProposeResponse> = self.peers.propose_stream(leader, ReceiverStream::new(requests)).await?;
+        let answers: Streaming<ProposeResponse> =
+            self.peers.propose_stream(leader, ReceiverStream::new(requests)).await.map_err(|status| passed_on(leader, status))?;
         let api = self.clone();
         let settled = answers.then(move |answer| {
             let api = api.clone();
-            async move { api.applied(answer?).await }
+            async move { api.applied(answer.map_err(|status| passed_on(leader, status))?).await }
         });
         // What the edge refuses comes after the answers to everything before it.
         Ok(until_refused(settled.chain(ReceiverStream::new(refused))))
     }
+}
+
+/// Passes on what the leader answered. Where nobody answered, the connection did, and the submission may have arrived.
+fn passed_on(leader: u64, status: Status) -> Status {
+    if status.get_details_error_info().is_some() { status } else { unanswered(leader, &status) }
 }
 
 async fn settle(ticket: Ticket) -> Settled {
