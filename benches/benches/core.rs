@@ -193,6 +193,19 @@ fn applying(criterion: &mut Criterion) {
     group.finish();
 }
 
+fn signatures(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("signatures of 220 bytes");
+    let made: Vec<_> = (1..=64).map(|seed| (public(seed), vec![seed; 220], key(seed).sign(&[seed; 220]).to_bytes())).collect();
+    let claims: Vec<_> = made.iter().map(|(public_key, message, signature)| signed::Claim { public_key, message, signature }).collect();
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("check one, strictly", |bench| bench.iter(|| black_box(claims[0].check())));
+    for count in [8, 64] {
+        group.throughput(Throughput::Elements(count as u64));
+        group.bench_function(format!("check {count} together"), |bench| bench.iter(|| black_box(signed::check_together(&claims[..count]))));
+    }
+    group.finish();
+}
+
 fn trees(criterion: &mut Criterion) {
     let leaf = LogHash::leaf(b"leaf");
     criterion.bench_function("frontier: push one leaf (SHA-256)", |bench| {
@@ -237,5 +250,5 @@ fn proofs(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(core, applying, trees, proofs);
+criterion_group!(core, applying, signatures, trees, proofs);
 criterion_main!(core);

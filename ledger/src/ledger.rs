@@ -17,13 +17,14 @@ use crate::prepare::{PreparedGroup, PreparedItem, PreparedOpenLane};
 use crate::refusal::Refusal;
 use crate::session::Sessions;
 use crate::store::{Changes, Store, StoreFault, Table};
-use crate::writes::Writes;
+use crate::writes::{HeldRows, Writes};
 
 /// The state machine between two applies.
 #[derive(Debug)]
 pub struct Ledger {
     pub(crate) log: Log,
     pub(crate) sessions: Sessions,
+    held: HeldRows,
 }
 
 /// What one apply did. `changes` must be committed before the next apply.
@@ -63,7 +64,7 @@ impl Ledger {
     /// # Errors
     /// [`StoreFault`] when the store fails or holds damaged rows.
     pub fn open(store: &impl Store) -> Result<Self, StoreFault> {
-        Ok(Self { log: Log::open(store)?, sessions: Sessions::default() })
+        Ok(Self { log: Log::open(store)?, sessions: Sessions::default(), held: HeldRows::default() })
     }
 
     /// Applies one group. Total over its input: whatever was replicated has an outcome.
@@ -71,7 +72,9 @@ impl Ledger {
     /// # Errors
     /// [`StoreFault`] when the local store fails. The replica must stop: its memory may be ahead of its store.
     pub fn apply(&mut self, store: &impl Store, group: &PreparedGroup) -> Result<Applied, StoreFault> {
-        let mut writes = Writes::new(store);
+        self.held.trim();
+        let mut held = std::mem::take(&mut self.held);
+        let mut writes = Writes::new(store, &mut held);
         let mut outcomes = Vec::with_capacity(group.items.len());
         let mut checkpoint = None;
         self.sessions.trim();
@@ -83,7 +86,9 @@ impl Ledger {
             outcomes.push(outcome.unwrap_or_else(Outcome::Refused));
         }
         self.log.save(&mut writes);
-        Ok(Applied { changes: writes.finish(), outcomes, checkpoint })
+        let changes = writes.finish();
+        self.held = held;
+        Ok(Applied { changes, outcomes, checkpoint })
     }
 
     fn apply_item<S: Store>(&mut self, writes: &mut Writes<'_, S>, proposed: UnixNanos, item: &PreparedItem) -> Judged<Outcome> {

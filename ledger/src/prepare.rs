@@ -84,12 +84,93 @@ impl PreparedGroup {
     #[must_use]
     pub fn decode(bytes: &Bytes, origin: &str) -> Self {
         match peer::Group::decode(bytes.clone()) {
-            Ok(group) => Self {
-                proposed: UnixNanos(group.proposed_unix_ns),
-                items: group.items.into_iter().map(|item| PreparedItem::new(item, origin)).collect(),
-            },
+            Ok(group) => Self { proposed: UnixNanos(group.proposed_unix_ns), items: check_together(group.items, origin) },
             Err(_) => Self { proposed: UnixNanos(0), items: vec![PreparedItem::Refused(Refusal::Malformed("group"))] },
         }
+    }
+}
+
+/// An item of a group on its way to be prepared.
+enum Parsed {
+    Done(PreparedItem),
+    Signed(SignedBatch),
+}
+
+/// Parses the items of a group and checks the signatures of its batches together, which takes half the time of checking
+/// each. When they do not hold together, each is checked by itself.
+fn check_together(items: Vec<peer::Item>, origin: &str) -> Vec<PreparedItem> {
+    let parsed: Vec<Parsed> = items.into_iter().map(|item| Parsed::new(item, origin)).collect();
+    let claims = parsed.iter().filter_map(|parsed| match parsed {
+        Parsed::Signed(batch) => Some(batch.claim()),
+        Parsed::Done(_) => None,
+    });
+    let together = signed::check_together(&claims.collect::<Vec<_>>());
+    let item = |parsed| match (parsed, together) {
+        (Parsed::Done(item), _) => item,
+        (Parsed::Signed(batch), Signed::Authentic) => PreparedItem::Batch(batch.authentic()),
+        (Parsed::Signed(batch), Signed::Forged) => batch.check(origin).map_or_else(PreparedItem::Refused, PreparedItem::Batch),
+    };
+    parsed.into_iter().map(item).collect()
+}
+
+impl Parsed {
+    fn new(item: peer::Item, origin: &str) -> Self {
+        match item.item {
+            Some(peer::item::Item::Batch(batch)) => {
+                SignedBatch::parse(batch, origin).map_or_else(|refusal| Self::Done(PreparedItem::Refused(refusal)), Self::Signed)
+            }
+            other => Self::Done(PreparedItem::new(peer::Item { item: other }, origin)),
+        }
+    }
+}
+
+/// A batch that is well-formed, with what its signature covers.
+struct SignedBatch {
+    batch: PreparedBatch,
+    message: Vec<u8>,
+}
+
+impl SignedBatch {
+    fn parse(batch: v1::Batch, origin: &str) -> Result<Self, Refusal> {
+        let size = batch.events.iter().map(Bytes::len).sum::<usize>();
+        limit("events in the batch", batch.events.len(), BATCH_EVENTS_MAX)?;
+        limit("bytes of events in the batch", size, BATCH_BYTES_MAX)?;
+        let events: Vec<PreparedEvent> = batch.events.into_iter().map(PreparedEvent::new).collect();
+        let event_count = u32::try_from(events.len()).map_err(|_| Refusal::Malformed("event count"))?;
+        let statement = v1::BatchStatement {
+            public_key: batch.public_key,
+            collector_id: batch.collector_id,
+            lane: batch.lane,
+            epoch: batch.epoch,
+            sequence: batch.sequence,
+            previous: batch.previous,
+            event_count,
+            events_root: events_root(&events).0.to_vec(),
+            signature: batch.signature,
+        };
+        Self::of(statement, events, origin)
+    }
+
+    fn of(statement: v1::BatchStatement, events: Vec<PreparedEvent>, origin: &str) -> Result<Self, Refusal> {
+        let batch = PreparedBatch::unchecked(statement, events)?;
+        let message = batch.signed_bytes(origin)?;
+        Ok(Self { batch, message })
+    }
+
+    fn claim(&self) -> signed::Claim<'_> {
+        let of = &self.batch.statement;
+        signed::Claim { public_key: &of.public_key, message: &self.message, signature: &of.signature }
+    }
+
+    fn check(self, origin: &str) -> Result<PreparedBatch, Refusal> {
+        match self.claim().check() {
+            Signed::Authentic => Ok(self.authentic()),
+            Signed::Forged => Err(Refusal::Forged { origin: origin.to_owned() }),
+        }
+    }
+
+    fn authentic(self) -> PreparedBatch {
+        PreparedBatch { digest: batch_digest(&self.message), ..self.batch }
     }
 }
 
@@ -115,37 +196,17 @@ impl PreparedBatch {
     /// # Errors
     /// [`Refusal`] when the batch is malformed, too large, or not authentic.
     pub fn new(batch: v1::Batch, origin: &str) -> Result<Self, Refusal> {
-        let size = batch.events.iter().map(Bytes::len).sum::<usize>();
-        limit("events in the batch", batch.events.len(), BATCH_EVENTS_MAX)?;
-        limit("bytes of events in the batch", size, BATCH_BYTES_MAX)?;
-        let events: Vec<PreparedEvent> = batch.events.into_iter().map(PreparedEvent::new).collect();
-        let event_count = u32::try_from(events.len()).map_err(|_| Refusal::Malformed("event count"))?;
-        let statement = v1::BatchStatement {
-            public_key: batch.public_key,
-            collector_id: batch.collector_id,
-            lane: batch.lane,
-            epoch: batch.epoch,
-            sequence: batch.sequence,
-            previous: batch.previous,
-            event_count,
-            events_root: events_root(&events).0.to_vec(),
-            signature: batch.signature,
-        };
-        Self::with_statement(statement, events, origin)
+        SignedBatch::parse(batch, origin)?.check(origin)
     }
 
     /// Checks a statement whose events are given apart, or not at hand (`events` empty).
     pub(crate) fn with_statement(statement: v1::BatchStatement, events: Vec<PreparedEvent>, origin: &str) -> Result<Self, Refusal> {
-        let batch = Self::unchecked(statement, events)?;
-        match signed::check(&batch.statement.public_key, &batch.signed_bytes(origin)?, &batch.statement.signature) {
-            Signed::Authentic => batch.digested(origin),
-            Signed::Forged => Err(Refusal::Forged { origin: origin.to_owned() }),
-        }
+        SignedBatch::of(statement, events, origin)?.check(origin)
     }
 
     /// Rebuilds a batch from committed entries: its signature was checked before it was committed.
     pub(crate) fn committed(statement: v1::BatchStatement, events: Vec<PreparedEvent>, origin: &str) -> Result<Self, Refusal> {
-        Self::unchecked(statement, events)?.digested(origin)
+        Ok(SignedBatch::of(statement, events, origin)?.authentic())
     }
 
     fn unchecked(statement: v1::BatchStatement, events: Vec<PreparedEvent>) -> Result<Self, Refusal> {
@@ -159,11 +220,6 @@ impl PreparedBatch {
             statement,
             events,
         })
-    }
-
-    fn digested(mut self, origin: &str) -> Result<Self, Refusal> {
-        self.digest = batch_digest(&self.signed_bytes(origin)?);
-        Ok(self)
     }
 
     fn signed_bytes(&self, origin: &str) -> Result<Vec<u8>, Refusal> {

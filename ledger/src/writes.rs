@@ -1,5 +1,6 @@
 //! The writes of one apply, readable before they are committed, and the part of them that each entry's digest covers.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use prost::Message;
@@ -8,16 +9,55 @@ use crate::key;
 use crate::row;
 use crate::store::{Change, Changes, Direction, KeyRange, Store, StoreFault, Table};
 
+/// Rows of one table by key; `None` is a row that is not there.
+type Rows = HashMap<Vec<u8>, Option<Vec<u8>>>;
+
+/// Rows that are held in memory between applies; past this they are read again.
+const HELD_MAX: usize = 50_000;
+
+/// The rows that nearly every batch reads again, as the store has them: registrations and heads of lanes, not content.
+#[derive(Debug, Default)]
+pub(crate) struct HeldRows([Rows; 4]);
+
+impl HeldRows {
+    /// Bounds the memory.
+    pub(crate) fn trim(&mut self) {
+        self.0.iter_mut().filter(|rows| rows.len() > HELD_MAX).for_each(HashMap::clear);
+    }
+
+    fn of(&mut self, table: Table) -> Option<&mut Rows> {
+        let [collectors, lanes, quotas, agents] = &mut self.0;
+        match table {
+            Table::Collectors => Some(collectors),
+            Table::Lanes => Some(lanes),
+            Table::Quotas => Some(quotas),
+            Table::Agents => Some(agents),
+            _ => None,
+        }
+    }
+}
+
 /// Reads through to the store; holds everything written since the apply began.
 pub(crate) struct Writes<'a, S> {
     store: &'a S,
-    staged: HashMap<(Table, Vec<u8>), Option<Vec<u8>>>,
+    held: RefCell<&'a mut HeldRows>,
+    staged: [Rows; Table::ALL.len()],
     of_entry: Vec<(Table, Vec<u8>)>,
 }
 
 impl<'a, S: Store> Writes<'a, S> {
-    pub(crate) fn new(store: &'a S) -> Self {
-        Self { store, staged: HashMap::new(), of_entry: Vec::new() }
+    pub(crate) fn new(store: &'a S, held: &'a mut HeldRows) -> Self {
+        Self { store, held: RefCell::new(held), staged: std::array::from_fn(|_| Rows::new()), of_entry: Vec::new() }
+    }
+
+    #[allow(clippy::indexing_slicing, reason = "there is one place for each table")]
+    fn staged(&self, table: Table) -> &Rows {
+        &self.staged[table as usize]
+    }
+
+    #[allow(clippy::indexing_slicing, reason = "there is one place for each table")]
+    fn stage(&mut self, table: Table, key: Vec<u8>, value: Option<Vec<u8>>) {
+        self.staged[table as usize].insert(key, value);
     }
 
     pub(crate) fn store(&self) -> &'a S {
@@ -31,10 +71,17 @@ impl<'a, S: Store> Writes<'a, S> {
 
     /// Returns the exact value under `key`, as the writes so far leave it.
     pub(crate) fn bytes(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreFault> {
-        match self.staged.get(&(table, key.to_vec())) {
-            Some(staged) => Ok(staged.clone()),
-            None => self.store.get(table, key),
+        if let Some(staged) = self.staged(table).get(key) {
+            return Ok(staged.clone());
         }
+        let mut held = self.held.borrow_mut();
+        let Some(rows) = held.of(table) else { return self.store.get(table, key) };
+        if let Some(row) = rows.get(key) {
+            return Ok(row.clone());
+        }
+        let row = self.store.get(table, key)?;
+        rows.insert(key.to_vec(), row.clone());
+        Ok(row)
     }
 
     /// Returns every row of a small table, as the writes so far leave it, in key order.
@@ -42,7 +89,7 @@ impl<'a, S: Store> Writes<'a, S> {
         let range = KeyRange { from: &[], to: &key::behind(&[]) };
         let committed = self.store.scan(table, range, Direction::Ascending, limit)?;
         let mut rows: BTreeMap<_, _> = committed.into_iter().map(|row| (row.key, row.value)).collect();
-        for ((_, key), value) in self.staged.iter().filter(|((of, _), _)| *of == table) {
+        for (key, value) in self.staged(table) {
             match value {
                 Some(value) => rows.insert(key.clone(), value.clone()),
                 None => rows.remove(key),
@@ -53,8 +100,8 @@ impl<'a, S: Store> Writes<'a, S> {
 
     /// Returns the keys of a small table that were removed since the apply began.
     pub(crate) fn removed(&self, table: Table) -> BTreeSet<Vec<u8>> {
-        let rows = self.staged.iter().filter(|((of, _), value)| *of == table && value.is_none());
-        rows.map(|((_, key), _)| key.clone()).collect()
+        let rows = self.staged(table).iter().filter(|(_, value)| value.is_none());
+        rows.map(|(key, _)| key.clone()).collect()
     }
 
     /// Writes a row that later decisions read: part of the state digest.
@@ -64,18 +111,18 @@ impl<'a, S: Store> Writes<'a, S> {
 
     pub(crate) fn put_bytes(&mut self, table: Table, key: Vec<u8>, value: Vec<u8>) {
         self.of_entry.push((table, key.clone()));
-        self.staged.insert((table, key), Some(value));
+        self.stage(table, key, Some(value));
     }
 
     /// Removes a row that later decisions read: part of the state digest.
     pub(crate) fn remove(&mut self, table: Table, key: Vec<u8>) {
         self.of_entry.push((table, key.clone()));
-        self.staged.insert((table, key), None);
+        self.stage(table, key, None);
     }
 
     /// Writes a row that the entries alone determine, or that no decision reads: not part of the state digest.
     pub(crate) fn keep(&mut self, table: Table, key: Vec<u8>, value: Vec<u8>) {
-        self.staged.insert((table, key), Some(value));
+        self.stage(table, key, Some(value));
     }
 
     /// Feeds the entry's sorted write set into `digest` and starts the next entry's.
@@ -86,7 +133,7 @@ impl<'a, S: Store> Writes<'a, S> {
         for (table, key) in written {
             digest.update(&[table as u8]);
             feed(digest, &key);
-            match self.staged.get(&(table, key)) {
+            match self.staged(table).get(&key) {
                 Some(Some(value)) => {
                     digest.update(&[1]);
                     feed(digest, value);
@@ -100,7 +147,15 @@ impl<'a, S: Store> Writes<'a, S> {
 
     pub(crate) fn finish(self) -> Changes {
         debug_assert!(self.of_entry.is_empty(), "every digested write belongs to an entry");
-        Changes { rows: self.staged.into_iter().map(|((table, key), value)| Change { table, key, value }).collect() }
+        let held = self.held.into_inner();
+        let mut changes = Vec::with_capacity(self.staged.iter().map(HashMap::len).sum());
+        for (table, rows) in Table::ALL.into_iter().zip(self.staged) {
+            if let Some(held) = held.of(table) {
+                held.extend(rows.iter().map(|(key, value)| (key.clone(), value.clone())));
+            }
+            changes.extend(rows.into_iter().map(|(key, value)| Change { table, key, value }));
+        }
+        Changes { rows: changes }
     }
 }
 
