@@ -175,11 +175,22 @@ impl Taking<'_> {
             return Ok(Err(reason));
         }
         let Some(claim) = Claim::of(&recordable.event) else { return Ok(Ok(recordable)) };
+        if claim.agent.is_empty() && !self.may_write_for_agent_of(ledger, writes, claim)? {
+            return Ok(Err(v1::RejectionReason::AgentOutOfScope));
+        }
         let before = ledger.log.next_session;
         let mut next = NextSession { first_index: ledger.log.next(), ordinal: &mut ledger.log.next_session };
         let entered = ledger.sessions.enter(writes, claim, &mut next)?.map(|_| recordable);
         self.quota.sessions += ledger.log.next_session - before;
         Ok(entered)
+    }
+
+    /// Tells whether an event that names no agent may stand in its session: the session's agent speaks for it. A session
+    /// without an agent, also one that is yet to begin, is open only to a collector of every agent.
+    fn may_write_for_agent_of<S: Store>(&self, ledger: &mut Ledger, writes: &Writes<'_, S>, claim: Claim<'_>) -> Result<bool, StoreFault> {
+        let session = ledger.sessions.find(writes, &key::scoped(claim.tenant, claim.id))?;
+        let agent = session.map_or("", |session| session.agent());
+        Ok(is_agent_in_scope(&self.collector.registration, agent))
     }
 
     fn append<S: Store>(
@@ -200,7 +211,6 @@ impl Taking<'_> {
                 return Ok(v1::EventReceipt { rejection: reason.into(), ..Default::default() });
             }
         };
-        let decision = decision::decide(writes, &recordable.event, ledger.log.next(), ledger.log.now())?;
         let event = &recordable.event;
         let session = match Claim::of(event) {
             Some(claim) => {
@@ -209,6 +219,8 @@ impl Taking<'_> {
             }
             None => None,
         };
+        let agent_of_session = session.as_ref().map_or("", |of| of.session.agent());
+        let decision = decision::decide(writes, event, agent_of_session, ledger.log.next(), ledger.log.now())?;
         let receipt = v1::EventReceipt {
             verdict: decision.verdict,
             session_position: session.as_ref().map_or(0, |of| of.session.size()),
@@ -254,8 +266,11 @@ fn check_scope(of: &v1::RegisterCollector, event: &v1::Event) -> Result<(), v1::
         return Err(v1::RejectionReason::VantageOutOfScope);
     }
     let agent = event.attribution.as_ref().and_then(|it| it.agent.as_ref()).map_or("", |agent| &agent.agent_id);
-    let is_in_scope = agent.is_empty() || of.agents.iter().any(|allowed| allowed == "*" || allowed == agent);
-    if is_in_scope { Ok(()) } else { Err(v1::RejectionReason::AgentOutOfScope) }
+    if agent.is_empty() || is_agent_in_scope(of, agent) { Ok(()) } else { Err(v1::RejectionReason::AgentOutOfScope) }
+}
+
+fn is_agent_in_scope(of: &v1::RegisterCollector, agent: &str) -> bool {
+    of.agents.iter().any(|allowed| allowed == "*" || allowed == agent)
 }
 
 /// Answers a batch whose position is taken: the first receipt for the same batch, a recorded conflict for another.
