@@ -16,6 +16,8 @@ pub const ID_BYTES_MAX: usize = 256;
 pub const SIGNER_ID_BYTES_MAX: usize = 128;
 /// Lanes of one collector.
 pub const LANES_MAX: u32 = 64;
+/// Openings of a lane whose nonces are remembered: a nonce of one of them gets its first answer again.
+pub const OPENINGS_KEPT: u64 = 16;
 /// Sessions above a session, itself included.
 pub const SESSION_DEPTH_MAX: u32 = 32;
 /// Leaves of a session tree whose root is stored.

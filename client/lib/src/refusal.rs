@@ -68,6 +68,8 @@ reasons! {
     Equivocation = "EQUIVOCATION",
     /// The collector used up its hour.
     QuotaExceeded = "QUOTA_EXCEEDED",
+    /// The batch is larger than the collector's whole hour: it never fits until an operator registers a larger quota.
+    BeyondQuota = "BEYOND_QUOTA",
     /// The command's end of life has come.
     CommandExpired = "COMMAND_EXPIRED",
     /// The command lives longer than the contract allows.
