@@ -152,6 +152,7 @@ fn hint_of_reason(reason: Reason) -> Option<&'static str> {
         Reason::UnknownOperator => Some("is the operator registered, with this key?"),
         Reason::OperatorLacksRole => Some("registrations take a registrar, seals a responder"),
         Reason::BeyondCheckpoint => Some("a checkpoint that covers it is not published yet; try again"),
+        Reason::ClockNotTrusted => Some("the clocks of the nodes differ: `proofline status` shows by how much"),
         Reason::NoLeader | Reason::FateUnknown => Some("a majority of the nodes must be up; `proofline status` shows them"),
         _ => None,
     }

@@ -96,6 +96,8 @@ reasons! {
     InboxFull = "INBOX_FULL",
     /// No node leads; nothing happened.
     NoLeader = "NO_LEADER",
+    /// The leader's clock is too far from those of the others, or cannot be compared; nothing happened.
+    ClockNotTrusted = "CLOCK_NOT_TRUSTED",
     /// The request may or may not have been carried out.
     FateUnknown = "FATE_UNKNOWN",
     /// The node is shutting down; nothing happened.
