@@ -171,6 +171,56 @@ async fn import_through_crashes(world: &mut World) {
     }
 }
 
+/// Counts the events that one run becomes: one for a model call, two for a tool call and for the run itself.
+fn events_of(line: &str) -> u64 {
+    let count = |operation: &str| line.matches(&format!("\"{operation}\"")).count() as u64;
+    count("chat") + 2 * count("execute_tool") + 2 * count("invoke_agent")
+}
+
+fn journal_bytes(world: &World) -> u64 {
+    let mut directories = vec![world.root.path().join("journals")];
+    let mut bytes = 0;
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory).into_iter().flatten().map(Result::unwrap) {
+            match entry.metadata().unwrap() {
+                of if of.is_dir() => directories.push(entry.path()),
+                of => bytes += of.len(),
+            }
+        }
+    }
+    bytes
+}
+
+fn signal(process: u32, signal: &str) {
+    assert!(Command::new("kill").args([signal, &process.to_string()]).status().unwrap().success());
+}
+
+#[tokio::test]
+async fn an_import_whose_input_pauses_survives_the_leader_without_more_input() {
+    let mut world = World::found().await;
+    world.register();
+    let lines = lines();
+    let before = world.size().await;
+    let mut feed = Feed::start(&world);
+    feed.give(&lines[0]);
+    world.grown_to(before + 1 + events_of(&lines[0])).await;
+
+    // The next run is signed and sent, and gets no answer: the leader hangs, and then it is gone.
+    let leader = world.leader().await;
+    let signed = journal_bytes(&world);
+    signal(world.cluster.process_id(leader).unwrap(), "-STOP");
+    feed.give(&lines[1]);
+    let until = Instant::now() + Duration::from_secs(60);
+    while journal_bytes(&world) == signed {
+        assert!(Instant::now() < until, "what was read is not signed while the input pauses");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    world.cluster.kill(leader).unwrap();
+
+    world.grown_to(before + 1 + events_of(&lines[0]) + events_of(&lines[1])).await;
+    feed.finish();
+}
+
 #[tokio::test]
 async fn a_hundred_real_runs_survive_two_leader_kills_exactly_once() {
     let mut world = World::found().await;

@@ -8,16 +8,15 @@ use crate::hash::Hash;
 use crate::ids::{EntryIndex, Epoch, Sequence};
 use crate::key;
 use crate::ledger::{Judged, Ledger};
-use crate::limits::{EVENTS_PER_HOUR_DEFAULT, SESSIONS_PER_HOUR_DEFAULT};
+use crate::limits::OPENINGS_KEPT;
 use crate::log::{Draft, InSession};
 use crate::prepare::{PreparedBatch, PreparedEvent, PreparedOpenLane, Recordable};
+use crate::quota;
 use crate::refusal::Refusal;
-use crate::row::{CollectorRow, LaneRow, QuotaRow, StatementRow};
+use crate::row::{CollectorRow, LaneRow, OpeningRow, QuotaRow, StatementRow};
 use crate::session::{Claim, NextSession};
 use crate::store::{Store, StoreFault, Table};
 use crate::writes::Writes;
-
-const HOUR_NS: u64 = 3_600 * 1_000_000_000;
 
 /// Takes a batch, or answers why not. A batch that was taken before gets its first receipt again.
 pub(crate) fn apply<S: Store>(ledger: &mut Ledger, writes: &mut Writes<'_, S>, batch: &PreparedBatch) -> Judged<v1::AppendResponse> {
@@ -36,7 +35,7 @@ pub(crate) fn apply<S: Store>(ledger: &mut Ledger, writes: &mut Writes<'_, S>, b
     if let Err(refusal) = check_key(&collector, &batch.statement.public_key) {
         return Ok(Err(refusal));
     }
-    let quota = match reserve(ledger, writes, &collector, batch)? {
+    let quota = match quota::reserve(ledger, writes, &collector.registration, batch)? {
         Ok(quota) => quota,
         Err(refusal) => return Ok(Err(refusal)),
     };
@@ -93,42 +92,6 @@ fn last_digest(lane: &LaneRow) -> Hash {
     lane.last.as_ref().and_then(|last| Hash::from_slice(&last.digest)).unwrap_or(Hash::ZERO)
 }
 
-/// Counts the batch against its collector's hour; the batch is refused whole when it does not fit, and may come again.
-fn reserve<S: Store>(ledger: &mut Ledger, writes: &Writes<'_, S>, of: &Registered, batch: &PreparedBatch) -> Judged<QuotaRow> {
-    let now = ledger.log.now().0;
-    let hour = now / HOUR_NS;
-    let row: QuotaRow = writes.read(Table::Quotas, &key::text(&of.registration.collector_id))?.unwrap_or_default();
-    let mut quota = if row.hour == hour { row } else { QuotaRow { hour, events: 0, sessions: 0 } };
-    let events = limit(of.registration.events_per_hour, EVENTS_PER_HOUR_DEFAULT);
-    let sessions = limit(of.registration.sessions_per_hour, SESSIONS_PER_HOUR_DEFAULT);
-    let count = batch.events.len() as u64;
-    let retry_after_s = ((hour + 1) * HOUR_NS - now).div_ceil(1_000_000_000);
-    if quota.events.saturating_add(count) > events {
-        return Ok(Err(Refusal::QuotaExceeded { what: "events", limit: events, retry_after_s }));
-    }
-    if quota.sessions.saturating_add(count) > sessions && quota.sessions.saturating_add(new_sessions(ledger, writes, batch)?) > sessions {
-        return Ok(Err(Refusal::QuotaExceeded { what: "sessions", limit: sessions, retry_after_s }));
-    }
-    quota.events += count;
-    Ok(Ok(quota))
-}
-
-fn limit(registered: u64, default: u64) -> u64 {
-    if registered == 0 { default } else { registered }
-}
-
-fn new_sessions<S: Store>(ledger: &mut Ledger, writes: &Writes<'_, S>, batch: &PreparedBatch) -> Result<u64, StoreFault> {
-    let mut seen = std::collections::BTreeSet::new();
-    for event in batch.events.iter().filter_map(|event| event.content.as_ref().ok()) {
-        let Some(claim) = Claim::of(&event.event) else { continue };
-        let key = key::scoped(claim.tenant, claim.id);
-        if !seen.contains(&key) && ledger.sessions.find(writes, &key)?.is_none() {
-            seen.insert(key);
-        }
-    }
-    Ok(seen.len() as u64)
-}
-
 /// A batch that is next in its lane.
 struct Taking<'a> {
     batch: &'a PreparedBatch,
@@ -175,11 +138,22 @@ impl Taking<'_> {
             return Ok(Err(reason));
         }
         let Some(claim) = Claim::of(&recordable.event) else { return Ok(Ok(recordable)) };
+        if claim.agent.is_empty() && !self.may_write_for_agent_of(ledger, writes, claim)? {
+            return Ok(Err(v1::RejectionReason::AgentOutOfScope));
+        }
         let before = ledger.log.next_session;
         let mut next = NextSession { first_index: ledger.log.next(), ordinal: &mut ledger.log.next_session };
         let entered = ledger.sessions.enter(writes, claim, &mut next)?.map(|_| recordable);
         self.quota.sessions += ledger.log.next_session - before;
         Ok(entered)
+    }
+
+    /// Tells whether an event that names no agent may stand in its session: the session's agent speaks for it. A session
+    /// without an agent, also one that is yet to begin, is open only to a collector of every agent.
+    fn may_write_for_agent_of<S: Store>(&self, ledger: &mut Ledger, writes: &Writes<'_, S>, claim: Claim<'_>) -> Result<bool, StoreFault> {
+        let session = ledger.sessions.find(writes, &key::scoped(claim.tenant, claim.id))?;
+        let agent = session.map_or("", |session| session.agent());
+        Ok(is_agent_in_scope(&self.collector.registration, agent))
     }
 
     fn append<S: Store>(
@@ -200,7 +174,6 @@ impl Taking<'_> {
                 return Ok(v1::EventReceipt { rejection: reason.into(), ..Default::default() });
             }
         };
-        let decision = decision::decide(writes, &recordable.event, ledger.log.next(), ledger.log.now())?;
         let event = &recordable.event;
         let session = match Claim::of(event) {
             Some(claim) => {
@@ -209,6 +182,8 @@ impl Taking<'_> {
             }
             None => None,
         };
+        let agent_of_session = session.as_ref().map_or("", |of| of.session.agent());
+        let decision = decision::decide(writes, event, agent_of_session, ledger.log.next(), ledger.log.now())?;
         let receipt = v1::EventReceipt {
             verdict: decision.verdict,
             session_position: session.as_ref().map_or(0, |of| of.session.size()),
@@ -254,8 +229,11 @@ fn check_scope(of: &v1::RegisterCollector, event: &v1::Event) -> Result<(), v1::
         return Err(v1::RejectionReason::VantageOutOfScope);
     }
     let agent = event.attribution.as_ref().and_then(|it| it.agent.as_ref()).map_or("", |agent| &agent.agent_id);
-    let is_in_scope = agent.is_empty() || of.agents.iter().any(|allowed| allowed == "*" || allowed == agent);
-    if is_in_scope { Ok(()) } else { Err(v1::RejectionReason::AgentOutOfScope) }
+    if agent.is_empty() || is_agent_in_scope(of, agent) { Ok(()) } else { Err(v1::RejectionReason::AgentOutOfScope) }
+}
+
+fn is_agent_in_scope(of: &v1::RegisterCollector, agent: &str) -> bool {
+    of.agents.iter().any(|allowed| allowed == "*" || allowed == agent)
 }
 
 /// Answers a batch whose position is taken: the first receipt for the same batch, a recorded conflict for another.
@@ -305,29 +283,60 @@ fn first_receipt<S: Store>(writes: &Writes<'_, S>, batch: &PreparedBatch, first:
     Ok(v1::AppendResponse { epoch: batch.epoch.0, sequence: batch.sequence.0, first_index: first.0, events })
 }
 
-/// Opens a lane: assigns the next epoch and so fences the one before. The same nonce gets its first answer again.
+/// Opens a lane: assigns the next epoch and so fences the one before. The same nonce gets its first answer again, for as
+/// long as it is among the newest of the lane.
 pub(crate) fn open_lane<S: Store>(
     ledger: &mut Ledger,
     writes: &mut Writes<'_, S>,
     open: &PreparedOpenLane,
 ) -> Judged<v1::OpenLaneResponse> {
-    let nonce_key = key::lane_nonce(open.collector(), open.lane, &open.request.nonce);
     let Some(collector) = collector(writes, open.collector())? else {
         return Ok(Err(Refusal::UnknownCollector(open.collector().to_owned())));
     };
     if let Err(refusal) = check_key(&collector, &open.request.public_key) {
         return Ok(Err(refusal));
     }
-    if let Some(answer) = writes.read(Table::LaneNonces, &nonce_key)? {
-        return Ok(Ok(answer));
-    }
     let lane_key = key::lane(open.collector(), open.lane);
     let lane: LaneRow = writes.read(Table::Lanes, &lane_key)?.unwrap_or_default();
+    if let Some(answer) = first_answer(writes, open, Epoch(lane.epoch))? {
+        return Ok(Ok(answer));
+    }
+    let quota = match quota::reserve_opening(ledger, writes, &collector.registration)? {
+        Ok(quota) => quota,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
     let last = lane.last.clone().unwrap_or_else(|| v1::LaneHead { digest: Hash::ZERO.0.to_vec(), ..Default::default() });
     let answer = v1::OpenLaneResponse { epoch: lane.epoch + 1, last: Some(last) };
     writes.put(Table::Lanes, lane_key, &LaneRow { epoch: answer.epoch, sequence: 0, closed: false, last: lane.last });
-    writes.put(Table::LaneNonces, nonce_key, &answer);
+    writes.put(Table::Quotas, key::text(open.collector()), &quota);
+    remember_opening(writes, open, &answer);
     let body = v1::LaneOpened { request: Some(open.request.clone()), epoch: answer.epoch };
     ledger.log.append(writes, Draft { body: Body::LaneOpened(body), decision: None, session: None });
     Ok(Ok(answer))
+}
+
+/// Looks for the nonce among the newest openings of the lane.
+fn first_answer<S: Store>(
+    writes: &Writes<'_, S>,
+    open: &PreparedOpenLane,
+    current: Epoch,
+) -> Result<Option<v1::OpenLaneResponse>, StoreFault> {
+    for epoch in (current.0.saturating_sub(OPENINGS_KEPT - 1)..=current.0).rev() {
+        let key = key::lane_epoch(open.collector(), open.lane, Epoch(epoch));
+        let row: Option<OpeningRow> = writes.read(Table::LaneNonces, &key)?;
+        if let Some(row) = row.filter(|row| row.nonce == open.request.nonce) {
+            return Ok(row.answer);
+        }
+    }
+    Ok(None)
+}
+
+/// Keeps the answer beside its nonce, in the place of the one that is too old now.
+fn remember_opening<S: Store>(writes: &mut Writes<'_, S>, open: &PreparedOpenLane, answer: &v1::OpenLaneResponse) {
+    let key = |epoch| key::lane_epoch(open.collector(), open.lane, Epoch(epoch));
+    let row = OpeningRow { nonce: open.request.nonce.clone(), answer: Some(answer.clone()) };
+    writes.put(Table::LaneNonces, key(answer.epoch), &row);
+    if let Some(old @ 1..) = answer.epoch.checked_sub(OPENINGS_KEPT) {
+        writes.remove(Table::LaneNonces, key(old));
+    }
 }

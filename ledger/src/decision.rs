@@ -10,14 +10,16 @@ use crate::store::{Store, StoreFault, Table};
 use crate::writes::Writes;
 
 /// Decides on an event that is recorded as entry `index` at `now`, and takes note of an agent that nobody registered.
+/// An event that names no agent is judged by the agent that its session is bound to.
 pub(crate) fn decide<S: Store>(
     writes: &mut Writes<'_, S>,
     event: &v1::Event,
+    agent_of_session: &str,
     index: EntryIndex,
     now: UnixNanos,
 ) -> Result<v1::Decision, StoreFault> {
     let mut findings = Vec::new();
-    let state = agent_state(writes, event, index, now)?;
+    let state = agent_state(writes, event, agent_of_session, index, now)?;
     let verdict = match state {
         Some(v1::AgentState::Decommissioned) => {
             findings.push(built_in("built-in/agent-decommissioned", v1::Severity::Critical));
@@ -47,10 +49,12 @@ fn built_in(rule: &str, severity: v1::Severity) -> v1::Finding {
 fn agent_state<S: Store>(
     writes: &mut Writes<'_, S>,
     event: &v1::Event,
+    agent_of_session: &str,
     index: EntryIndex,
     now: UnixNanos,
 ) -> Result<Option<v1::AgentState>, StoreFault> {
-    let agent = event.attribution.as_ref().and_then(|it| it.agent.as_ref()).map_or("", |agent| &agent.agent_id);
+    let named = event.attribution.as_ref().and_then(|it| it.agent.as_ref()).map(|agent| agent.agent_id.as_str());
+    let agent = named.filter(|named| !named.is_empty()).unwrap_or(agent_of_session);
     if agent.is_empty() {
         return Ok(None);
     }

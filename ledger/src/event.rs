@@ -1,5 +1,7 @@
 //! What makes an event well-formed in itself, before any state is looked at.
 
+mod lists;
+
 use proofline_proto::v1;
 
 use crate::limits::ID_BYTES_MAX;
@@ -12,6 +14,14 @@ pub(crate) fn is_identifier(text: &str) -> bool {
 
 fn is_optional_identifier(text: &str) -> bool {
     text.is_empty() || is_identifier(text)
+}
+
+/// Checks that the lists of an event are short enough to be kept in memory.
+///
+/// # Errors
+/// `TooManyValues`.
+pub(crate) fn check_lists(event: &v1::Event) -> Result<(), v1::RejectionReason> {
+    if lists::are_short(event) { Ok(()) } else { Err(v1::RejectionReason::TooManyValues) }
 }
 
 /// Checks form and attribution of an event.

@@ -35,12 +35,6 @@ pub(crate) fn lane(collector: &str, lane: Lane) -> Vec<u8> {
     key
 }
 
-pub(crate) fn lane_nonce(collector: &str, of: Lane, nonce: &[u8]) -> Vec<u8> {
-    let mut key = lane(collector, of);
-    key.extend_from_slice(nonce);
-    key
-}
-
 pub(crate) fn lane_epoch(collector: &str, of: Lane, epoch: Epoch) -> Vec<u8> {
     let mut key = lane(collector, of);
     key.extend_from_slice(&epoch.0.to_be_bytes());

@@ -20,6 +20,7 @@ pub mod listing;
 mod log;
 mod log_proof;
 mod prepare;
+mod quota;
 mod refusal;
 mod registry;
 mod replay;

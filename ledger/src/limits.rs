@@ -4,6 +4,8 @@
 pub const ENTRY_BYTES_MAX: usize = 65_535;
 /// Longest event, in bytes: leaves room in its entry for the place, the decision and the session root.
 pub const EVENT_BYTES_MAX: usize = 60_000;
+/// Most values of each repeated field of an event, wherever in it the field stands.
+pub const EVENT_LIST_MAX: usize = 64;
 /// Most events in one batch.
 pub const BATCH_EVENTS_MAX: usize = 4_096;
 /// Most bytes of events in one batch.
@@ -16,6 +18,8 @@ pub const ID_BYTES_MAX: usize = 256;
 pub const SIGNER_ID_BYTES_MAX: usize = 128;
 /// Lanes of one collector.
 pub const LANES_MAX: u32 = 64;
+/// Openings of a lane whose nonces are remembered: a nonce of one of them gets its first answer again.
+pub const OPENINGS_KEPT: u64 = 16;
 /// Sessions above a session, itself included.
 pub const SESSION_DEPTH_MAX: u32 = 32;
 /// Leaves of a session tree whose root is stored.

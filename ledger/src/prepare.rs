@@ -262,7 +262,11 @@ impl Recordable {
         if exact.len() > EVENT_BYTES_MAX {
             return Err(v1::RejectionReason::Oversize);
         }
+        if exact.is_empty() {
+            return Err(v1::RejectionReason::Malformed);
+        }
         let event = v1::Event::decode(exact.clone()).map_err(|_| v1::RejectionReason::Malformed)?;
+        crate::event::check_lists(&event)?;
         // Protobuf has many encodings of one message; the ledger takes exactly one, and no unknown fields.
         if event.encode_to_vec() != exact {
             return Err(v1::RejectionReason::Malformed);

@@ -107,6 +107,16 @@ pub enum Refusal {
         /// Until the next hour, by committed time.
         retry_after_s: u64,
     },
+    /// The batch is larger than the whole hour of its collector: it never fits until the registration allows more.
+    #[error("the batch has {actual} {what}, and the quota allows {limit} in a whole hour: it can never fit")]
+    BeyondQuota {
+        /// Events or new sessions.
+        what: &'static str,
+        /// How many the batch has.
+        actual: u64,
+        /// Registered limit.
+        limit: u64,
+    },
     /// The command's end of life has come.
     #[error("the command expired")]
     CommandExpired,

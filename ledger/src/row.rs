@@ -40,6 +40,15 @@ pub(crate) struct LaneRow {
     pub(crate) last: Option<v1::LaneHead>,
 }
 
+/// A row of [`Table::LaneNonces`].
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct OpeningRow {
+    #[prost(bytes = "vec", tag = "1")]
+    pub(crate) nonce: Vec<u8>,
+    #[prost(message, optional, tag = "2")]
+    pub(crate) answer: Option<v1::OpenLaneResponse>,
+}
+
 /// A row of [`Table::Statements`].
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct StatementRow {

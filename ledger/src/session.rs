@@ -43,6 +43,11 @@ impl OpenSession {
         self.tree.size()
     }
 
+    /// Returns the agent that the session is bound to; empty while no entry has named one.
+    pub(crate) fn agent(&self) -> &str {
+        &self.binding.agent_id
+    }
+
     pub(crate) fn is_sealed(&self) -> bool {
         self.sealed_at.is_some()
     }

@@ -22,7 +22,7 @@ pub enum Table {
     Statements = 4,
     /// Collector and lane -> the lane's head.
     Lanes = 5,
-    /// Collector, lane and nonce -> the answer that an `OpenLane` got.
+    /// Collector, lane and epoch, the newest of them -> nonce of the `OpenLane`, and the answer that it got.
     LaneNonces = 6,
     /// Collector, lane and epoch -> the entry that recorded an equivocation.
     Equivocations = 7,

@@ -591,10 +591,13 @@ def check_collectors(file, events, registry):
         if change[1] is None or change[1]["public_key"] != statement["public_key"]:
             raise Wrong("collector-keys", "revoked, or another key")
         registered.append((entry.event, change[1]))
+    agent_of_session = ""
     for event, registration in registered:
         agent = (event["attribution"] or {}).get("agent")
         agent = agent["agent_id"] if agent else ""
-        in_scope = not agent or agent in registration["agents"] or "*" in registration["agents"]
+        agent_of_session = agent_of_session or agent
+        agent = agent or agent_of_session
+        in_scope = agent in registration["agents"] or "*" in registration["agents"]
         if event["tenant_id"] != registration["tenant_id"] or event["vantage"] not in registration["vantages"] or not in_scope:
             raise Wrong("collector-scope", "tenant, vantage or agent")
     for event, _ in registered:

@@ -145,10 +145,14 @@ fn hint_of_reason(reason: Reason) -> Option<&'static str> {
         Reason::KeyNotRegistered => Some("register this key with `proofline collector register`, or use the registered one"),
         Reason::CollectorRevoked => Some("a revoked collector may be registered again by an operator"),
         Reason::QuotaExceeded => Some("the quota renews every hour; `proofline collector register` sets another"),
+        Reason::BeyondQuota => {
+            Some("the batch stays in the journal: set a larger quota with `proofline collector register`, then try again")
+        }
         Reason::SecondOperatorNeeded => Some("give --signer twice: two operators with two keys"),
         Reason::UnknownOperator => Some("is the operator registered, with this key?"),
         Reason::OperatorLacksRole => Some("registrations take a registrar, seals a responder"),
         Reason::BeyondCheckpoint => Some("a checkpoint that covers it is not published yet; try again"),
+        Reason::ClockNotTrusted => Some("the clocks of the nodes differ: `proofline status` shows by how much"),
         Reason::NoLeader | Reason::FateUnknown => Some("a majority of the nodes must be up; `proofline status` shows them"),
         _ => None,
     }

@@ -5,6 +5,7 @@
 //! Always true: the same span gives the same event, up to the salts of its content; content never enters an event.
 
 pub(crate) mod content;
+pub(crate) mod lines;
 pub(crate) mod mapping;
 mod scope;
 pub(crate) mod trace;

@@ -8,8 +8,11 @@ use tonic::{Code, Status};
 
 use crate::refusal::Refusal;
 
-const PAUSE_FIRST: Duration = Duration::from_millis(25);
+const PAUSE_MIN: Duration = Duration::from_millis(25);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// A pause is at most this part of the time that the call has waited already: an election that ends during a pause is
+/// noticed little later than it could have been.
+const PAUSE_PART: u32 = 4;
 
 /// How long to keep trying.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,16 +135,21 @@ fn root_cause(status: &Status) -> String {
 #[derive(Debug)]
 pub(crate) struct Attempts {
     policy: RetryPolicy,
+    /// Nodes that can be asked.
+    nodes: usize,
     since: Instant,
     made: u32,
+    /// Nodes that could not be reached since the last pause.
+    unreached: usize,
 }
 
 impl Attempts {
-    pub(crate) fn begin(policy: RetryPolicy) -> Self {
-        Self { policy, since: Instant::now(), made: 0 }
+    pub(crate) fn begin(policy: RetryPolicy, nodes: usize) -> Self {
+        Self { policy, nodes, since: Instant::now(), made: 0, unreached: 0 }
     }
 
-    /// Waits before the next attempt, or says that there is none.
+    /// Waits before the next attempt, or says that there is none. A node that cannot be reached is no reason to wait, as
+    /// long as another one was not asked yet.
     pub(crate) async fn pause(&mut self, endpoint: &impl fmt::Display, fault: Fault) -> Result<(), CallError> {
         self.made += 1;
         if !fault.is_retryable() {
@@ -150,8 +158,13 @@ impl Attempts {
                 Fault::Connection(_) | Fault::TimedOut(_) => self.gave_up(endpoint, fault),
             });
         }
-        let pause = self.next_pause().max(fault.retry_after().unwrap_or_default());
-        if self.since.elapsed() + pause >= self.policy.within {
+        let waited = self.since.elapsed();
+        if self.leaves_another_node(&fault) && waited < self.policy.within {
+            tracing::debug!(%endpoint, %fault, attempt = self.made, "asking another node");
+            return Ok(());
+        }
+        let pause = pause_after(waited).max(fault.retry_after().unwrap_or_default());
+        if waited + pause >= self.policy.within {
             return Err(self.gave_up(endpoint, fault));
         }
         tracing::debug!(%endpoint, %fault, attempt = self.made, pause_ms = pause.as_millis(), "trying again");
@@ -163,13 +176,20 @@ impl Attempts {
         CallError::GaveUp { within: self.since.elapsed(), attempts: self.made, endpoint: endpoint.to_string(), last: Box::new(last) }
     }
 
-    /// Doubles up to a limit, and takes a random half of it so that clients do not come back together.
-    fn next_pause(&self) -> Duration {
-        let doubled = PAUSE_FIRST.saturating_mul(1 << self.made.min(10).saturating_sub(1)).min(PAUSE_MAX);
-        // Without randomness the pause is only less well spread.
-        let random = getrandom::u32().unwrap_or_default();
-        doubled / 2 + (doubled / 2).mul_f64(f64::from(random) / f64::from(u32::MAX))
+    /// Tells whether a fault says nothing about the nodes that are left in this round.
+    fn leaves_another_node(&mut self, fault: &Fault) -> bool {
+        let is_unreached = matches!(fault, Fault::Connection(_));
+        self.unreached = if is_unreached && self.unreached + 1 < self.nodes { self.unreached + 1 } else { 0 };
+        self.unreached > 0
     }
+}
+
+/// Grows with the time waited, and takes a random half of it so that clients do not come back together.
+fn pause_after(waited: Duration) -> Duration {
+    let pause = (waited / PAUSE_PART).clamp(PAUSE_MIN, PAUSE_MAX);
+    // Without randomness the pause is only less well spread.
+    let random = getrandom::u32().unwrap_or_default();
+    pause / 2 + (pause / 2).mul_f64(f64::from(random) / f64::from(u32::MAX))
 }
 
 #[cfg(test)]
@@ -177,13 +197,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_grow_and_stay_within_their_limit() {
-        let mut attempts = Attempts::begin(RetryPolicy::default());
-        for (made, most) in [(1, 25), (2, 50), (5, 400), (20, 2_000), (u32::MAX, 2_000)] {
-            attempts.made = made;
-            let pause = attempts.next_pause();
-            assert!(pause.as_millis() <= most && pause.as_millis() >= most / 2 - 1, "{made}: {pause:?}");
+    fn a_pause_is_a_part_of_the_time_waited_within_its_limits() {
+        for (waited, most) in [(0, 25), (100, 25), (1_000, 250), (4_000, 1_000), (60_000, 2_000)] {
+            let pause = pause_after(Duration::from_millis(waited));
+            assert!(pause.as_millis() <= most && pause.as_millis() >= most / 2 - 1, "{waited}: {pause:?}");
         }
+    }
+
+    #[test]
+    fn nodes_that_cannot_be_reached_are_passed_over_until_each_was_asked() {
+        let unreached = || Fault::Connection("refused".to_owned());
+        let mut attempts = Attempts::begin(RetryPolicy::default(), 3);
+        let passed_over: Vec<bool> = (0..6).map(|_| attempts.leaves_another_node(&unreached())).collect();
+        assert_eq!(passed_over, [true, true, false, true, true, false]);
+        assert!(!attempts.leaves_another_node(&Fault::TimedOut(Duration::from_secs(1))));
+        assert!(!Attempts::begin(RetryPolicy::default(), 1).leaves_another_node(&unreached()));
     }
 
     #[test]
@@ -193,9 +221,18 @@ mod tests {
         assert!(matches!(Fault::of(&Status::unknown("h2 protocol error")), Fault::Connection(_)));
     }
 
+    #[test]
+    fn a_leader_whose_clock_is_not_trusted_is_left_for_another_node_and_asked_again() {
+        let details = tonic_types::ErrorDetails::with_error_info("CLOCK_NOT_TRUSTED", "proofline", std::collections::HashMap::new());
+        let status = <Status as tonic_types::StatusExt>::with_error_details(Code::Unavailable, "the clock is off", details);
+        let fault = Fault::of(&status);
+        assert!(fault.is_retryable() && fault.is_of_the_node());
+        assert!(matches!(fault, Fault::Refused(refusal) if refusal.reason == crate::Reason::ClockNotTrusted));
+    }
+
     #[tokio::test]
     async fn a_retry_that_would_come_too_late_is_not_waited_for() {
-        let mut attempts = Attempts::begin(RetryPolicy { within: Duration::from_secs(5), attempt: Duration::from_secs(1) });
+        let mut attempts = Attempts::begin(RetryPolicy { within: Duration::from_secs(5), attempt: Duration::from_secs(1) }, 1);
         let refusal = Refusal {
             code: Code::ResourceExhausted,
             reason: crate::Reason::QuotaExceeded,

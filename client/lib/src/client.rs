@@ -140,7 +140,7 @@ impl Client {
         F: FnMut(Link) -> Fut,
         Fut: Future<Output = Result<Response<T>, Status>>,
     {
-        let mut attempts = Attempts::begin(self.retry);
+        let mut attempts = self.attempts();
         loop {
             let link = self.link().clone();
             let fault = match timed(self.retry.attempt, call(link.clone())).await {
@@ -150,6 +150,11 @@ impl Client {
             self.leave(&link, &fault);
             attempts.pause(&link.endpoint, fault).await?;
         }
+    }
+
+    /// Begins the attempts of one call.
+    pub(crate) fn attempts(&self) -> Attempts {
+        Attempts::begin(self.retry, self.links.len())
     }
 
     /// Asks the next node from now on, if the fault was one of the node and nobody moved on before.

@@ -226,6 +226,19 @@ impl Collector {
         Ok(appended)
     }
 
+    /// Goes on with what [`Self::enqueue`] left under way, while the caller waits for something else: sends, makes a broken
+    /// stream anew, and returns with the next receipt. Pends for as long as nothing is under way.
+    ///
+    /// Safe to drop at any time, as `select!` does: no receipt and no event is lost.
+    ///
+    /// # Errors
+    /// [`AppendError`], as for [`Self::append`].
+    pub async fn drive(&mut self) -> Result<Appended, AppendError> {
+        let Some(others) = self.waiting().checked_sub(1).filter(|_| self.is_under_way()) else { return std::future::pending().await };
+        // One receipt only: nothing may be awaited between writing it down and handing it out.
+        Ok(Appended { receipts: self.pump(others).await?, ..Appended::default() })
+    }
+
     /// Waits for the receipts of everything that waits, also of what a process before left unanswered.
     ///
     /// # Errors
@@ -266,6 +279,11 @@ impl Collector {
             Chain::Unopened => self.recover().await,
             Chain::TakenOver(ours) => Err(AppendError::TakenOver { ours }),
         }
+    }
+
+    /// Tells whether all that waits was signed for the open epoch, so that a stream can take it as it is.
+    fn is_under_way(&self) -> bool {
+        matches!(self.chain, Chain::Open(_)) && self.journal.state().waiting().all(|(_, waiting)| waiting.standing == Standing::Signed)
     }
 
     /// Leaves out what the journal knows, and parts the rest into batches of the allowed size.

@@ -6,7 +6,7 @@ use proofline_verifier::EntryIndex;
 use tonic::Streaming;
 
 use crate::{
-    call::{Attempts, CallError, Fault},
+    call::{CallError, Fault},
     client::{Client, Link, timed},
 };
 
@@ -51,7 +51,7 @@ impl EntryReader {
     /// # Errors
     /// [`CallError`] when no node goes on with it in time.
     pub async fn next(&mut self) -> Result<Option<EntryRun>, CallError> {
-        let mut attempts = Attempts::begin(self.client.retry());
+        let mut attempts = self.client.attempts();
         loop {
             if matches!(self.reading, Reading::Until(end) if self.next >= end) {
                 return Ok(None);

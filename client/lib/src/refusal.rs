@@ -68,6 +68,8 @@ reasons! {
     Equivocation = "EQUIVOCATION",
     /// The collector used up its hour.
     QuotaExceeded = "QUOTA_EXCEEDED",
+    /// The batch is larger than the collector's whole hour: it never fits until an operator registers a larger quota.
+    BeyondQuota = "BEYOND_QUOTA",
     /// The command's end of life has come.
     CommandExpired = "COMMAND_EXPIRED",
     /// The command lives longer than the contract allows.
@@ -94,6 +96,8 @@ reasons! {
     InboxFull = "INBOX_FULL",
     /// No node leads; nothing happened.
     NoLeader = "NO_LEADER",
+    /// The leader's clock is too far from those of the others, or cannot be compared; nothing happened.
+    ClockNotTrusted = "CLOCK_NOT_TRUSTED",
     /// The request may or may not have been carried out.
     FateUnknown = "FATE_UNKNOWN",
     /// The node is shutting down; nothing happened.

@@ -1,4 +1,4 @@
-use proofline_ledger::{EntryIndex, Epoch, Hash, Outcome, PreparedGroup, Refusal, Sequence};
+use proofline_ledger::{Direction, EntryIndex, Epoch, Hash, KeyRange, Outcome, PreparedGroup, Refusal, Sequence, Store as _, Table};
 use proofline_proto::{peer, v1};
 use prost::Message;
 use v1::entry_core::Body;
@@ -198,19 +198,82 @@ fn observed_times_far_from_committed_time_are_recorded_and_marked() {
 fn a_used_up_quota_refuses_the_whole_batch_until_the_next_hour() {
     let mut world = World::new();
     let mut collector = Collector::new("gateway-1", 50);
-    let scope = v1::RegisterCollector { events_per_hour: 3, sessions_per_hour: 2, ..collector.scope() };
+    let scope = v1::RegisterCollector { events_per_hour: 5, sessions_per_hour: 2, ..collector.scope() };
     world.command(&[ALICE], v1::command::Action::RegisterCollector(scope)).unwrap();
     collector.open(&mut world).unwrap();
-    let three_sessions = vec![event("s", "a"), event("t", "a"), event("u", "a")];
+    collector.append(&mut world, vec![event("s", "a")]).unwrap();
     let size = world.ledger.tree_size();
-    assert!(matches!(collector.append(&mut world, three_sessions), Err(Refusal::QuotaExceeded { what: "sessions", limit: 2, .. })));
+    let two_sessions = vec![event("t", "a"), event("u", "a")];
+    assert!(matches!(collector.append(&mut world, two_sessions), Err(Refusal::QuotaExceeded { what: "sessions", limit: 2, .. })));
     assert_eq!(world.ledger.tree_size(), size);
     collector.append(&mut world, vec![event("s", "a"), event("s", "a")]).unwrap();
     let two = vec![event("s", "a"), event("s", "a")];
     let refused = collector.append(&mut world, two.clone());
-    let Err(Refusal::QuotaExceeded { what: "events", limit: 3, retry_after_s }) = refused else { panic!("{refused:?}") };
+    let Err(Refusal::QuotaExceeded { what: "events", limit: 5, retry_after_s }) = refused else { panic!("{refused:?}") };
     world.now += retry_after_s * SECOND_NS;
     collector.append(&mut world, two).unwrap();
+}
+
+#[test]
+fn a_batch_larger_than_the_whole_hour_is_told_that_it_never_fits() {
+    let mut world = World::new();
+    let mut collector = Collector::new("gateway-1", 50);
+    let scope = v1::RegisterCollector { events_per_hour: 3, sessions_per_hour: 2, ..collector.scope() };
+    world.command(&[ALICE], v1::command::Action::RegisterCollector(scope.clone())).unwrap();
+    collector.open(&mut world).unwrap();
+    let size = world.ledger.tree_size();
+    let refused = collector.append(&mut world, vec![event("s", "a"); 4]);
+    assert_eq!(refused, Err(Refusal::BeyondQuota { what: "events", actual: 4, limit: 3 }));
+    let refused = collector.append(&mut world, vec![event("s", "a"), event("t", "a"), event("u", "a")]);
+    // Three events would fit the hour but for the opening: they are told to come again before their sessions are counted.
+    assert!(matches!(refused, Err(Refusal::QuotaExceeded { what: "events", .. })));
+    world.now += HOUR_NS;
+    let refused = collector.append(&mut world, vec![event("s", "a"), event("t", "a"), event("u", "a")]);
+    assert_eq!(refused, Err(Refusal::BeyondQuota { what: "sessions", actual: 3, limit: 2 }));
+    assert_eq!(world.ledger.tree_size(), size);
+    world.command(&[ALICE], v1::command::Action::RegisterCollector(v1::RegisterCollector { events_per_hour: 4, ..scope })).unwrap();
+    collector.append(&mut world, vec![event("s", "a"); 4]).unwrap();
+}
+
+#[test]
+fn each_opening_of_a_lane_costs_one_event_of_the_hour() {
+    let mut world = World::new();
+    let mut collector = Collector::new("gateway-1", 50);
+    let scope = v1::RegisterCollector { events_per_hour: 3, ..collector.scope() };
+    world.command(&[ALICE], v1::command::Action::RegisterCollector(scope)).unwrap();
+    collector.open(&mut world).unwrap();
+    collector.append(&mut world, vec![event("s", "a")]).unwrap();
+    let last = collector.open_request();
+    let opened = world.apply(peer::item::Item::OpenLane(last.clone()));
+    assert!(matches!(opened, Outcome::Opened(_)), "{opened:?}");
+    let size = world.ledger.tree_size();
+    assert!(matches!(collector.open(&mut world), Err(Refusal::QuotaExceeded { what: "events", limit: 3, .. })));
+    assert_eq!(world.ledger.tree_size(), size);
+    // What was opened already has its answer, whatever is left of the hour.
+    assert_eq!(world.apply(peer::item::Item::OpenLane(last)), opened);
+    world.now += HOUR_NS;
+    collector.open(&mut world).unwrap();
+}
+
+#[test]
+fn the_newest_sixteen_openings_of_a_lane_are_remembered() {
+    let (mut world, mut collector) = World::with_collector();
+    let requests: Vec<_> = (0..16).map(|_| collector.open_request()).collect();
+    let open = |world: &mut World, n: usize| match world.apply(peer::item::Item::OpenLane(requests[n].clone())) {
+        Outcome::Opened(opened) => opened.epoch,
+        other => panic!("{other:?}"),
+    };
+    let rows = |world: &World| {
+        let all = KeyRange { from: &[], to: &[0xff; 64] };
+        world.store.scan(Table::LaneNonces, all, Direction::Ascending, usize::MAX).unwrap().len()
+    };
+    let epochs: Vec<u64> = (0..16).map(|n| open(&mut world, n)).collect();
+    assert_eq!(epochs, (2..=17).collect::<Vec<_>>());
+    assert_eq!((0..16).map(|n| open(&mut world, n)).collect::<Vec<_>>(), epochs);
+    assert_eq!(rows(&world), 16);
+    let newest = collector.open(&mut world).unwrap();
+    assert_eq!((newest.epoch, rows(&world)), (18, 16));
+    assert_eq!(open(&mut world, 0), 19, "an opening beyond the newest sixteen is a new one");
 }
 
 #[test]

@@ -11,6 +11,7 @@
 mod chains;
 mod commands;
 mod evidence;
+mod lists;
 mod proofs;
 mod replays;
 mod sessions;

@@ -1,6 +1,6 @@
 use proofline_ledger::limits::SESSION_DEPTH_MAX;
 use proofline_proto::v1;
-use v1::RejectionReason::{SessionCycle, SessionMismatch, SessionTooDeep, Unspecified};
+use v1::RejectionReason::{AgentOutOfScope, SessionCycle, SessionMismatch, SessionTooDeep, Unspecified};
 
 use crate::world::*;
 
@@ -33,14 +33,56 @@ fn one_session_id_of_two_tenants_is_two_sessions() {
 #[test]
 fn an_agent_left_open_is_bound_by_the_first_entry_that_names_it() {
     let (mut world, mut collector) = World::with_collector();
-    let reason = v1::UnattributedReason::SystemInternal.into();
-    let attribution = Some(v1::Attribution { unattributed: reason, ..Default::default() });
-    let open = v1::Event { attribution, ..event("s", "") };
-    let receipt = collector.append(&mut world, vec![open, event("s", "a"), event("s", "b")]).unwrap();
+    let receipt = collector.append(&mut world, vec![unattributed("s"), event("s", "a"), event("s", "b")]).unwrap();
     assert_eq!(rejections(&receipt), [Unspecified, Unspecified, SessionMismatch]);
     world.reopen();
     let receipt = collector.append(&mut world, vec![event("s", "b"), event("s", "a")]).unwrap();
     assert_eq!(rejections(&receipt), [SessionMismatch, Unspecified]);
+}
+
+/// A second collector of the world, registered for one agent.
+fn limited_to(agent: &str, world: &mut World) -> Collector {
+    let mut limited = Collector::new("sidecar-1", 51);
+    let scope = v1::RegisterCollector { agents: vec![agent.to_owned()], ..limited.scope() };
+    world.command(&[ALICE], v1::command::Action::RegisterCollector(scope)).unwrap();
+    limited.open(world).unwrap();
+    limited
+}
+
+#[test]
+fn a_collector_of_one_agent_writes_into_no_session_of_another() {
+    let (mut world, mut gateway) = World::with_collector();
+    let mut limited = limited_to("a", &mut world);
+    gateway.append(&mut world, vec![event("of-a", "a"), event("of-b", "b")]).unwrap();
+    let receipt = limited.append(&mut world, vec![unattributed("of-b"), unattributed("of-a")]).unwrap();
+    assert_eq!(rejections(&receipt), [AgentOutOfScope, Unspecified]);
+    assert_eq!(receipt.events[1].session_position, 1);
+    let receipt = gateway.append(&mut world, vec![event("of-b", "b")]).unwrap();
+    assert_eq!(receipt.events[0].session_position, 1);
+}
+
+#[test]
+fn a_collector_of_one_agent_begins_no_session_without_naming_it() {
+    let (mut world, mut gateway) = World::with_collector();
+    let mut limited = limited_to("a", &mut world);
+    gateway.append(&mut world, vec![unattributed("open")]).unwrap();
+    let receipt =
+        limited.append(&mut world, vec![unattributed("new"), unattributed("open"), event("new", "a"), unattributed("new")]).unwrap();
+    assert_eq!(rejections(&receipt), [AgentOutOfScope, AgentOutOfScope, Unspecified, Unspecified]);
+    let receipt = gateway.append(&mut world, vec![event("open", "b")]).unwrap();
+    assert_eq!((rejections(&receipt), receipt.events[0].session_position), (vec![Unspecified], 1));
+}
+
+#[test]
+fn an_event_that_names_no_agent_is_judged_by_the_agent_of_its_session() {
+    let (mut world, mut collector) = World::with_collector();
+    collector.append(&mut world, vec![event("s", "a")]).unwrap();
+    let revoke = v1::RevokeAgent { tenant_id: TENANT.to_owned(), agent_id: "a".to_owned(), reason: "retired".to_owned() };
+    world.command(&[ALICE], v1::command::Action::RevokeAgent(revoke)).unwrap();
+    let receipt = collector.append(&mut world, vec![unattributed("s"), unattributed("elsewhere")]).unwrap();
+    let verdicts: Vec<_> = receipt.events.iter().map(v1::EventReceipt::verdict).collect();
+    assert_eq!(verdicts, [v1::Verdict::Deny, v1::Verdict::Allow]);
+    assert_eq!(rules(&receipt.events[0]), ["built-in/agent-decommissioned", "built-in/unattributed"]);
 }
 
 #[test]

@@ -296,6 +296,12 @@ pub fn event(session: &str, agent: &str) -> v1::Event {
     }
 }
 
+/// An event of `session` that says why it names nobody.
+pub fn unattributed(session: &str) -> v1::Event {
+    let reason = v1::UnattributedReason::NoIdentityInSource.into();
+    v1::Event { attribution: Some(v1::Attribution { unattributed: reason, ..Default::default() }), ..event(session, "") }
+}
+
 pub fn child(session: &str, parent: &str) -> v1::Event {
     let mut event = event(session, "agent-1");
     parent.clone_into(&mut event.session.as_mut().unwrap().parent_session_id);

@@ -78,6 +78,7 @@ fn answer(refusal: &Refusal) -> Answer {
         Refusal::QuotaExceeded { retry_after_s, .. } => {
             Answer::new(ResourceExhausted, "QUOTA_EXCEEDED").retry(Duration::from_secs(*retry_after_s))
         }
+        Refusal::BeyondQuota { limit, .. } => Answer::new(FailedPrecondition, "BEYOND_QUOTA").with("limit", limit),
         Refusal::CommandExpired => Answer::new(FailedPrecondition, "COMMAND_EXPIRED"),
         Refusal::CommandLivesTooLong => Answer::new(InvalidArgument, "COMMAND_LIVES_TOO_LONG"),
         Refusal::CommandReplayed { at } => Answer::new(AlreadyExists, "COMMAND_REPLAYED").with("entry", at),

@@ -151,12 +151,19 @@ impl<'a> Batches<'a> {
         Ok(())
     }
 
-    /// Checks that every event lies within what its collector was registered for.
+    /// Checks that every event lies within what its collector was registered for. For an event that names no agent the
+    /// agent of its session speaks: the first that an event of the session names.
     pub(super) fn check_scope(&self, registry: &Registry) -> Result<(), BatchError> {
+        let mut of_session = "";
         for one in &self.events {
+            let named = one.event.attribution.as_ref().and_then(|it| it.agent.as_ref()).map_or("", |agent| &agent.agent_id);
+            if of_session.is_empty() {
+                of_session = named;
+            }
+            let agent = if named.is_empty() { of_session } else { named };
             if let Tenure::Current(registered) = registry.collector(&one.statement.collector_id, one.index) {
                 let collector = || one.statement.collector_id.clone();
-                let outside = outside_scope(registered, one.event);
+                let outside = outside_scope(registered, one.event, agent);
                 outside.map_or(Ok(()), |what| Err(BatchError::OutOfScope { index: one.index, collector: collector(), what }))?;
             }
         }
@@ -209,14 +216,14 @@ fn position(of: &v1::BatchStatement) -> (&str, u32, u64, u64) {
     (&of.collector_id, of.lane, of.epoch, of.sequence)
 }
 
-/// Names what of an event its collector's registration does not allow.
-fn outside_scope(of: &v1::RegisterCollector, event: &v1::Event) -> Option<&'static str> {
-    let agent = event.attribution.as_ref().and_then(|it| it.agent.as_ref()).map_or("", |agent| &agent.agent_id);
+/// Names what of an event its collector's registration does not allow. `agent` is empty when neither the event nor its
+/// session names one: then only a collector of every agent may have sent it.
+fn outside_scope(of: &v1::RegisterCollector, event: &v1::Event, agent: &str) -> Option<&'static str> {
     if event.tenant_id != of.tenant_id {
         Some("tenant")
     } else if !of.vantages.contains(&event.vantage) {
         Some("vantage")
-    } else if !agent.is_empty() && !of.agents.iter().any(|allowed| allowed == "*" || allowed == agent) {
+    } else if !of.agents.iter().any(|allowed| allowed == "*" || allowed == agent) {
         Some("agent")
     } else {
         None

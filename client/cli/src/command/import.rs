@@ -1,14 +1,8 @@
 //! `proofline import otlp`
 
-use std::{
-    fs::File,
-    io::{self, BufRead, BufReader, Read},
-    path::Path,
-    time::Instant,
-};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
-use flate2::bufread::MultiGzDecoder;
+use anyhow::{Context as _, Result};
 use indicatif::ProgressBar;
 use proofline_client::{Collector, SourceEvent};
 use serde_json::json;
@@ -20,6 +14,7 @@ use crate::{
     exit::Exit,
     otlp::{
         content::{PayloadStore, Pseudonyms},
+        lines::Lines,
         mapping::{Mapped, Source},
         trace::{Trace, Traces},
         wire::TraceRequest,
@@ -30,46 +25,31 @@ use crate::{
 
 /// Events that are signed together: enough that a signature and an fsync each weigh little.
 const BATCH_EVENTS: usize = 512;
-/// Longest line that is read.
-const LINE_BYTES_MAX: u64 = 64 << 20;
-const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+/// How long an event waits for others to be signed with it when the input pauses.
+const LINGER: Duration = Duration::from_millis(200);
 
 pub(super) async fn run(arguments: OtlpArguments, connection: &Connection) -> Result<Answer> {
     let since = Instant::now();
     let mut import = Import::new(&arguments, connection)?;
-    let mut lines = open(&arguments.file)?;
+    let mut lines = Lines::open(&arguments.file)?;
     let mut number = 0;
-    while let Some(line) = read_line(&mut lines)? {
+    loop {
+        let line = tokio::select! {
+            line = lines.next() => line?,
+            driven = import.collector.drive() => {
+                import.summary.add(&driven?);
+                continue;
+            }
+            () = tokio::time::sleep(LINGER), if !import.batch.is_empty() => {
+                import.send().await?;
+                continue;
+            }
+        };
+        let Some(line) = line else { break };
         number += 1;
-        if line.iter().all(u8::is_ascii_whitespace) {
-            continue;
-        }
-        let request: TraceRequest =
-            serde_json::from_slice(&line).with_context(|| format!("line {number} is no OTLP/JSON trace request"))?;
-        let traces = import.traces.push(request).with_context(|| format!("line {number}"))?;
-        import.take(traces).await?;
+        import.take_line(number, &line).await?;
     }
     import.finish(since).await
-}
-
-fn open(path: &Path) -> Result<Box<dyn BufRead>> {
-    let raw: Box<dyn Read> = match path {
-        path if path == Path::new("-") => Box::new(io::stdin()),
-        path => Box::new(File::open(path).with_context(|| path.display().to_string())?),
-    };
-    let mut raw = BufReader::new(raw);
-    let is_gzip = raw.fill_buf()?.starts_with(&GZIP_MAGIC);
-    Ok(if is_gzip { Box::new(BufReader::new(MultiGzDecoder::new(raw))) } else { Box::new(raw) })
-}
-
-fn read_line(lines: &mut dyn BufRead) -> Result<Option<Vec<u8>>> {
-    let mut line = Vec::new();
-    lines.take(LINE_BYTES_MAX).read_until(b'\n', &mut line)?;
-    match line.last() {
-        None => Ok(None),
-        Some(last) if *last != b'\n' && line.len() as u64 == LINE_BYTES_MAX => bail!("a line is longer than {LINE_BYTES_MAX} bytes"),
-        Some(_) => Ok(Some(line)),
-    }
 }
 
 /// An import under way.
@@ -114,6 +94,15 @@ impl Import {
             counts: Counts::default(),
             progress: progress::counter("events"),
         })
+    }
+
+    async fn take_line(&mut self, number: usize, line: &[u8]) -> Result<()> {
+        if line.iter().all(u8::is_ascii_whitespace) {
+            return Ok(());
+        }
+        let request: TraceRequest = serde_json::from_slice(line).with_context(|| format!("line {number} is no OTLP/JSON trace request"))?;
+        let traces = self.traces.push(request).with_context(|| format!("line {number}"))?;
+        self.take(traces).await
     }
 
     async fn take(&mut self, traces: Vec<Trace>) -> Result<()> {

@@ -1,6 +1,7 @@
 //! From spans to events, by the GenAI conventions of OpenTelemetry.
 
 use proofline_client::SourceKey;
+use proofline_ledger::limits::EVENT_LIST_MAX;
 use proofline_proto::v1::{self, event::Body};
 
 use super::{
@@ -208,7 +209,8 @@ fn model_call<'a>(span: &'a Span, scope: &'a Scope) -> Part<'a> {
         request_model: span.text_or_empty("gen_ai.request.model"),
         response_model: span.text_or_empty("gen_ai.response.model"),
         response_id: span.text_or_empty("gen_ai.response.id"),
-        finish_reasons: span.texts("gen_ai.response.finish_reasons"),
+        // A span may list what it likes; the ledger would refuse the whole event.
+        finish_reasons: span.texts("gen_ai.response.finish_reasons").into_iter().take(EVENT_LIST_MAX).collect(),
         input_tokens: span.number("gen_ai.usage.input_tokens"),
         output_tokens: span.number("gen_ai.usage.output_tokens"),
         status: status(span).into(),

@@ -54,6 +54,17 @@ fn agents_that_call_agents_become_sessions_below_sessions() {
 }
 
 #[test]
+fn a_list_longer_than_the_ledger_takes_is_cut() {
+    let reasons = vec![r#"{"stringValue":"stop"}"#; 65].join(",");
+    let (events, _) = map(&AGENTS.lines().next().unwrap().replace(r#"{"stringValue": "tool_calls"}"#, &reasons));
+    let lists = events.iter().filter_map(|mapped| match &mapped.event.body {
+        Some(v1::event::Body::ModelCall(call)) => Some(call.finish_reasons.len()),
+        _ => None,
+    });
+    assert_eq!(lists.collect::<Vec<_>>(), [64]);
+}
+
+#[test]
 fn the_same_spans_give_the_same_events_and_sources() {
     let ((first, _), (second, _)) = (map(AGENTS), map(AGENTS));
     assert!(first.iter().zip(&second).all(|(one, other)| one.event == other.event && one.source == other.source));

@@ -27,7 +27,7 @@ impl Collector {
     /// into the next one, in order, byte for byte.
     pub(super) async fn pump(&mut self, most: usize) -> Result<Vec<v1::AppendResponse>, AppendError> {
         let mut receipts = Vec::new();
-        let mut attempts = Attempts::begin(self.client.retry());
+        let mut attempts = self.client.attempts();
         loop {
             let fault = match self.pump_once(most, &mut receipts, &mut attempts).await? {
                 Ok(()) => return Ok(receipts),
@@ -60,7 +60,7 @@ impl Collector {
                 Ok(receipt) => receipts.push(self.take_receipt(receipt)?),
                 Err(fault) => return Ok(Err(fault)),
             }
-            *attempts = Attempts::begin(self.client.retry());
+            *attempts = self.client.attempts();
         }
         Ok(Ok(()))
     }

@@ -199,6 +199,67 @@ async fn a_lane_that_somebody_else_opened_is_not_taken_back_unasked() {
 }
 
 #[tokio::test]
+async fn a_pipeline_that_broke_is_driven_on_without_another_event() {
+    let world = World::new().await;
+    world.ledger.plan([None, None, Some(Mishap::NoLeader), Some(Mishap::AnswerLost), Some(Mishap::NoLeader)]);
+    let mut collector = world.collector();
+    let mut appended = Appended::default();
+    for name in ["a", "b", "c"] {
+        appended.extend(collector.enqueue(events(&[name])).await.unwrap());
+    }
+    while appended.receipts.len() < 3 {
+        appended.extend(collector.drive().await.unwrap());
+    }
+    assert_eq!(world.ledger.events(), ["a", "b", "c"]);
+    assert_eq!(collector.waiting(), 0);
+}
+
+#[tokio::test]
+async fn driving_may_be_dropped_at_any_time_and_loses_no_receipt() {
+    let world = World::new().await;
+    world.ledger.plan((0..40).map(|call| (call % 3 == 1).then_some(Mishap::AnswerLost)));
+    let mut collector = world.collector();
+    let mut appended = Appended::default();
+    for number in 0..10 {
+        appended.extend(collector.enqueue(events(&[&format!("event-{number}")])).await.unwrap());
+    }
+    let mut polls = 0;
+    while collector.waiting() > 0 {
+        // Each future is polled a few times, one more than the last, and dropped wherever it stands then.
+        polls = (polls + 1) % 50;
+        let mut left = polls;
+        let few_polls = std::future::poll_fn(|context| {
+            left -= i32::from(left > 0);
+            if left == 0 {
+                std::task::Poll::Ready(())
+            } else {
+                context.waker().wake_by_ref();
+                std::task::Poll::Pending
+            }
+        });
+        tokio::select! {
+            biased;
+            driven = collector.drive() => appended.extend(driven.unwrap()),
+            () = few_polls => tokio::task::yield_now().await,
+        }
+    }
+    let indexes: Vec<u64> = appended.receipts.iter().map(|receipt| receipt.first_index).collect();
+    assert_eq!(indexes, (0..10).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn nothing_under_way_is_nothing_to_drive() {
+    let world = World::new().await;
+    let mut collector = world.collector();
+    collector.append(events(&["a"])).await.unwrap();
+    tokio::select! {
+        biased;
+        driven = collector.drive() => panic!("{driven:?}"),
+        () = std::future::ready(()) => {}
+    }
+}
+
+#[tokio::test]
 async fn a_pipeline_notices_a_takeover() {
     let world = World::new().await;
     let mut collector = world.collector();

@@ -56,6 +56,12 @@ fn revoke_alice() -> Action {
     Action::RevokeOperator(v1::RevokeOperator { operator_id: "alice".to_owned(), reason: "left".to_owned() })
 }
 
+/// An event that says why it names no agent.
+fn unattributed(session: &str, number: u8) -> v1::Event {
+    let reason = v1::UnattributedReason::NoIdentityInSource.into();
+    v1::Event { attribution: Some(v1::Attribution { unattributed: reason, ..Default::default() }), ..event(session, number) }
+}
+
 fn retire_third() -> Action {
     Action::RetireNode(v1::RetireNode { node_id: 3, reason: "replaced".to_owned() })
 }
@@ -79,11 +85,21 @@ fn valid() -> Vec<Vector> {
     });
     let sealed = encoded(&usual());
     let open = encoded(&world::usual().session_evidence("s-open"));
+    let attributed_late = told(|world| {
+        world.command(register(&sidecar(), &["planner"]), &[&alice()]);
+        world.batch(&gateway(), &[unattributed(SESSION, 1), event(SESSION, 2)]);
+        world.batch(&sidecar(), &[unattributed(SESSION, 3)]);
+    });
     vec![
         Vector::valid("sealed.session-evidence", sealed, "five entries of two collectors, sealed by an operator").and_is("complete"),
         Vector::valid("open.session-evidence", open, "three entries, not sealed").and_is("open_ended"),
         Vector::valid("rotated.session-evidence", rotated, "a collector changed its key, and was revoked afterwards").and_is("open_ended"),
         Vector::valid("operators.session-evidence", operators, "an operator registered by two others registers a collector"),
+        Vector::valid(
+            "attributed-late.session-evidence",
+            attributed_late,
+            "events without an agent, before and behind the one that names it",
+        ),
         Vector::valid("retired-node.session-evidence", retired, "a warning: the policy names the key of a retired node"),
     ]
 }
@@ -404,6 +420,26 @@ fn collectors() -> Vec<Vector> {
             world.command(register(&sidecar(), &["planner"]), &[&alice()]);
             world.batch(&sidecar(), &[event_by("stranger", SESSION, 1)]);
         }),
+        wrong(
+            "session-agent-scope.session-evidence",
+            "collector-scope",
+            "an event without an agent in the session of another's agent",
+            &|world| {
+                world.command(register(&sidecar(), &["coder"]), &[&alice()]);
+                world.batch(&gateway(), &[event(SESSION, 1)]);
+                world.batch(&sidecar(), &[unattributed(SESSION, 2)]);
+            },
+        ),
+        wrong(
+            "no-agent-scope.session-evidence",
+            "collector-scope",
+            "a session begun without an agent by a collector of one agent",
+            &|world| {
+                world.command(register(&sidecar(), &["planner"]), &[&alice()]);
+                world.batch(&sidecar(), &[unattributed(SESSION, 1)]);
+                world.batch(&sidecar(), &[event(SESSION, 2)]);
+            },
+        ),
         wrong("vantage-scope.session-evidence", "collector-scope", "a vantage that the collector is not registered for", &|world| {
             let idp = v1::Event { vantage: v1::Vantage::IdpObserved.into(), ..event(SESSION, 1) };
             world.batch(&gateway(), &[idp]);

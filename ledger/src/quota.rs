@@ -1,0 +1,107 @@
+//! What a collector may make the log grow by in an hour of committed time.
+//!
+//! Counted are events, new sessions, and openings of lanes, each as one event. A closing batch and an equivocation come
+//! at most once for an epoch, so the openings bound them. Commands need an operator, and are not counted.
+
+use std::collections::BTreeSet;
+
+use proofline_proto::v1;
+
+use crate::key;
+use crate::ledger::{Judged, Ledger};
+use crate::limits::{EVENTS_PER_HOUR_DEFAULT, SESSIONS_PER_HOUR_DEFAULT};
+use crate::prepare::PreparedBatch;
+use crate::refusal::Refusal;
+use crate::row::QuotaRow;
+use crate::session::Claim;
+use crate::store::{Store, StoreFault, Table};
+use crate::writes::Writes;
+
+const HOUR_NS: u64 = 3_600 * 1_000_000_000;
+
+/// Counts a batch against its collector's hour; it is refused whole when it does not fit. Nothing is written: the row
+/// belongs to the entry that the caller makes.
+pub(crate) fn reserve<S: Store>(
+    ledger: &mut Ledger,
+    writes: &Writes<'_, S>,
+    of: &v1::RegisterCollector,
+    batch: &PreparedBatch,
+) -> Judged<QuotaRow> {
+    let mut hour = Hour::of(ledger, writes, of)?;
+    let count = batch.events.len() as u64;
+    if let Err(refusal) = hour.take_events(count) {
+        return Ok(Err(refusal));
+    }
+    // No batch begins more sessions than it has events, so the sessions are only looked for when they might be too many.
+    if hour.row.sessions.saturating_add(count) > hour.sessions_max
+        && let Err(refusal) = hour.check_sessions(new_sessions(ledger, writes, batch)?)
+    {
+        return Ok(Err(refusal));
+    }
+    Ok(Ok(hour.row))
+}
+
+/// Counts the opening of a lane against its collector's hour: it is an entry, and each allows two more that are not counted.
+pub(crate) fn reserve_opening<S: Store>(ledger: &Ledger, writes: &Writes<'_, S>, of: &v1::RegisterCollector) -> Judged<QuotaRow> {
+    let mut hour = Hour::of(ledger, writes, of)?;
+    Ok(hour.take_events(1).map(|()| hour.row))
+}
+
+/// A collector's current hour.
+struct Hour {
+    row: QuotaRow,
+    events_max: u64,
+    sessions_max: u64,
+    renews_in_s: u64,
+}
+
+impl Hour {
+    fn of<S: Store>(ledger: &Ledger, writes: &Writes<'_, S>, of: &v1::RegisterCollector) -> Result<Self, StoreFault> {
+        let now = ledger.log.now().0;
+        let hour = now / HOUR_NS;
+        let row: QuotaRow = writes.read(Table::Quotas, &key::text(&of.collector_id))?.unwrap_or_default();
+        Ok(Self {
+            row: if row.hour == hour { row } else { QuotaRow { hour, events: 0, sessions: 0 } },
+            events_max: limit(of.events_per_hour, EVENTS_PER_HOUR_DEFAULT),
+            sessions_max: limit(of.sessions_per_hour, SESSIONS_PER_HOUR_DEFAULT),
+            renews_in_s: ((hour + 1) * HOUR_NS - now).div_ceil(1_000_000_000),
+        })
+    }
+
+    fn take_events(&mut self, count: u64) -> Result<(), Refusal> {
+        self.check("events", self.row.events, count, self.events_max)?;
+        self.row.events += count;
+        Ok(())
+    }
+
+    /// Sessions are counted when they begin; here they only have to fit.
+    fn check_sessions(&self, new: u64) -> Result<(), Refusal> {
+        self.check("sessions", self.row.sessions, new, self.sessions_max)
+    }
+
+    fn check(&self, what: &'static str, used: u64, more: u64, limit: u64) -> Result<(), Refusal> {
+        if more > limit {
+            Err(Refusal::BeyondQuota { what, actual: more, limit })
+        } else if used.saturating_add(more) > limit {
+            Err(Refusal::QuotaExceeded { what, limit, retry_after_s: self.renews_in_s })
+        } else {
+            Ok(())
+        }
+    }
+}
+
+fn limit(registered: u64, default: u64) -> u64 {
+    if registered == 0 { default } else { registered }
+}
+
+fn new_sessions<S: Store>(ledger: &mut Ledger, writes: &Writes<'_, S>, batch: &PreparedBatch) -> Result<u64, StoreFault> {
+    let mut seen = BTreeSet::new();
+    for event in batch.events.iter().filter_map(|event| event.content.as_ref().ok()) {
+        let Some(claim) = Claim::of(&event.event) else { continue };
+        let key = key::scoped(claim.tenant, claim.id);
+        if !seen.contains(&key) && ledger.sessions.find(writes, &key)?.is_none() {
+            seen.insert(key);
+        }
+    }
+    Ok(seen.len() as u64)
+}
