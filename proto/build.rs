@@ -3,7 +3,13 @@ use std::{env, error::Error, path::PathBuf};
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proofline");
-    let files = ["proofline/v1/event.proto", "proofline/v1/entry.proto", "proofline/v1/api.proto", "proofline/peer/v1/peer.proto"];
+    let files = [
+        "proofline/v1/event.proto",
+        "proofline/v1/containment.proto",
+        "proofline/v1/entry.proto",
+        "proofline/v1/api.proto",
+        "proofline/peer/v1/peer.proto",
+    ];
     let descriptors = protox::compile(files, ["."])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
     std::fs::write(out.join("descriptors.bin"), prost_bytes(&descriptors))?;

@@ -148,11 +148,17 @@ impl Demo {
 
     async fn stop_the_agent(&self) -> Result<EntryIndex> {
         step(4, "02:01. Responders act; what the agent does now is recorded and denied, never dropped");
-        let revoke = v1::RevokeAgent { tenant_id: TENANT.to_owned(), agent_id: CHILD_AGENT.to_owned(), reason: "exfiltration".to_owned() };
-        let index = self.command("alice", Action::RevokeAgent(revoke)).await?;
-        say(&format!("entry {}: operator alice revokes {CHILD_AGENT}", index.0));
+        let target = v1::Target { kind: v1::TargetKind::Session.into(), tenant_id: TENANT.to_owned(), id: SESSION.to_owned() };
+        let contain = v1::Contain {
+            target: Some(target),
+            action: v1::ContainmentAction::RevokeSession.into(),
+            reason: "exfiltration".to_owned(),
+            incident_id: "4711".to_owned(),
+        };
+        let index = self.command("rita", Action::Contain(contain)).await?;
+        say(&format!("entry {}: responder rita contains {SESSION}, and with it everything below: also {CHILD_AGENT}", index.0));
         let mut collector = self.collector()?;
-        append(&mut collector, &incident::after_revocation()).await?;
+        append(&mut collector, &incident::after_containment()).await?;
         collector.close().await?;
         let mut sealed = EntryIndex(0);
         for session_id in [SESSION, CHILD_SESSION] {

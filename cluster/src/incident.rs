@@ -71,8 +71,8 @@ pub(crate) fn scenes() -> Vec<Scene> {
     ]
 }
 
-/// What the helper tries after its agent was revoked.
-pub(crate) fn after_revocation() -> Scene {
+/// What the helper tries after its parent was contained.
+pub(crate) fn after_containment() -> Scene {
     Scene { words: "the helper tries to send them once more", event: event(10, CHILD_SESSION, upload()) }
 }
 

@@ -60,8 +60,12 @@ pub struct Plan {
 }
 
 /// The operators that stand in the genesis of a development cluster, and what they may sign.
-pub const OPERATORS: [(&str, v1::OperatorRole); 3] =
-    [("alice", v1::OperatorRole::Registrar), ("bob", v1::OperatorRole::Registrar), ("rita", v1::OperatorRole::Responder)];
+pub const OPERATORS: [(&str, v1::OperatorRole); 4] = [
+    ("alice", v1::OperatorRole::Registrar),
+    ("bob", v1::OperatorRole::Registrar),
+    ("rita", v1::OperatorRole::Responder),
+    ("sam", v1::OperatorRole::Responder),
+];
 
 impl Plan {
     /// Makes a new cluster of `nodes` in an empty directory.

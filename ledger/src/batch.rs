@@ -3,6 +3,7 @@
 use proofline_proto::v1;
 use v1::entry_core::Body;
 
+use crate::containment;
 use crate::decision;
 use crate::hash::Hash;
 use crate::ids::{EntryIndex, Epoch, Sequence};
@@ -156,6 +157,16 @@ impl Taking<'_> {
         Ok(is_agent_in_scope(&self.collector.registration, agent))
     }
 
+    /// Returns the agent that an event is judged by: the session's, which is the event's where it names one.
+    fn agent_of<S: Store>(&self, ledger: &mut Ledger, writes: &Writes<'_, S>, event: &v1::Event) -> Result<String, StoreFault> {
+        if let Some(claim) = Claim::of(event)
+            && let Some(session) = ledger.sessions.find(writes, &key::scoped(claim.tenant, claim.id))?
+        {
+            return Ok(session.agent().to_owned());
+        }
+        Ok(named_agent(event).to_owned())
+    }
+
     fn append<S: Store>(
         &self,
         ledger: &mut Ledger,
@@ -175,6 +186,9 @@ impl Taking<'_> {
             }
         };
         let event = &recordable.event;
+        let agent = self.agent_of(ledger, writes, event)?;
+        let cover = containment::cover(ledger, writes, event, &agent)?;
+        containment::note(ledger, writes, event, cover)?;
         let session = match Claim::of(event) {
             Some(claim) => {
                 let found = ledger.sessions.find(writes, &key::scoped(claim.tenant, claim.id))?;
@@ -182,8 +196,7 @@ impl Taking<'_> {
             }
             None => None,
         };
-        let agent_of_session = session.as_ref().map_or("", |of| of.session.agent());
-        let decision = decision::decide(writes, event, agent_of_session, ledger.log.next(), ledger.log.now())?;
+        let decision = decision::decide(writes, event, &agent, cover.first, ledger.log.next(), ledger.log.now())?;
         let receipt = v1::EventReceipt {
             verdict: decision.verdict,
             session_position: session.as_ref().map_or(0, |of| of.session.size()),
@@ -228,8 +241,12 @@ fn check_scope(of: &v1::RegisterCollector, event: &v1::Event) -> Result<(), v1::
     if !of.vantages.contains(&event.vantage) {
         return Err(v1::RejectionReason::VantageOutOfScope);
     }
-    let agent = event.attribution.as_ref().and_then(|it| it.agent.as_ref()).map_or("", |agent| &agent.agent_id);
+    let agent = named_agent(event);
     if agent.is_empty() || is_agent_in_scope(of, agent) { Ok(()) } else { Err(v1::RejectionReason::AgentOutOfScope) }
+}
+
+fn named_agent(event: &v1::Event) -> &str {
+    event.attribution.as_ref().and_then(|it| it.agent.as_ref()).map_or("", |agent| &agent.agent_id)
 }
 
 fn is_agent_in_scope(of: &v1::RegisterCollector, agent: &str) -> bool {

@@ -4,6 +4,7 @@ use proofline_proto::v1;
 use v1::command::Action;
 use v1::entry_core::Body;
 
+use crate::containment;
 use crate::event::is_identifier;
 use crate::ids::{EntryIndex, UnixNanos};
 use crate::key;
@@ -41,7 +42,8 @@ pub(crate) fn authority(action: &Action) -> Authority {
         | Action::RevokeAgent(_)
         | Action::GrantRole(_)
         | Action::RevokeRole(_) => Authority { role: Registrar, signers: 1 },
-        Action::SealSession(_) => Authority { role: Responder, signers: 1 },
+        Action::SealSession(_) | Action::Contain(_) => Authority { role: Responder, signers: 1 },
+        Action::Release(_) => Authority { role: Responder, signers: 2 },
     }
 }
 
@@ -64,6 +66,8 @@ pub(crate) fn apply<S: Store>(ledger: &mut Ledger, writes: &mut Writes<'_, S>, c
     let index = ledger.log.next();
     let effect = match &command.action {
         Action::SealSession(seal) => return seal_session(ledger, writes, command, seal, nonce),
+        Action::Contain(it) => containment::contain(ledger, writes, it, index)?,
+        Action::Release(it) => containment::release(ledger, writes, it, index)?,
         action => registry::apply(writes, action, index, now)?,
     };
     if let Err(refusal) = effect {

@@ -10,17 +10,18 @@ use crate::store::{Store, StoreFault, Table};
 use crate::writes::Writes;
 
 /// Decides on an event that is recorded as entry `index` at `now`, and takes note of an agent that nobody registered.
-/// An event that names no agent is judged by the agent that its session is bound to.
+/// `agent` is the event's, or the one that its session is bound to; `containment` is the first that covers the event.
 pub(crate) fn decide<S: Store>(
     writes: &mut Writes<'_, S>,
     event: &v1::Event,
-    agent_of_session: &str,
+    agent: &str,
+    containment: Option<u64>,
     index: EntryIndex,
     now: UnixNanos,
 ) -> Result<v1::Decision, StoreFault> {
     let mut findings = Vec::new();
-    let state = agent_state(writes, event, agent_of_session, index, now)?;
-    let verdict = match state {
+    let state = agent_state(writes, &event.tenant_id, agent, index, now)?;
+    let mut verdict = match state {
         Some(v1::AgentState::Decommissioned) => {
             findings.push(built_in("built-in/agent-decommissioned", v1::Severity::Critical));
             v1::Verdict::Deny
@@ -31,6 +32,10 @@ pub(crate) fn decide<S: Store>(
         }
         Some(v1::AgentState::Registered) | None => v1::Verdict::Allow,
     };
+    if let Some(containment_id) = containment {
+        findings.push(v1::Finding { containment_id, ..built_in("built-in/contained", v1::Severity::Critical) });
+        verdict = v1::Verdict::Deny;
+    }
     if event.observed_unix_ns.abs_diff(now.0) > OBSERVED_GAP_MAX_NS {
         findings.push(built_in("built-in/observed-time-gap", v1::Severity::Info));
     }
@@ -42,23 +47,21 @@ pub(crate) fn decide<S: Store>(
 }
 
 fn built_in(rule: &str, severity: v1::Severity) -> v1::Finding {
-    v1::Finding { rule_id: rule.to_owned(), severity: severity.into(), kind: v1::FindingKind::BuiltIn.into() }
+    v1::Finding { rule_id: rule.to_owned(), severity: severity.into(), kind: v1::FindingKind::BuiltIn.into(), containment_id: 0 }
 }
 
 /// Returns the state of the event's agent, recording it as UNREGISTERED when it is seen for the first time.
 fn agent_state<S: Store>(
     writes: &mut Writes<'_, S>,
-    event: &v1::Event,
-    agent_of_session: &str,
+    tenant: &str,
+    agent: &str,
     index: EntryIndex,
     now: UnixNanos,
 ) -> Result<Option<v1::AgentState>, StoreFault> {
-    let named = event.attribution.as_ref().and_then(|it| it.agent.as_ref()).map(|agent| agent.agent_id.as_str());
-    let agent = named.filter(|named| !named.is_empty()).unwrap_or(agent_of_session);
     if agent.is_empty() {
         return Ok(None);
     }
-    let key = key::scoped(&event.tenant_id, agent);
+    let key = key::scoped(tenant, agent);
     if let Some(row) = writes.read::<AgentRow>(Table::Agents, &key)? {
         return Ok(Some(row.state()));
     }

@@ -8,6 +8,7 @@ use proofline_proto::v1;
 
 use crate::batch;
 use crate::command;
+use crate::containment;
 use crate::hash::Hash;
 use crate::ids::{EntryIndex, TreeSize, UnixNanos};
 use crate::key;
@@ -25,6 +26,8 @@ pub struct Ledger {
     pub(crate) log: Log,
     pub(crate) sessions: Sessions,
     held: HeldRows,
+    /// Changes of what is contained that the submission under way caused, until their entries are made.
+    pub(crate) changes: Vec<v1::Containment>,
 }
 
 /// What one apply did. `changes` must be committed before the next apply.
@@ -64,7 +67,7 @@ impl Ledger {
     /// # Errors
     /// [`StoreFault`] when the store fails or holds damaged rows.
     pub fn open(store: &impl Store) -> Result<Self, StoreFault> {
-        Ok(Self { log: Log::open(store)?, sessions: Sessions::default(), held: HeldRows::default() })
+        Ok(Self { log: Log::open(store)?, sessions: Sessions::default(), held: HeldRows::default(), changes: Vec::new() })
     }
 
     /// Applies one group. Total over its input: whatever was replicated has an outcome.
@@ -100,9 +103,17 @@ impl Ledger {
         }
         self.log.advance(proposed);
         match item {
-            PreparedItem::Batch(batch) => Ok(batch::apply(self, writes, batch)?.map(Outcome::Appended)),
+            PreparedItem::Batch(batch) => {
+                let taken = batch::apply(self, writes, batch)?.map(Outcome::Appended);
+                containment::record_changes(self, writes)?;
+                Ok(taken)
+            }
             PreparedItem::OpenLane(open) => Ok(batch::open_lane(self, writes, open)?.map(Outcome::Opened)),
-            PreparedItem::Command(command) => Ok(command::apply(self, writes, command)?.map(Outcome::Commanded)),
+            PreparedItem::Command(command) => {
+                let done = command::apply(self, writes, command)?.map(Outcome::Commanded);
+                containment::record_changes(self, writes)?;
+                Ok(done)
+            }
             PreparedItem::Checkpoint(note) => publish(writes, note, self.log.size()),
             PreparedItem::Genesis(_) => Ok(Err(Refusal::AlreadyBegun { origin: self.log.origin.clone() })),
             PreparedItem::Refused(refusal) => Ok(Err(refusal.clone())),

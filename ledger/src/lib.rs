@@ -7,6 +7,7 @@
 
 mod batch;
 mod command;
+mod containment;
 mod decision;
 pub mod entry;
 mod event;
@@ -31,6 +32,7 @@ pub mod signed;
 mod store;
 mod writes;
 
+pub use containment::ContainmentEntry;
 pub use frontier::Frontier;
 pub use hash::{ContentHash, Hash, LogHash, TreeHash, batch_digest};
 pub use ids::{EntryIndex, Epoch, Lane, Position, Sequence, SessionOrdinal, TreeSize, UnixNanos};

@@ -32,5 +32,13 @@ pub const OBSERVED_GAP_MAX_NS: u64 = 3_600 * 1_000_000_000;
 pub const EVENTS_PER_HOUR_DEFAULT: u64 = 3_600_000;
 /// Sessions that a collector may open in an hour when its registration names no number.
 pub const SESSIONS_PER_HOUR_DEFAULT: u64 = 100_000;
+/// Targets of one containment: what was asked for, and what shares its identity.
+pub const CONTAINMENT_TARGETS_MAX: usize = 1_024;
+/// Containments that one target can be under at once.
+pub const CONTAINMENT_CASES_MAX: usize = 64;
+/// Credentials, and agent instances, of one session that are remembered.
+pub const SESSION_USES_MAX: usize = 64;
+/// Longest reason of a containment or a release, in bytes.
+pub const REASON_BYTES_MAX: usize = 1_024;
 /// The only apply version of this build.
 pub const APPLY_VERSION: u32 = 1;

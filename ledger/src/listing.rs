@@ -2,9 +2,11 @@
 
 use proofline_proto::v1;
 
-use crate::ids::{EntryIndex, Lane, TreeSize};
+use crate::containment::ContainmentEntry;
+use crate::entry;
+use crate::ids::{EntryIndex, Lane, TreeSize, UnixNanos};
 use crate::key;
-use crate::row::{self, AgentRow, CollectorRow, HeadRow, LaneRow, SessionRow, decode};
+use crate::row::{self, AgentRow, CaseRow, CollectorRow, HeadRow, LaneRow, SessionRow, decode};
 use crate::session_proof::{SessionAt, covered};
 use crate::store::{Direction, KeyRange, Row, Store, StoreFault, Table};
 
@@ -191,4 +193,46 @@ fn next_key(mut key: Vec<u8>) -> Vec<u8> {
 fn scoped_id(tenant: &str, row: &Row) -> String {
     let id = row.key.get(tenant.len() + 4..).unwrap_or_default();
     String::from_utf8_lossy(id).into_owned()
+}
+
+/// Returns the changes of what is contained in the entries `from..to`, at most `limit` of them.
+///
+/// # Errors
+/// [`StoreFault`] when the store fails.
+pub fn containment_changes(
+    store: &impl Store,
+    from: EntryIndex,
+    to: EntryIndex,
+    limit: usize,
+) -> Result<Vec<ContainmentEntry>, StoreFault> {
+    let range = KeyRange { from: &key::entry(from), to: &key::entry(to) };
+    let rows = store.scan(Table::ContainmentLog, range, Direction::Ascending, limit)?;
+    rows.into_iter().map(|row| containment_change(store, row.key)).collect()
+}
+
+fn containment_change(store: &impl Store, key: Vec<u8>) -> Result<ContainmentEntry, StoreFault> {
+    let core = store.get(Table::Entries, &key)?.and_then(|entry| entry::parse(&entry)).map(|(_, core)| core);
+    match core.map(|core| (core.index, core.committed_unix_ns, core.body)) {
+        Some((index, committed, Some(v1::entry_core::Body::Containment(containment)))) => {
+            Ok(ContainmentEntry { index: EntryIndex(index), committed: UnixNanos(committed), containment })
+        }
+        Some(_) | None => Err(StoreFault::Damaged { table: Table::ContainmentLog, key }),
+    }
+}
+
+/// Returns containments by their number, from behind `after` on, at most `limit` of them.
+///
+/// # Errors
+/// [`StoreFault`] when the store fails.
+pub fn containments(store: &impl Store, after: u64, limit: usize) -> Result<Vec<v1::ContainmentSummary>, StoreFault> {
+    let range = KeyRange { from: &after.saturating_add(1).to_be_bytes(), to: &key::behind(&[]) };
+    let rows = store.scan(Table::ContainmentCases, range, Direction::Ascending, limit)?;
+    rows.iter()
+        .map(|row| {
+            let case: CaseRow = decode(Table::ContainmentCases, &row.key, &row.value)?;
+            let id = row.key.as_slice().try_into().map(u64::from_be_bytes);
+            let id = id.map_err(|_| StoreFault::Damaged { table: Table::ContainmentCases, key: row.key.clone() })?;
+            Ok(case.summary(id))
+        })
+        .collect()
 }

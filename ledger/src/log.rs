@@ -21,6 +21,10 @@ pub(crate) const TILE_HASHES: u64 = 256;
 pub(crate) struct Log {
     pub(crate) origin: String,
     pub(crate) next_session: u64,
+    /// Targets that are contained now.
+    pub(crate) contained: u64,
+    /// Containments so far.
+    pub(crate) containments: u64,
     tree: Frontier<LogHash>,
     /// Leaf hashes of the level-0 tile that is not full yet.
     edge: Vec<Hash>,
@@ -50,6 +54,8 @@ impl Log {
         Ok(Self {
             origin: head.origin,
             next_session: head.next_session,
+            contained: head.contained,
+            containments: head.containments,
             edge: edge(store, head.size)?,
             tree: Frontier::restore(head.size, peaks).ok_or_else(damaged)?,
             digest: Hash::from_slice(&head.state_digest).unwrap_or_default(),
@@ -147,6 +153,8 @@ impl Log {
             state_digest: self.digest.0.to_vec(),
             last_unix_ns: self.now.0,
             next_session: self.next_session,
+            contained: self.contained,
+            containments: self.containments,
         };
         writes.keep(Table::Head, key::SINGLE.to_vec(), head.encode_to_vec());
     }

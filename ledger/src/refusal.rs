@@ -165,6 +165,12 @@ pub enum Refusal {
         /// The state.
         state: &'static str,
     },
+    /// What the command would stop is stopped in that way already.
+    #[error("this is contained already, as containment {containment}")]
+    AlreadyContained {
+        /// Number of the containment.
+        containment: u64,
+    },
     /// The command would leave nobody who can change the registry.
     #[error("after this command fewer than two registrars would be left")]
     LastRegistrars,

@@ -26,7 +26,8 @@ pub(crate) fn subject(action: &Action) -> Option<String> {
         Action::RevokeCollector(it) => Some(format!("collector/{}", it.collector_id)),
         Action::RegisterOperator(_) | Action::RevokeOperator(_) => Some("operator".to_owned()),
         Action::RegisterNode(_) | Action::RetireNode(_) => Some("node".to_owned()),
-        Action::RegisterAgent(_) | Action::RevokeAgent(_) | Action::GrantRole(_) | Action::RevokeRole(_) | Action::SealSession(_) => None,
+        Action::RegisterAgent(_) | Action::RevokeAgent(_) | Action::GrantRole(_) | Action::RevokeRole(_) => None,
+        Action::SealSession(_) | Action::Contain(_) | Action::Release(_) => None,
     }
 }
 
@@ -43,7 +44,7 @@ pub(crate) fn apply<S: Store>(writes: &mut Writes<'_, S>, action: &Action, index
         Action::RevokeRole(it) => revoke_role(writes, it.grant.as_ref()),
         Action::RegisterNode(it) => register_node(writes, it.node.as_ref()),
         Action::RetireNode(it) => retire_node(writes, it.node_id, index),
-        Action::SealSession(_) => Ok(Err(Refusal::Malformed("a seal is no registry command"))),
+        Action::SealSession(_) | Action::Contain(_) | Action::Release(_) => Ok(Err(Refusal::Malformed("no registry command"))),
     }
 }
 

@@ -31,8 +31,8 @@ pub enum Divergence {
     /// The state machine makes other bytes of the same submission.
     #[error("entry {0} differs from what the ledger makes of the same submission")]
     Different(EntryIndex),
-    /// The entries end inside a batch.
-    #[error("the entries end inside a batch that began at entry {0}")]
+    /// The entries end inside a batch, or before what the ledger makes of the last submission.
+    #[error("the entries end inside what one submission became, at entry {0}")]
     Incomplete(EntryIndex),
     /// The map in memory failed.
     #[error(transparent)]
@@ -46,6 +46,8 @@ pub struct Replay {
     store: MapStore,
     origin: String,
     batch: Option<Pending>,
+    /// Entries that were pushed. The ledger may be ahead of it: some submissions make entries of their own behind theirs.
+    pushed: u64,
 }
 
 /// A batch of which entries are still to come.
@@ -65,7 +67,7 @@ impl Replay {
     /// None in practice: the store is a map in memory.
     pub fn new() -> Result<Self, Divergence> {
         let store = MapStore::default();
-        Ok(Self { ledger: Ledger::open(&store)?, store, origin: String::new(), batch: None })
+        Ok(Self { ledger: Ledger::open(&store)?, store, origin: String::new(), batch: None, pushed: 0 })
     }
 
     /// Takes the next entry.
@@ -73,7 +75,8 @@ impl Replay {
     /// # Errors
     /// [`Divergence`] at the first entry that the state machine would not have written.
     pub fn push(&mut self, exact: Bytes) -> Result<(), Divergence> {
-        let index = self.next();
+        let index = EntryIndex(self.pushed);
+        self.pushed += 1;
         let (_, core) = entry::parse(&exact).ok_or(Divergence::Unreadable(index))?;
         let time = UnixNanos(core.committed_unix_ns);
         let item = match core.body.ok_or(Divergence::Unreadable(index))? {
@@ -101,7 +104,12 @@ impl Replay {
                 let second = it.second.ok_or(Divergence::Unreadable(index))?;
                 item(PreparedBatch::with_statement(second, Vec::new(), &self.origin), PreparedItem::Batch, index)?
             }
+            // The submission before it has made it already.
+            Body::Containment(_) => return self.check_made(index, &exact),
         };
+        if index.0 != self.ledger.tree_size().0 {
+            return Err(Divergence::Different(index));
+        }
         self.apply(index, time, item, &[exact])
     }
 
@@ -112,13 +120,15 @@ impl Replay {
     pub fn finish(self) -> Result<(Ledger, MapStore), Divergence> {
         match self.batch {
             Some(pending) => Err(Divergence::Incomplete(pending.first)),
+            // What the ledger makes of the last submission goes on behind the last entry.
+            None if self.pushed != self.ledger.tree_size().0 => Err(Divergence::Incomplete(EntryIndex(self.pushed))),
             None => Ok((self.ledger, self.store)),
         }
     }
 
-    fn next(&self) -> EntryIndex {
-        let waiting = self.batch.as_ref().map_or(0, |batch| batch.entries.len() as u64);
-        EntryIndex(self.ledger.tree_size().0 + waiting)
+    fn check_made(&self, index: EntryIndex, exact: &Bytes) -> Result<(), Divergence> {
+        let made = listing::entry(&self.store, index)?;
+        if self.batch.is_none() && made.as_deref() == Some(exact) { Ok(()) } else { Err(Divergence::Different(index)) }
     }
 
     fn push_event(
@@ -131,6 +141,9 @@ impl Replay {
     ) -> Result<(), Divergence> {
         let at = at.ok_or(Divergence::Unreadable(index))?;
         let count = at.count as usize;
+        if self.batch.is_none() && index.0 != self.ledger.tree_size().0 {
+            return Err(Divergence::Different(index));
+        }
         let new = || Pending { first: index, at, time, events: Vec::new(), entries: Vec::new() };
         let pending = self.batch.get_or_insert_with(new);
         pending.events.push(event);

@@ -23,6 +23,12 @@ pub(crate) struct HeadRow {
     pub(crate) last_unix_ns: u64,
     #[prost(uint64, tag = "7")]
     pub(crate) next_session: u64,
+    /// Targets that are contained now.
+    #[prost(uint64, tag = "8")]
+    pub(crate) contained: u64,
+    /// Containments so far, released ones too.
+    #[prost(uint64, tag = "9")]
+    pub(crate) containments: u64,
 }
 
 /// A row of [`Table::Lanes`].
@@ -139,6 +145,41 @@ pub(crate) struct SessionHeadRow {
     pub(crate) last_index: u64,
     #[prost(uint64, optional, tag = "4")]
     pub(crate) sealed_at: Option<u64>,
+}
+
+/// A row of [`Table::SessionUses`].
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct UsesRow {
+    #[prost(string, repeated, tag = "1")]
+    pub(crate) credentials: Vec<String>,
+    #[prost(string, repeated, tag = "2")]
+    pub(crate) instances: Vec<String>,
+}
+
+/// A row of [`Table::Contained`].
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct TargetRow {
+    #[prost(uint64, repeated, tag = "1")]
+    pub(crate) cases: Vec<u64>,
+}
+
+/// A row of [`Table::ContainmentCases`].
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct CaseRow {
+    #[prost(enumeration = "v1::ContainmentAction", tag = "1")]
+    pub(crate) action: i32,
+    #[prost(message, repeated, tag = "2")]
+    pub(crate) targets: Vec<v1::Target>,
+    #[prost(uint64, tag = "3")]
+    pub(crate) cause_index: u64,
+    #[prost(fixed64, tag = "4")]
+    pub(crate) began_unix_ns: u64,
+    #[prost(uint64, optional, tag = "5")]
+    pub(crate) released_by: Option<u64>,
+    #[prost(string, tag = "6")]
+    pub(crate) reason: String,
+    #[prost(string, tag = "7")]
+    pub(crate) incident_id: String,
 }
 
 /// A row of [`Table::AwaitedParents`].

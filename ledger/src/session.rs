@@ -8,8 +8,8 @@ use crate::frontier::Frontier;
 use crate::hash::{ContentHash, Hash};
 use crate::ids::{EntryIndex, Position, SessionOrdinal};
 use crate::key;
-use crate::limits::{SESSION_CHUNK_LEAVES, SESSION_DEPTH_MAX};
-use crate::row::{self, AwaitedRow, SessionHeadRow, SessionRow};
+use crate::limits::{SESSION_CHUNK_LEAVES, SESSION_DEPTH_MAX, SESSION_USES_MAX};
+use crate::row::{self, AwaitedRow, SessionHeadRow, SessionRow, UsesRow};
 use crate::store::{Store, StoreFault, Table};
 use crate::writes::Writes;
 
@@ -23,11 +23,12 @@ pub(crate) struct OpenSession {
     tree: Frontier<ContentHash>,
     last: EntryIndex,
     sealed_at: Option<u64>,
+    uses: UsesRow,
 }
 
 impl OpenSession {
     fn new(binding: SessionRow) -> Self {
-        Self { binding, tree: Frontier::default(), last: EntryIndex(0), sealed_at: None }
+        Self { binding, tree: Frontier::default(), last: EntryIndex(0), sealed_at: None, uses: UsesRow::default() }
     }
 
     fn load<S: Store>(writes: &Writes<'_, S>, key: &[u8]) -> Result<Option<Self>, StoreFault> {
@@ -36,7 +37,8 @@ impl OpenSession {
         let head: SessionHeadRow = writes.read(Table::SessionHeads, &head_key)?.unwrap_or_default();
         let tree = row::split(&head.peaks).and_then(|peaks| Frontier::restore(head.size, peaks));
         let tree = tree.ok_or_else(|| StoreFault::Damaged { table: Table::SessionHeads, key: head_key.to_vec() })?;
-        Ok(Some(Self { binding, tree, last: EntryIndex(head.last_index), sealed_at: head.sealed_at }))
+        let uses = writes.read(Table::SessionUses, &head_key)?.unwrap_or_default();
+        Ok(Some(Self { binding, tree, last: EntryIndex(head.last_index), sealed_at: head.sealed_at, uses }))
     }
 
     pub(crate) fn size(&self) -> u64 {
@@ -46,6 +48,29 @@ impl OpenSession {
     /// Returns the agent that the session is bound to; empty while no entry has named one.
     pub(crate) fn agent(&self) -> &str {
         &self.binding.agent_id
+    }
+
+    /// Returns the session above, as the session's first entry named it.
+    pub(crate) fn parent(&self) -> &str {
+        &self.binding.parent
+    }
+
+    /// Returns the credentials and agent instances that the session was seen with.
+    pub(crate) fn uses(&self) -> impl Iterator<Item = (v1::TargetKind, &str)> {
+        let credentials = self.uses.credentials.iter().map(|id| (v1::TargetKind::Credential, id.as_str()));
+        credentials.chain(self.uses.instances.iter().map(|id| (v1::TargetKind::AgentInstance, id.as_str())))
+    }
+
+    /// Remembers a credential or an agent instance, while there is room.
+    pub(crate) fn note_use(&mut self, kind: v1::TargetKind, id: &str) {
+        let known = if kind == v1::TargetKind::Credential { &mut self.uses.credentials } else { &mut self.uses.instances };
+        if known.len() < SESSION_USES_MAX {
+            known.push(id.to_owned());
+        }
+    }
+
+    pub(crate) fn save_uses<S: Store>(&self, writes: &mut Writes<'_, S>) {
+        writes.put(Table::SessionUses, key::session_head(SessionOrdinal(self.binding.ordinal)).to_vec(), &self.uses);
     }
 
     pub(crate) fn is_sealed(&self) -> bool {

@@ -54,11 +54,21 @@ pub enum Table {
     AwaitedParents = 20,
     /// One row: the newest published checkpoint.
     Checkpoint = 21,
+    /// Session ordinal -> credentials and agent instances that the session was seen with.
+    SessionUses = 22,
+    /// Tenant and session id -> the session that said it spawned it.
+    Spawns = 23,
+    /// What is contained -> the containments that hold it.
+    Contained = 24,
+    /// Number of a containment -> what it is and what it holds.
+    ContainmentCases = 25,
+    /// Entry index of each change of what is contained, to find them again.
+    ContainmentLog = 26,
 }
 
 impl Table {
     /// Every table, in the order of its number.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 27] = [
         Self::Head,
         Self::Entries,
         Self::LogTiles,
@@ -81,6 +91,11 @@ impl Table {
         Self::SessionChunks,
         Self::AwaitedParents,
         Self::Checkpoint,
+        Self::SessionUses,
+        Self::Spawns,
+        Self::Contained,
+        Self::ContainmentCases,
+        Self::ContainmentLog,
     ];
 
     /// Returns the name under which a store keeps the table.
@@ -109,6 +124,11 @@ impl Table {
             Self::SessionChunks => "session_chunks",
             Self::AwaitedParents => "awaited_parents",
             Self::Checkpoint => "checkpoint",
+            Self::SessionUses => "session_uses",
+            Self::Spawns => "spawns",
+            Self::Contained => "contained",
+            Self::ContainmentCases => "containment_cases",
+            Self::ContainmentLog => "containment_log",
         }
     }
 }

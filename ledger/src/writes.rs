@@ -17,7 +17,7 @@ const HELD_MAX: usize = 50_000;
 
 /// The rows that nearly every batch reads again, as the store has them: registrations and heads of lanes, not content.
 #[derive(Debug, Default)]
-pub(crate) struct HeldRows([Rows; 4]);
+pub(crate) struct HeldRows([Rows; 6]);
 
 impl HeldRows {
     /// Bounds the memory.
@@ -26,12 +26,14 @@ impl HeldRows {
     }
 
     fn of(&mut self, table: Table) -> Option<&mut Rows> {
-        let [collectors, lanes, quotas, agents] = &mut self.0;
+        let [collectors, lanes, quotas, agents, contained, spawns] = &mut self.0;
         match table {
             Table::Collectors => Some(collectors),
             Table::Lanes => Some(lanes),
             Table::Quotas => Some(quotas),
             Table::Agents => Some(agents),
+            Table::Contained => Some(contained),
+            Table::Spawns => Some(spawns),
             _ => None,
         }
     }

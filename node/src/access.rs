@@ -49,6 +49,10 @@ pub enum Rpc {
     ListCollectors,
     /// `Control.ClusterStatus`
     ClusterStatus,
+    /// `Control.ListContainments`
+    ListContainments,
+    /// `Control.WatchContainment`
+    WatchContainment,
     /// `Control.ChangeMembership`
     ChangeMembership,
     /// An entry bundle over HTTP.
@@ -68,7 +72,7 @@ pub enum Needs {
 
 impl Rpc {
     /// Every procedure, in the order of the contract.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
         Self::OpenLane,
         Self::Append,
         Self::AppendStream,
@@ -87,6 +91,8 @@ impl Rpc {
         Self::ListAgents,
         Self::ListCollectors,
         Self::ClusterStatus,
+        Self::ListContainments,
+        Self::WatchContainment,
         Self::ChangeMembership,
         Self::EntryBundle,
     ];
@@ -102,7 +108,8 @@ impl Rpc {
             }
             Self::GetRegistrations | Self::EntryBundle => Needs::AnyOf(&[Role::Auditor]),
             Self::SubmitCommand => Needs::AnyOf(&[Role::Operator, Role::Responder]),
-            Self::ListAgents | Self::ListCollectors | Self::ClusterStatus => {
+            Self::WatchContainment => Needs::AnyOf(&[Role::Collector, Role::Auditor, Role::Responder, Role::Operator]),
+            Self::ListAgents | Self::ListCollectors | Self::ClusterStatus | Self::ListContainments => {
                 Needs::AnyOf(&[Role::Auditor, Role::Responder, Role::Operator])
             }
             Self::ChangeMembership => Needs::AnyOf(&[Role::Operator]),

@@ -1,6 +1,7 @@
 //! The public procedures and those between nodes. Handlers hold no state: they parse, check the caller, submit or read.
 
 mod audit;
+mod containment;
 mod control;
 mod ingest;
 mod membership;

@@ -28,6 +28,7 @@ GENESIS = message(
 SIGNED_COMMAND = message(
     origin=(1, S), nonce=(2, B), expires_unix_ns=(3, F64), command=(4, B),
     signatures=(5, M, message(operator_id=(1, S), public_key=(2, B), signature=(3, B)), "repeated"))
+TARGET = message(kind=(1, U), tenant_id=(2, S), id=(3, S))
 COMMAND = message(
     register_collector=(1, M, message(
         collector_id=(1, S), public_key=(2, B), spiffe_id=(3, S), tenant_id=(4, S), agents=(5, S, "repeated"),
@@ -43,13 +44,15 @@ COMMAND = message(
     revoke_role=(8, M, message(grant=(1, M, ROLE_GRANT)), "one of"),
     register_node=(9, M, message(node=(1, M, NODE_KEY)), "one of"),
     retire_node=(10, M, message(node_id=(1, U), reason=(2, S)), "one of"),
-    seal_session=(11, M, message(tenant_id=(1, S), session_id=(2, S), reason=(3, S)), "one of"))
+    seal_session=(11, M, message(tenant_id=(1, S), session_id=(2, S), reason=(3, S)), "one of"),
+    contain=(12, M, message(target=(1, M, TARGET), action=(2, U), reason=(3, S), incident_id=(4, S)), "one of"),
+    release=(13, M, message(containment_id=(1, U), reason=(2, S), incident_id=(3, S)), "one of"))
 ENTRY = message(core=(1, B), session_root=(2, B))
 ENTRY_CORE = message(
     index=(1, U), committed_unix_ns=(2, F64),
     session=(3, M, message(tenant_id=(1, S), session_id=(2, S), position=(3, U))),
     decision=(4, M, message(
-        verdict=(1, U), findings=(2, M, message(rule_id=(1, S), severity=(2, U), kind=(3, U)), "repeated"),
+        verdict=(1, U), findings=(2, M, message(rule_id=(1, S), severity=(2, U), kind=(3, U), containment_id=(4, U)), "repeated"),
         facts_digest=(3, B), rule_set_digest=(4, B))),
     event=(10, M, message(at=(1, M, BATCH_POSITION), event=(2, B)), "one of"),
     genesis=(11, M, GENESIS, "one of"),
@@ -59,7 +62,10 @@ ENTRY_CORE = message(
     lane_opened=(15, M, message(
         request=(1, M, message(public_key=(1, B), collector_id=(2, S), lane=(3, U), nonce=(4, B), signature=(5, B))),
         epoch=(2, U)), "one of"),
-    lane_closed=(16, M, message(at=(1, M, BATCH_POSITION)), "one of"))
+    lane_closed=(16, M, message(at=(1, M, BATCH_POSITION)), "one of"),
+    containment=(17, M, message(
+        change=(1, U), containment_id=(2, U), action=(3, U), targets=(4, M, TARGET, "repeated"), cause_index=(5, U), reason=(6, S),
+        incident_id=(7, S)), "one of"))
 PROVEN_ENTRY = message(index=(1, U), entry=(2, B), log_path=(3, B, "repeated"))
 SESSION_PROOF = message(
     checkpoint=(1, B), position=(2, U), session_size=(3, U), entry=(4, B), session_path=(5, B, "repeated"),

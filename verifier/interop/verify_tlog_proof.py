@@ -452,8 +452,8 @@ class Registry:
         action = command["one_of"]
         if action is None:
             raise Undecided(self.CHECK, "no action")
-        role = RESPONDER if action == "seal_session" else REGISTRAR
-        needed = 2 if action in ("register_operator", "revoke_operator", "register_node", "retire_node") else 1
+        role = RESPONDER if action in ("seal_session", "contain", "release") else REGISTRAR
+        needed = 2 if action in ("register_operator", "revoke_operator", "register_node", "retire_node", "release") else 1
         for signature in signed["signatures"]:
             self.check_signer(entry.index, signature, role)
             if len(signed["nonce"]) != 16 or not is_signed(signature["public_key"], command_bytes(signed), signature["signature"]):
@@ -499,10 +499,10 @@ def check_members(file, last):
             raise Wrong("session-order", "a gap, or behind the seal")
         if previous and (previous.index >= member.index or previous.core["committed_unix_ns"] > member.core["committed_unix_ns"]):
             raise Wrong("session-order", "index or time falls")
-        if member.kind != "event":
+        if member.kind not in ("event", "containment"):
             sealed = is_seal(member, file)
             if not sealed:
-                raise Wrong("session-order", "neither event nor seal")
+                raise Wrong("session-order", "neither event, containment nor seal")
         previous = member
     leaves = [ContentTree.leaf(member.core_bytes) for member in members]
     for count, member in enumerate(members, 1):

@@ -104,7 +104,8 @@ impl LogEntry {
             | Body::Rejection(_)
             | Body::Equivocation(_)
             | Body::LaneOpened(_)
-            | Body::LaneClosed(_) => None,
+            | Body::LaneClosed(_)
+            | Body::Containment(_) => None,
         };
         Ok(Self {
             index: EntryIndex(core.index),

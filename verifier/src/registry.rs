@@ -184,7 +184,9 @@ impl Registry {
             | Action::RevokeAgent(_)
             | Action::GrantRole(_)
             | Action::RevokeRole(_)
-            | Action::SealSession(_) => {}
+            | Action::SealSession(_)
+            | Action::Contain(_)
+            | Action::Release(_) => {}
         }
         Ok(())
     }
@@ -254,6 +256,7 @@ fn authority(action: &Action) -> (v1::OperatorRole, usize) {
         | Action::RevokeAgent(_)
         | Action::GrantRole(_)
         | Action::RevokeRole(_) => (v1::OperatorRole::Registrar, 1),
-        Action::SealSession(_) => (v1::OperatorRole::Responder, 1),
+        Action::SealSession(_) | Action::Contain(_) => (v1::OperatorRole::Responder, 1),
+        Action::Release(_) => (v1::OperatorRole::Responder, 2),
     }
 }

@@ -1,5 +1,6 @@
 //! What was typed.
 
+mod containment;
 mod evidence;
 mod ingest;
 mod registry;
@@ -8,6 +9,7 @@ use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use containment::{ContainCommand, ContainmentCommand};
 pub(crate) use evidence::{
     EntryArguments, ProveArguments, ReplayArguments, SessionCommand, SessionSelector, TailArguments, VerifyArguments,
 };
@@ -85,6 +87,12 @@ pub(crate) enum Command {
     /// Grant and revoke roles of client certificates
     #[command(subcommand)]
     Role(RoleCommand),
+    /// Stop a session, an agent, a credential, a server, or everything
+    #[command(subcommand)]
+    Contain(ContainCommand),
+    /// List, follow and release containments
+    #[command(subcommand)]
+    Containment(ContainmentCommand),
     /// Append events from a file of JSON lines
     Append(AppendArguments),
     /// Import what other systems recorded

@@ -5,6 +5,7 @@ mod append;
 mod checkpoint;
 mod collector;
 mod completions;
+mod containment;
 mod entry;
 mod import;
 mod keys;
@@ -39,6 +40,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Answer> {
         Command::Agent(it) => agent::run(it, &connect()?).await,
         Command::Operator(it) => operator::run(it, &connect()?).await,
         Command::Role(it) => role::run(it, &connect()?).await,
+        Command::Contain(it) => containment::contain(it, &connect()?).await,
+        Command::Containment(it) => containment::run(it, &connect()?, global.output).await,
         Command::Append(it) => append::run(it, &connect()?).await,
         Command::Import(ImportCommand::Otlp(it)) => import::run(it, &connect()?).await,
         Command::Session(it) => session::run(it, &connect()?).await,

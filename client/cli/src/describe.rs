@@ -127,6 +127,7 @@ fn body_kind(body: &Body) -> &'static str {
         Body::Equivocation(_) => "equivocation",
         Body::LaneOpened(_) => "lane opened",
         Body::LaneClosed(_) => "lane closed",
+        Body::Containment(_) => "containment",
     }
 }
 
@@ -146,7 +147,24 @@ fn body_detail(body: &Body) -> String {
             it.request.as_ref().map_or_else(String::new, |of| format!("{}/{} epoch {}", of.collector_id, of.lane, it.epoch))
         }
         Body::LaneClosed(it) => lane(it.at.as_ref()),
+        Body::Containment(it) => containment(it),
     }
+}
+
+/// Says in one line what changed.
+pub(crate) fn containment(of: &v1::Containment) -> String {
+    let change = of.change().as_str_name().trim_start_matches("CONTAINMENT_CHANGE_").to_ascii_lowercase();
+    let targets: Vec<_> = of.targets.iter().map(target).collect();
+    format!("containment {} {change}: {} {} ({})", of.containment_id, containment_action(of.action()), targets.join(", "), of.reason)
+}
+
+pub(crate) fn containment_action(of: v1::ContainmentAction) -> String {
+    of.as_str_name().trim_start_matches("CONTAINMENT_ACTION_").to_owned()
+}
+
+pub(crate) fn target(of: &v1::Target) -> String {
+    let kind = of.kind().as_str_name().trim_start_matches("TARGET_KIND_").to_ascii_lowercase().replace('_', " ");
+    if of.id.is_empty() { format!("{kind} {}", of.tenant_id) } else { format!("{kind} {}/{}", of.tenant_id, of.id) }
 }
 
 fn lane(at: Option<&v1::BatchPosition>) -> String {
@@ -166,6 +184,11 @@ fn action_detail(action: &Action) -> String {
         Action::RegisterNode(it) => format!("register node {}", it.node.as_ref().map_or("", |it| &it.name)),
         Action::RetireNode(it) => format!("retire node {}: {}", it.node_id, it.reason),
         Action::SealSession(it) => format!("seal session {}: {}", it.session_id, it.reason),
+        Action::Contain(it) => {
+            let target = it.target.as_ref().map_or_else(String::new, target);
+            format!("{} {target}: {}", containment_action(it.action()), it.reason)
+        }
+        Action::Release(it) => format!("release containment {}: {}", it.containment_id, it.reason),
     }
 }
 

@@ -11,6 +11,7 @@
 mod abuse;
 mod access;
 mod clock;
+mod containment;
 mod damage;
 mod membership;
 mod reads;

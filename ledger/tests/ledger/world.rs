@@ -33,6 +33,7 @@ pub struct World {
 pub const ALICE: (&str, u8) = ("alice", 1);
 pub const BOB: (&str, u8) = ("bob", 2);
 pub const RESPONDER: (&str, u8) = ("rita", 3);
+pub const SECOND_RESPONDER: (&str, u8) = ("sam", 4);
 
 pub fn genesis() -> v1::Genesis {
     let operator = |(name, seed): (&str, u8), role: v1::OperatorRole| v1::OperatorKey {
@@ -49,6 +50,7 @@ pub fn genesis() -> v1::Genesis {
             operator(ALICE, v1::OperatorRole::Registrar),
             operator(BOB, v1::OperatorRole::Registrar),
             operator(RESPONDER, v1::OperatorRole::Responder),
+            operator(SECOND_RESPONDER, v1::OperatorRole::Responder),
         ],
         nodes: (1..=3).map(node).collect(),
         grants: Vec::new(),

@@ -5,20 +5,23 @@ use proofline_proto::{
     peer::{item, propose_response},
     v1::{
         AgentState, ChangeMembershipRequest, ChangeMembershipResponse, ClusterStatusRequest, ClusterStatusResponse, ListAgentsRequest,
-        ListAgentsResponse, ListCollectorsRequest, ListCollectorsResponse, SubmitCommandRequest, SubmitCommandResponse,
-        control_server::Control,
+        ListAgentsResponse, ListCollectorsRequest, ListCollectorsResponse, ListContainmentsRequest, ListContainmentsResponse,
+        SubmitCommandRequest, SubmitCommandResponse, WatchContainmentRequest, control_server::Control,
     },
 };
 use tonic::{Request, Response, Status};
 
 use super::{
     Api, caller,
+    containment::Changes,
     reading::{fault, page},
 };
 use crate::access::{Rpc, Scope};
 
 #[tonic::async_trait]
 impl Control for Api {
+    type WatchContainmentStream = Changes;
+
     async fn submit_command(&self, request: Request<SubmitCommandRequest>) -> Result<Response<SubmitCommandResponse>, Status> {
         // The caller's role opens the door; what the command may do is decided by the keys that signed it.
         self.check_role(&caller(&request)?, Rpc::SubmitCommand, Scope::Everything)?;
@@ -49,6 +52,16 @@ impl Control for Api {
         let last = collectors.last().and_then(|it| it.registration.as_ref()).map(|it| it.collector_id.clone());
         let next_after = if collectors.len() == limit { last.unwrap_or_default() } else { String::new() };
         Ok(Response::new(ListCollectorsResponse { collectors, next_after }))
+    }
+
+    async fn list_containments(&self, request: Request<ListContainmentsRequest>) -> Result<Response<ListContainmentsResponse>, Status> {
+        let caller = caller(&request)?;
+        self.containments(&caller, &request.into_inner()).map(Response::new)
+    }
+
+    async fn watch_containment(&self, request: Request<WatchContainmentRequest>) -> Result<Response<Changes>, Status> {
+        let caller = caller(&request)?;
+        self.watch(caller, request.into_inner()).map(Response::new)
     }
 
     async fn cluster_status(&self, request: Request<ClusterStatusRequest>) -> Result<Response<ClusterStatusResponse>, Status> {

@@ -85,6 +85,7 @@ pub(super) fn tenant(entry: &[u8]) -> Option<String> {
             let event: v1::Event = prost::Message::decode(recorded.event).ok()?;
             Some(event.tenant_id)
         }
+        v1::entry_core::Body::Containment(change) => change.targets.into_iter().next().map(|target| target.tenant_id),
         _ => None,
     }
 }

@@ -88,6 +88,7 @@ fn answer(refusal: &Refusal) -> Answer {
         Refusal::KeyInUse(_) => Answer::new(AlreadyExists, "KEY_IN_USE"),
         Refusal::UnknownSubject { .. } => Answer::new(NotFound, "UNKNOWN_SUBJECT"),
         Refusal::AlreadyDone { .. } => Answer::new(FailedPrecondition, "ALREADY_DONE"),
+        Refusal::AlreadyContained { containment } => Answer::new(AlreadyExists, "ALREADY_CONTAINED").with("containment", containment),
         Refusal::LastRegistrars => Answer::new(FailedPrecondition, "LAST_REGISTRARS"),
         Refusal::CheckpointNotNewer { .. } => Answer::new(FailedPrecondition, "CHECKPOINT_NOT_NEWER"),
     }
@@ -135,6 +136,12 @@ pub(super) fn unanswered(leader: u64, status: &Status) -> Status {
 pub(super) fn beyond(published: u64) -> Status {
     let message = format!("beyond the newest published checkpoint, which covers {published} entries");
     Answer::new(Code::OutOfRange, "BEYOND_CHECKPOINT").with("published_size", published).status(message)
+}
+
+/// A watcher asked for what does not exist yet.
+pub(super) fn beyond_log(size: u64) -> Status {
+    let message = format!("beyond the end of the log, which has {size} entries");
+    Answer::new(Code::OutOfRange, "BEYOND_LOG").with("tree_size", size).status(message)
 }
 
 /// The local store failed.

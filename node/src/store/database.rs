@@ -58,6 +58,8 @@ const fn lookups(table: Table) -> Lookups {
         | Table::SessionHeads
         | Table::SessionLeaves
         | Table::SessionChunks
+        | Table::ContainmentCases
+        | Table::ContainmentLog
         | Table::Checkpoint => Lookups::Present,
         Table::Statements
         | Table::Lanes
@@ -70,6 +72,9 @@ const fn lookups(table: Table) -> Lookups {
         | Table::Grants
         | Table::CommandNonces
         | Table::Sessions
+        | Table::SessionUses
+        | Table::Spawns
+        | Table::Contained
         | Table::AwaitedParents => Lookups::Absent,
     }
 }

@@ -80,6 +80,7 @@ pub(super) fn not_shown_by(entry: &LogEntry) -> Vec<NotProven> {
     match entry.body {
         Body::Event(_) => vec![NotProven::CollectorSignature, NotProven::EventsTrue, NotProven::DecisionsRight, NotProven::UnsentEvents],
         Body::Command(_) => vec![NotProven::OperatorSignature],
+        Body::Containment(_) => vec![NotProven::DecisionsRight],
         Body::Genesis(_) | Body::Rejection(_) | Body::Equivocation(_) | Body::LaneOpened(_) | Body::LaneClosed(_) => Vec::new(),
     }
 }
@@ -98,6 +99,7 @@ fn entry_kind(of: &Body) -> &'static str {
         Body::Equivocation(_) => "equivocation",
         Body::LaneOpened(_) => "lane opened",
         Body::LaneClosed(_) => "lane closed",
+        Body::Containment(_) => "containment",
     }
 }
 

@@ -80,7 +80,13 @@ pub(super) fn replay(genesis: &v1::Genesis, proven: &[LogEntry]) -> Result<Regis
     for entry in proven.iter().skip(1) {
         match &entry.body {
             Body::Command(command) => registry.admit(entry, command)?,
-            Body::Event(_) | Body::Genesis(_) | Body::Rejection(_) | Body::Equivocation(_) | Body::LaneOpened(_) | Body::LaneClosed(_) => {
+            Body::Event(_)
+            | Body::Genesis(_)
+            | Body::Rejection(_)
+            | Body::Equivocation(_)
+            | Body::LaneOpened(_)
+            | Body::LaneClosed(_)
+            | Body::Containment(_) => {
                 return Err(RegistrationError::NoCommand { index: entry.index });
             }
         }

@@ -212,7 +212,8 @@ impl<'a> Session<'a> {
             if sealed_by.is_some() {
                 return Err(SessionError::BehindSeal { index });
             }
-            if member.event.is_none() {
+            let is_of_ledger = matches!(member.body, Body::Containment(_));
+            if member.event.is_none() && !is_of_ledger {
                 sealed_by = Some(self.check_seal(member)?);
             }
             previous = Some(member);
@@ -223,9 +224,13 @@ impl<'a> Session<'a> {
     fn check_seal(&self, member: &LogEntry) -> Result<EntryIndex, SessionError> {
         let command = match &member.body {
             Body::Command(signed) => <v1::Command as prost::Message>::decode(&signed.command[..]).ok().and_then(|it| it.action),
-            Body::Event(_) | Body::Genesis(_) | Body::Rejection(_) | Body::Equivocation(_) | Body::LaneOpened(_) | Body::LaneClosed(_) => {
-                None
-            }
+            Body::Event(_)
+            | Body::Genesis(_)
+            | Body::Rejection(_)
+            | Body::Equivocation(_)
+            | Body::LaneOpened(_)
+            | Body::LaneClosed(_)
+            | Body::Containment(_) => None,
         };
         match command {
             Some(Action::SealSession(seal)) if seal.tenant_id == self.evidence.tenant_id && seal.session_id == self.evidence.session_id => {
@@ -251,9 +256,13 @@ impl<'a> Session<'a> {
     fn seals(&self) -> impl Iterator<Item = (&LogEntry, &v1::SignedCommand)> {
         self.members.iter().filter_map(|member| match &member.body {
             Body::Command(signed) => Some((member, signed)),
-            Body::Event(_) | Body::Genesis(_) | Body::Rejection(_) | Body::Equivocation(_) | Body::LaneOpened(_) | Body::LaneClosed(_) => {
-                None
-            }
+            Body::Event(_)
+            | Body::Genesis(_)
+            | Body::Rejection(_)
+            | Body::Equivocation(_)
+            | Body::LaneOpened(_)
+            | Body::LaneClosed(_)
+            | Body::Containment(_) => None,
         })
     }
 }
