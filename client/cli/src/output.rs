@@ -80,7 +80,7 @@ pub(crate) fn print_json(schema: &str, object: &Value, layout: Layout) -> io::Re
 }
 
 /// Escapes what a terminal would act on instead of showing it. Outside strings the document has no such character.
-fn escape_unprintable(document: &str) -> String {
+pub(crate) fn escape_unprintable(document: &str) -> String {
     let mut safe = String::with_capacity(document.len());
     for character in document.chars() {
         if character == '\n' || character == ' ' || character.is_ascii_graphic() || character.escape_debug().len() == 1 {

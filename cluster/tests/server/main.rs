@@ -12,6 +12,7 @@ mod abuse;
 mod access;
 mod clock;
 mod damage;
+mod governing;
 mod membership;
 mod reads;
 mod world;
