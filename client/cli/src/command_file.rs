@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use proofline_client::Signatory;
 use proofline_proto::v1::{self, OperatorRole, command::Action};
-use proofline_verifier::{command_authority, decode_canonical, verify_command_signature};
+use proofline_verifier::{command_authority, decode_canonical, escape_json, verify_command_signature};
 use prost::Message as _;
 use serde_json::{Value, json};
 
@@ -141,7 +141,7 @@ impl CommandFile {
         let command = form::to_json("Command", &v1::Command { action: Some(self.action.clone()) }).unwrap_or_default();
         let whole = serde_json::to_string_pretty(&command).unwrap_or_default();
         text.push('\n');
-        text.push_str(&crate::output::escape_unprintable(&whole));
+        text.push_str(&escape_json(&whole));
         text.push('\n');
         text
     }

@@ -15,4 +15,5 @@ mod damage;
 mod governing;
 mod membership;
 mod reads;
+mod verifying;
 mod world;

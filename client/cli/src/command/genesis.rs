@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use proofline_client::policy_of;
 use proofline_ledger::{check_genesis, limits::APPLY_VERSION};
 use proofline_proto::v1;
-use proofline_verifier::decode_canonical;
+use proofline_verifier::{decode_canonical, escape_json};
 use prost::Message as _;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     arguments::GenesisCommand,
     form,
-    output::{Answer, escape_unprintable, facts},
+    output::{Answer, facts},
 };
 
 /// What a person plans, as written.
@@ -149,7 +149,7 @@ fn show(genesis: &v1::Genesis, file: &Path) -> Result<Answer> {
         ("nodes", genesis.nodes.len().to_string()),
     ]);
     let whole: Value = form::to_json("Genesis", genesis)?;
-    text.push_str(&format!("\n{}\n", escape_unprintable(&serde_json::to_string_pretty(&whole)?)));
+    text.push_str(&format!("\n{}\n", escape_json(&serde_json::to_string_pretty(&whole)?)));
     let json = json!({ "file": file.display().to_string(), "sha256": sha256, "genesis": whole });
     Ok(Answer::new("proofline.genesis/v1", json, text))
 }
