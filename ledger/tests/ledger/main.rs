@@ -10,6 +10,7 @@
 
 mod chains;
 mod commands;
+mod contract;
 mod evidence;
 mod lists;
 mod proofs;
