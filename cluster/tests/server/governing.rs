@@ -6,11 +6,11 @@ use std::{
     process::{Command, Output},
 };
 
-use proofline_cluster::{Binaries, Plan, Tls};
+use proofline_cluster::{Binaries, Plan, TENANT, Tls};
 use proofline_proto::v1;
 use prost::Message as _;
 
-use crate::world::World;
+use crate::world::{World, event};
 
 /// Exit code of `proofline` for what is not allowed.
 const DENIED: i32 = 6;
@@ -112,6 +112,19 @@ async fn nobody_signs_unasked_or_what_another_ledger_is_meant_by() {
     fs::write(&elsewhere, fs::read_to_string(&profile).unwrap().replace("proofline.local/agents", "elsewhere.example/agents")).unwrap();
     let refused = proofline(&["--profile", text(&elsewhere), "command", "submit", text(&retire.file)]);
     assert!(!refused.status.success() && told(&refused).contains("elsewhere.example"), "{}", told(&refused));
+}
+
+#[tokio::test]
+async fn evidence_that_is_asked_for_right_behind_the_seal_is_complete() {
+    let world = World::found(3, Tls::Mutual).await;
+    let mut gateway = world.collector("gateway").await;
+    world.ingest(0, "gateway").append(gateway.sign(vec![event("s")])).await.unwrap();
+    let (profile, out) = (world.plan().profile("admin"), world.plan().root.join("s.session-evidence"));
+    let seal = TwoPersons::new(&world, "unused").signer("rita");
+    let admin = ["--profile", text(&profile)];
+    done(&[&admin[..], &["session", "seal", "s", "--tenant", TENANT, "--reason", "closed", "--signer", &seal]].concat());
+    let proven = done(&[&admin[..], &["prove", "--session", "s", "--tenant", TENANT, "--out", text(&out)]].concat());
+    assert!(proven.contains("completeness: complete"), "{proven}");
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod abuse;
 mod access;
 mod clock;
 mod damage;
+mod discovery;
 mod governing;
 mod membership;
 mod reads;

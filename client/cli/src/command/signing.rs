@@ -7,7 +7,8 @@ use std::{
 
 use anyhow::Result;
 use proofline_client::{Signatory, read_key, sign_command};
-use proofline_proto::v1::{SignedCommand, command::Action};
+use proofline_proto::v1::{Command, SignedCommand, command::Action};
+use prost::Message as _;
 use serde_json::json;
 
 use crate::{
@@ -36,11 +37,18 @@ pub(super) async fn submit(action: Action, signing: &Signing, connection: &Conne
     }
 }
 
-/// Submits a signed command.
+/// Submits a signed command. Behind a seal comes evidence: there the answer waits until a checkpoint covers the entry.
 pub(super) async fn send(command: SignedCommand, connection: &Connection) -> Result<Answer> {
+    let is_seal = matches!(Command::decode(command.command.as_slice())?.action, Some(Action::SealSession(_)));
     let index = connection.client.submit(command).await?;
-    let text = format!("committed as entry {index}\n");
-    Ok(Answer::new("proofline.command/v1", json!({ "index": index.to_string() }), text))
+    let mut text = format!("committed as entry {index}\n");
+    if !is_seal {
+        return Ok(Answer::new("proofline.command/v1", json!({ "index": index.to_string() }), text));
+    }
+    // The seal stands in any case: not being covered yet is no failure.
+    let is_covered = connection.client.await_checkpoint(index).await.is_ok();
+    text += if is_covered { "a published checkpoint covers it\n" } else { "no published checkpoint covers it yet\n" };
+    Ok(Answer::new("proofline.command/v1", json!({ "index": index.to_string(), "covered": is_covered }), text))
 }
 
 fn write(command: &CommandFile, file: &Path) -> Result<Answer> {
