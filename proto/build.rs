@@ -3,16 +3,11 @@ use std::{env, error::Error, path::PathBuf};
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proofline");
-    let files = [
-        "proofline/v1/event.proto",
-        "proofline/v1/containment.proto",
-        "proofline/v1/entry.proto",
-        "proofline/v1/api.proto",
-        "proofline/peer/v1/peer.proto",
-    ];
-    let descriptors = protox::compile(files, ["."])?;
+    let public = ["proofline/v1/event.proto", "proofline/v1/containment.proto", "proofline/v1/entry.proto", "proofline/v1/api.proto"];
     let out = PathBuf::from(env::var("OUT_DIR")?);
-    std::fs::write(out.join("descriptors.bin"), prost_bytes(&descriptors))?;
+    // What nodes say to each other is nobody else's contract.
+    std::fs::write(out.join("descriptors.bin"), prost_bytes(&protox::compile(public, ["."])?))?;
+    let descriptors = protox::compile(public.into_iter().chain(["proofline/peer/v1/peer.proto"]), ["."])?;
 
     let grpc = env::var_os("CARGO_FEATURE_GRPC").is_some();
     tonic_prost_build::configure()

@@ -8,8 +8,8 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use ed25519_dalek::{SigningKey, pkcs8::EncodePrivateKey as _};
+use proofline_client::policy_of;
 use proofline_proto::v1;
-use proofline_verifier::{KeyName, Policy, SignatureType, Threshold, VerifierKey};
 use prost::Message as _;
 use serde::{Deserialize, Serialize};
 
@@ -180,7 +180,7 @@ impl Plan {
             genesis.nodes.push(v1::NodeKey { node_id: node.node_id, name, public_key: public(&key) });
         }
         write(&self.root.join("genesis.bin"), genesis.encode_to_vec())?;
-        write(&self.policy(), policy(&genesis)?)
+        write(&self.policy(), policy_of(&genesis)?.encode())
     }
 
     fn write_certificates(&self) -> Result<()> {
@@ -275,15 +275,6 @@ fn grants() -> Vec<v1::RoleGrant> {
         grant("admin", v1::Role::Auditor),
         grant("auditor", v1::Role::Auditor),
     ]
-}
-
-/// Makes the policy that auditors of this cluster hold: the log key, and two of its nodes.
-fn policy(genesis: &v1::Genesis) -> Result<String> {
-    let log = VerifierKey::new(KeyName::parse(&genesis.origin)?, SignatureType::Ed25519, &genesis.log_public_key)?;
-    let node = |it: &v1::NodeKey| VerifierKey::new(KeyName::parse(&it.name)?, SignatureType::CosignatureV1, &it.public_key);
-    let nodes = genesis.nodes.iter().map(node).collect::<Result<Vec<_>, _>>()?;
-    let majority = Threshold::Of(nodes.len() / 2 + 1);
-    Ok(Policy::of_cluster(log, nodes, majority)?.encode())
 }
 
 fn new_key(path: &Path) -> Result<SigningKey> {

@@ -5,11 +5,11 @@ use v1::command::Action;
 use v1::entry_core::Body;
 
 use crate::containment;
-use crate::event::is_identifier;
+use crate::event::{is_identifier, is_key_name};
 use crate::ids::{EntryIndex, UnixNanos};
 use crate::key;
 use crate::ledger::{Judged, Ledger};
-use crate::limits::{APPLY_VERSION, COMMAND_LIFE_MAX_NS, SIGNER_ID_BYTES_MAX};
+use crate::limits::{APPLY_VERSION, COMMAND_LIFE_MAX_NS, ORIGIN_BYTES_MAX, SIGNER_ID_BYTES_MAX};
 use crate::log::{Draft, InSession};
 use crate::prepare::PreparedCommand;
 use crate::refusal::Refusal;
@@ -155,10 +155,12 @@ fn seal_session<S: Store>(
 }
 
 /// Checks the first entry: a name, strong keys that differ, two registrars, and at least one node.
-pub(crate) fn check_genesis(genesis: &v1::Genesis) -> Result<(), Refusal> {
-    let is_origin = is_identifier(&genesis.origin) && !genesis.origin.contains([' ', '+']);
-    if !is_origin {
-        return Err(Refusal::Malformed("the origin is empty, or has a space, a plus sign or control characters"));
+///
+/// # Errors
+/// [`Refusal`], as the first node to lead would meet it.
+pub fn check_genesis(genesis: &v1::Genesis) -> Result<(), Refusal> {
+    if !is_key_name(&genesis.origin) || genesis.origin.len() > ORIGIN_BYTES_MAX {
+        return Err(Refusal::Malformed("the origin is empty or too long, or has white space, a plus sign or control characters"));
     }
     if genesis.apply_version != APPLY_VERSION {
         return Err(Refusal::Malformed("the genesis names another apply version"));
@@ -176,11 +178,14 @@ pub(crate) fn check_genesis(genesis: &v1::Genesis) -> Result<(), Refusal> {
 fn check_genesis_names(genesis: &v1::Genesis) -> Result<(), Refusal> {
     let operators = genesis.operators.iter().map(|it| (&it.operator_id, &it.public_key));
     let nodes = genesis.nodes.iter().map(|it| (&it.name, &it.public_key));
+    if !genesis.operators.iter().all(|it| is_identifier(&it.operator_id) && it.operator_id.len() <= SIGNER_ID_BYTES_MAX) {
+        return Err(Refusal::Malformed("an operator has no proper name"));
+    }
+    if !genesis.nodes.iter().all(|it| is_key_name(&it.name)) {
+        return Err(Refusal::Malformed("the name of a node is empty or too long, or has white space, a plus sign or control characters"));
+    }
     let mut keys = std::collections::BTreeSet::new();
     for (name, key) in operators.chain(nodes).chain([(&genesis.origin, &genesis.log_public_key)]) {
-        if !is_identifier(name) || name.len() > SIGNER_ID_BYTES_MAX {
-            return Err(Refusal::Malformed("an operator or a node has no proper name"));
-        }
         if !is_strong_key(key) {
             return Err(Refusal::WeakKey(name.clone()));
         }
@@ -190,8 +195,10 @@ fn check_genesis_names(genesis: &v1::Genesis) -> Result<(), Refusal> {
     }
     let operator_ids: std::collections::BTreeSet<_> = genesis.operators.iter().map(|it| &it.operator_id).collect();
     let node_ids: std::collections::BTreeSet<_> = genesis.nodes.iter().map(|it| it.node_id).collect();
-    if operator_ids.len() != genesis.operators.len() || node_ids.len() != genesis.nodes.len() || node_ids.contains(&0) {
-        return Err(Refusal::Malformed("two operators or two nodes share an id, or a node has id 0"));
+    let node_names: std::collections::BTreeSet<_> = genesis.nodes.iter().map(|it| &it.name).collect();
+    let are_nodes_apart = node_ids.len() == genesis.nodes.len() && node_names.len() == genesis.nodes.len();
+    if operator_ids.len() != genesis.operators.len() || !are_nodes_apart || node_ids.contains(&0) {
+        return Err(Refusal::Malformed("two operators or two nodes share an id or a name, or a node has id 0"));
     }
     let is_grant = |it: &v1::RoleGrant| is_identifier(&it.spiffe_id) && is_identifier(&it.tenant_id);
     if genesis.grants.iter().all(is_grant) { Ok(()) } else { Err(Refusal::Malformed("a role grant names no identity or no tenant")) }

@@ -4,12 +4,20 @@ mod lists;
 
 use proofline_proto::v1;
 
-use crate::limits::ID_BYTES_MAX;
+use crate::limits::{ID_BYTES_MAX, KEY_NAME_BYTES_MAX};
 
 /// Tells whether a text may name something: not empty, without control characters.
 #[must_use]
 pub(crate) fn is_identifier(text: &str) -> bool {
     !text.is_empty() && text.len() <= ID_BYTES_MAX && !text.chars().any(char::is_control)
+}
+
+/// Tells whether a text may name a key of a log or of a node: as the verifier and C2SP have it, so that what is registered
+/// can stand in a policy.
+#[must_use]
+pub(crate) fn is_key_name(text: &str) -> bool {
+    let is_forbidden = |it: char| it.is_whitespace() || it.is_control() || it == '+';
+    !text.is_empty() && text.len() <= KEY_NAME_BYTES_MAX && !text.contains(is_forbidden)
 }
 
 fn is_optional_identifier(text: &str) -> bool {

@@ -32,6 +32,7 @@ pub mod signed;
 mod store;
 mod writes;
 
+pub use command::check_genesis;
 pub use containment::ContainmentEntry;
 pub use frontier::Frontier;
 pub use hash::{ContentHash, Hash, LogHash, TreeHash, batch_digest};

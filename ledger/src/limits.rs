@@ -16,6 +16,10 @@ pub const COMMAND_BYTES_MAX: usize = 16 * 1024;
 pub const ID_BYTES_MAX: usize = 256;
 /// Longest collector or operator id, in bytes.
 pub const SIGNER_ID_BYTES_MAX: usize = 128;
+/// Longest name of a key, which is a node's or the log's, in bytes: that of policy files.
+pub const KEY_NAME_BYTES_MAX: usize = 255;
+/// Longest name of the log, in bytes.
+pub const ORIGIN_BYTES_MAX: usize = 128;
 /// Lanes of one collector.
 pub const LANES_MAX: u32 = 64;
 /// Openings of a lane whose nonces are remembered: a nonce of one of them gets its first answer again.

@@ -3,7 +3,7 @@
 use proofline_proto::v1;
 use v1::command::Action;
 
-use crate::event::is_identifier;
+use crate::event::{is_identifier, is_key_name};
 use crate::ids::{EntryIndex, UnixNanos};
 use crate::key;
 use crate::ledger::Judged;
@@ -199,8 +199,8 @@ fn revoke_role<S: Store>(writes: &mut Writes<'_, S>, it: Option<&v1::RoleGrant>)
 }
 
 fn register_node<S: Store>(writes: &mut Writes<'_, S>, it: Option<&v1::NodeKey>) -> Judged<()> {
-    let Some(it) = it.filter(|it| is_identifier(&it.name) && !it.name.contains([' ', '+']) && it.node_id != 0) else {
-        return Ok(Err(Refusal::Malformed("the registration names no node")));
+    let Some(it) = it.filter(|it| is_key_name(&it.name) && it.node_id != 0) else {
+        return Ok(Err(Refusal::Malformed("the registration names no node, or by a name that no policy can have")));
     };
     if !is_strong_key(&it.public_key) {
         return Ok(Err(Refusal::WeakKey(it.name.clone())));

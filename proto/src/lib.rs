@@ -24,5 +24,5 @@ pub use generated::proofline::peer::v1 as peer;
 /// Events, entries, proofs and the public services.
 pub use generated::proofline::v1;
 
-/// The contract as a serialised `FileDescriptorSet`, for gRPC reflection.
+/// The public contract as a serialised `FileDescriptorSet`, for gRPC reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

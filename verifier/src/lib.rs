@@ -31,11 +31,14 @@ mod coordinate;
 mod entry;
 mod evidence;
 mod hash;
+#[cfg(feature = "json")]
+mod json;
 mod key;
 mod note;
 mod policy;
 mod registry;
 mod report;
+mod reports;
 mod rfc3339;
 mod signed;
 mod terminal;
@@ -50,16 +53,19 @@ pub use coordinate::{EntryIndex, LeafIndex, SessionPosition, TreeSize};
 pub use entry::{ENTRY_BYTES_MAX, EntryError, LogEntry, SessionPlace};
 pub use evidence::{SESSION_EVIDENCE_FORMAT, verify, verify_session_evidence, verify_session_proof, verify_tlog_proof};
 pub use hash::{BATCH_STATEMENT_CONTEXT, BatchDigest, ContentHash, LogHash, TREE_LEAF_CONTEXT, TREE_NODE_CONTEXT, TreeHash};
+#[cfg(feature = "json")]
+pub use json::VERIFY_SCHEMA;
 pub use key::{KeyError, KeyId, KeyName, SignatureType, VerifierKey};
 pub use note::{NOTE_BYTES_MAX, NOTE_SIGNATURES_MAX, NoteError, NoteSignature, SignedNote};
 pub use policy::{POLICY_BYTES_MAX, Policy, PolicyDraft, PolicyError, PolicyKey, PolicyLineError, Quorum, Threshold};
-pub use registry::CommandError;
+pub use registry::{CommandError, command_authority};
 pub use report::{Check, CheckName, Completeness, EvidenceKind, Fact, Integrity, NotProven, Outcome, Refusal, Report};
+pub use reports::{FileReport, FileReports};
 pub use signed::{
     BATCH_LABEL, COMMAND_LABEL, OPEN_LANE_LABEL, SignedError, batch_signed_bytes, command_signed_bytes, events_root,
     open_lane_signed_bytes, verify_command_signature, verify_open_lane, verify_statement,
 };
-pub use terminal::escape;
+pub use terminal::{escape, escape_json};
 pub use tlog_proof::{TLOG_PROOF_BYTES_MAX, TLOG_PROOF_HEADER, TlogProof, TlogProofError};
 pub use tree::{Frontier, PathRoots, TreeError, TreeHead, fold_path, parse_hash, parse_path, verify_consistency, verify_inclusion};
 pub use trust::{Cosigner, TrustError, VerifiedCheckpoint, verify_cosigned_by};

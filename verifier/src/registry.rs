@@ -203,7 +203,7 @@ impl Registry {
         let decoded: v1::Command =
             decode_canonical("Command", &command.command).map_err(|source| CommandError::Canonical { index, source })?;
         let action = decoded.action.ok_or(CommandError::NoAction { index })?;
-        let (role, needed) = authority(&action);
+        let (role, needed) = command_authority(&action);
         let mut signers = BTreeSet::new();
         for signature in &command.signatures {
             self.check_signer(index, signature, role)?;
@@ -245,7 +245,8 @@ impl Registry {
 }
 
 /// Returns the role that a command needs, and from how many different keys.
-fn authority(action: &Action) -> (v1::OperatorRole, usize) {
+#[must_use]
+pub fn command_authority(action: &Action) -> (v1::OperatorRole, usize) {
     match action {
         Action::RegisterOperator(_) | Action::RevokeOperator(_) | Action::RegisterNode(_) | Action::RetireNode(_) => {
             (v1::OperatorRole::Registrar, 2)

@@ -1,5 +1,6 @@
 //! What was typed.
 
+mod cluster;
 mod containment;
 mod evidence;
 mod ingest;
@@ -9,6 +10,7 @@ use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use cluster::{CommandFileCommand, GenesisCommand, MembershipCommand, NodeCommand};
 pub(crate) use containment::{ContainCommand, ContainmentCommand};
 pub(crate) use evidence::{
     EntryArguments, ProveArguments, ReplayArguments, SessionCommand, SessionSelector, TailArguments, VerifyArguments,
@@ -93,6 +95,18 @@ pub(crate) enum Command {
     /// List, follow and release containments
     #[command(subcommand)]
     Containment(ContainmentCommand),
+    /// Register and retire the keys of nodes; each takes two signers
+    #[command(subcommand)]
+    Node(NodeCommand),
+    /// Add nodes to the cluster and remove them
+    #[command(subcommand)]
+    Membership(MembershipCommand),
+    /// Show, sign and submit commands that wait in files for a second operator
+    #[command(subcommand, name = "command")]
+    Signed(CommandFileCommand),
+    /// Make and look at the first entry of a new ledger
+    #[command(subcommand)]
+    Genesis(GenesisCommand),
     /// Append events from a file of JSON lines
     Append(AppendArguments),
     /// Import what other systems recorded

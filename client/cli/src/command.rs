@@ -4,11 +4,15 @@ mod agent;
 mod append;
 mod checkpoint;
 mod collector;
+mod command_file;
 mod completions;
 mod containment;
 mod entry;
+mod genesis;
 mod import;
 mod keys;
+mod membership;
+mod node;
 mod operator;
 mod prove;
 mod replay;
@@ -35,6 +39,10 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Answer> {
     match command {
         Command::Keys(it) => keys::run(it),
         Command::Verify(it) => verify::run(&it, &global),
+        Command::Genesis(it) => genesis::run(it),
+        Command::Signed(it) => command_file::run(it, connect).await,
+        Command::Node(it) => node::run(it, &connect()?).await,
+        Command::Membership(it) => membership::run(it, &connect()?).await,
         Command::Completions { shell } => completions::run(shell),
         Command::Collector(it) => collector::run(it, &connect()?).await,
         Command::Agent(it) => agent::run(it, &connect()?).await,

@@ -171,7 +171,8 @@ fn lane(at: Option<&v1::BatchPosition>) -> String {
     at.map_or_else(String::new, |at| format!("{}/{} epoch {}", at.collector_id, at.lane, at.epoch))
 }
 
-fn action_detail(action: &Action) -> String {
+/// What a command does, in a few words.
+pub(crate) fn action_detail(action: &Action) -> String {
     match action {
         Action::RegisterCollector(it) => format!("register collector {}", it.collector_id),
         Action::RevokeCollector(it) => format!("revoke collector {}: {}", it.collector_id, it.reason),

@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 
 use proofline_client::{
-    AppendError, CallError, CommandError, ExportError, HeldError, JournalError, KeyFileError, LaneError, ProfileError, Reason,
+    AppendError, CallError, CommandError, ExportError, Fault, HeldError, JournalError, KeyFileError, LaneError, MembershipError,
+    ProfileError, Reason,
 };
 use proofline_ledger::Divergence;
 use proofline_verifier::{KeyError, Outcome, PolicyError, PolicyLineError};
@@ -54,6 +55,9 @@ impl Exit {
         if let Some(PolicyError::Line { source: PolicyLineError::Key(KeyError::UnsupportedType(_)), .. }) = policy_error(error) {
             return Self::Undecided;
         }
+        if let Some(membership) = error.downcast_ref() {
+            return Self::of_membership(membership);
+        }
         match call_error(error) {
             Some(call) => Self::of_call(call),
             None if is::<Divergence>(error) => Self::ProvenWrong,
@@ -66,6 +70,15 @@ impl Exit {
             (HeldError::File { .. } | HeldError::Form { .. }, _) => Self::Failed,
             (_, Outcome::Failed) => Self::ProvenWrong,
             (_, Outcome::NotChecked | Outcome::Passed) => Self::Undecided,
+        }
+    }
+
+    fn of_membership(error: &MembershipError) -> Self {
+        match error {
+            MembershipError::Call(call) => Self::of_call(call),
+            MembershipError::NoLeader | MembershipError::FateUnknown { .. } => Self::Unreachable,
+            MembershipError::Refused { fault: Fault::Refused(refusal), .. } if refusal.is_denial() => Self::Denied,
+            MembershipError::Refused { .. } | MembershipError::LeaderNotInProfile { .. } => Self::Failed,
         }
     }
 
@@ -104,6 +117,9 @@ fn call_error(error: &anyhow::Error) -> Option<&CallError> {
     if let Some(AppendError::Call(call) | AppendError::Lane(LaneError::Call(call))) = error.downcast_ref() {
         return Some(call);
     }
+    if let Some(MembershipError::Call(call)) = error.downcast_ref() {
+        return Some(call);
+    }
     match (error.downcast_ref::<CommandError>(), error.downcast_ref::<ExportError>(), error.downcast_ref::<HeldError>()) {
         (Some(CommandError::Call(call)), _, _) | (_, Some(ExportError::Call(call)), _) | (_, _, Some(HeldError::Call(call))) => Some(call),
         _ => None,
@@ -117,6 +133,9 @@ pub(crate) fn hint(error: &anyhow::Error) -> Option<&'static str> {
             hint_of_reason(refusal.reason).or_else(|| hint_of_code(refusal.code))
         });
     }
+    if let Some(error) = error.downcast_ref::<MembershipError>() {
+        return hint_of_membership(error);
+    }
     if let Some(error) = error.downcast_ref::<AppendError>() {
         return hint_of_append(error);
     }
@@ -129,6 +148,15 @@ pub(crate) fn hint(error: &anyhow::Error) -> Option<&'static str> {
         );
     }
     is::<KeyFileError>(error).then_some("`proofline keys generate FILE` makes a key; `chmod 600 FILE` hides it from others")
+}
+
+fn hint_of_membership(error: &MembershipError) -> Option<&'static str> {
+    match error {
+        MembershipError::FateUnknown { .. } => Some("`proofline status` shows who is a member; the same command again does no harm"),
+        MembershipError::LeaderNotInProfile { .. } => Some("add it to the endpoints of the profile"),
+        MembershipError::NoLeader => Some("a majority of the nodes must be up; `proofline status` shows them"),
+        MembershipError::Refused { .. } | MembershipError::Call(_) => None,
+    }
 }
 
 fn hint_of_append(error: &AppendError) -> Option<&'static str> {
@@ -148,7 +176,9 @@ fn hint_of_reason(reason: Reason) -> Option<&'static str> {
         Reason::BeyondQuota => {
             Some("the batch stays in the journal: set a larger quota with `proofline collector register`, then try again")
         }
-        Reason::SecondOperatorNeeded => Some("give --signer twice: two operators with two keys"),
+        Reason::SecondOperatorNeeded => {
+            Some("give --signer twice, or --sign-to FILE and let a second operator `proofline command sign` it")
+        }
         Reason::UnknownOperator => Some("is the operator registered, with this key?"),
         Reason::OperatorLacksRole => Some("registrations take a registrar, seals a responder"),
         Reason::BeyondCheckpoint => Some("a checkpoint that covers it is not published yet; try again"),
@@ -171,10 +201,8 @@ fn hint_of_code(code: Code) -> Option<&'static str> {
 mod tests {
     use std::time::Duration;
 
-    use anyhow::Context as _;
-    use proofline_client::Fault;
-
     use super::*;
+    use anyhow::Context as _;
 
     fn gave_up(last: Fault) -> CallError {
         CallError::GaveUp { within: Duration::from_secs(1), attempts: 2, endpoint: "https://node:1".to_owned(), last: Box::new(last) }
@@ -190,6 +218,7 @@ mod tests {
             CommandError::Call(nobody()).into(),
             ExportError::Call(nobody()).into(),
             HeldError::Call(nobody()).into(),
+            MembershipError::Call(nobody()).into(),
             Err::<(), _>(nobody()).context("while trying").unwrap_err(),
         ];
         for error in errors {

@@ -4,6 +4,7 @@
 
 mod arguments;
 mod command;
+mod command_file;
 mod connection;
 mod describe;
 mod exit;

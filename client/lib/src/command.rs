@@ -23,6 +23,9 @@ pub enum CommandError {
     /// The end of its life is before 1970 or after 2554.
     #[error("the command's end of life cannot be written down")]
     Expiry,
+    /// The same operator, or the same key, has signed already: the signature would count for nothing.
+    #[error("the command is signed by {0:?} already")]
+    SignedAlready(String),
     /// The system gives no randomness.
     #[error("the system gives no randomness: {0}")]
     NoRandomness(getrandom::Error),
@@ -50,24 +53,38 @@ pub fn sign_command(
     expires: SystemTime,
     signatories: &[Signatory],
 ) -> Result<v1::SignedCommand, CommandError> {
+    let mut command = unsigned_command(origin, action, expires)?;
+    signatories.iter().try_for_each(|signatory| signatory.sign(&mut command))?;
+    Ok(command)
+}
+
+impl Signatory {
+    /// Adds this operator's signature to a command. Several may do it one after the other, each with their own key.
+    ///
+    /// # Errors
+    /// [`CommandError::Layout`] and [`CommandError::SignedAlready`].
+    pub fn sign(&self, command: &mut v1::SignedCommand) -> Result<(), CommandError> {
+        let public_key = self.key.verifying_key().to_bytes().to_vec();
+        if let Some(known) = command.signatures.iter().find(|by| by.operator_id == self.operator_id || by.public_key == public_key) {
+            return Err(CommandError::SignedAlready(known.operator_id.clone()));
+        }
+        let signature = self.key.sign(&command_signed_bytes(command)?).to_vec();
+        command.signatures.push(v1::CommandSignature { operator_id: self.operator_id.clone(), public_key, signature });
+        Ok(())
+    }
+}
+
+fn unsigned_command(origin: &str, action: v1::command::Action, expires: SystemTime) -> Result<v1::SignedCommand, CommandError> {
     let mut nonce = vec![0; 16];
     getrandom::fill(&mut nonce).map_err(CommandError::NoRandomness)?;
     let expires = expires.duration_since(UNIX_EPOCH).map_err(|_| CommandError::Expiry)?.as_nanos();
-    let mut command = v1::SignedCommand {
+    Ok(v1::SignedCommand {
         origin: origin.to_owned(),
         nonce,
         expires_unix_ns: u64::try_from(expires).map_err(|_| CommandError::Expiry)?,
         command: v1::Command { action: Some(action) }.encode_to_vec(),
         signatures: Vec::new(),
-    };
-    let signed = command_signed_bytes(&command)?;
-    let sign = |by: &Signatory| v1::CommandSignature {
-        operator_id: by.operator_id.clone(),
-        public_key: by.key.verifying_key().to_bytes().to_vec(),
-        signature: by.key.sign(&signed).to_vec(),
-    };
-    command.signatures = signatories.iter().map(sign).collect();
-    Ok(command)
+    })
 }
 
 impl Client {
@@ -116,6 +133,19 @@ mod tests {
         for signature in &command.signatures {
             verify_command_signature(&command, signature).unwrap();
         }
+    }
+
+    #[test]
+    fn a_second_operator_signs_later_and_nobody_signs_twice() {
+        let retire = v1::command::Action::RetireNode(v1::RetireNode { node_id: 3, ..Default::default() });
+        let expires = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        let mut command = sign_command("ledger.example/agents", retire, expires, &[signatory("alice", 1)]).unwrap();
+        signatory("bob", 2).sign(&mut command).unwrap();
+        assert!(command.signatures.iter().all(|signature| verify_command_signature(&command, signature).is_ok()));
+        for again in [signatory("alice", 3), signatory("carol", 2)] {
+            assert!(matches!(again.sign(&mut command), Err(CommandError::SignedAlready(_))), "{again:?}");
+        }
+        assert_eq!(command.signatures.len(), 2);
     }
 
     #[test]

@@ -9,7 +9,7 @@
 //! # Where to begin
 //! - [`Profile::load`], then [`Client::connect`]; [`Client::call`] goes from node to node until one answers.
 //! - To append: [`Collector`], with a durable journal. [`VolatileLane`] signs without one, for load generators.
-//! - To govern: [`sign_command`] and [`Client::submit`].
+//! - To govern: [`sign_command`], [`Signatory::sign`] and [`Client::submit`]; [`Client::change_membership`].
 //! - To check: [`HeldCheckpoints::compare`], [`EntryReader`], [`Client::session_evidence`], [`Client::tlog_proof`].
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation, clippy::indexing_slicing))]
@@ -20,10 +20,12 @@ mod collector;
 mod command;
 mod entries;
 mod export;
+mod genesis;
 mod held;
 mod journal;
 mod key;
 mod lane;
+mod membership;
 mod profile;
 mod refusal;
 mod source;
@@ -35,12 +37,14 @@ pub use collector::{AppendError, Appended, Collector};
 pub use command::{CommandError, Signatory, sign_command};
 pub use entries::{EntryReader, EntryRun, Reading};
 pub use export::{ExportError, SessionName};
+pub use genesis::{GenesisPolicyError, policy_of};
 pub use held::{Comparison, HeldCheckpoints, HeldError};
 pub use journal::JournalError;
 pub use key::{KeyFileError, generate_key, read_key, write_key};
 pub use lane::{
     BATCH_BYTES_MAX, BATCH_EVENTS_MAX, ChainPosition, EVENT_BYTES_MAX, Epoch, LaneError, LaneName, LaneSigner, Sequence, VolatileLane,
 };
+pub use membership::MembershipError;
 pub use profile::{Endpoint, Profile, ProfileError, TlsFiles};
 pub use refusal::{Reason, Refusal};
 pub use source::{SourceEvent, SourceKey};

@@ -213,3 +213,43 @@ fn a_genesis_that_one_person_could_take_over_is_refused() {
     let mut world = World::new();
     assert!(matches!(world.apply(Item::Genesis(genesis())), Outcome::Refused(Refusal::AlreadyBegun { .. })));
 }
+
+#[test]
+fn a_node_may_have_exactly_the_names_that_a_policy_can_have() {
+    let long = ["n".repeat(255), "n".repeat(256)];
+    let names = [
+        "ledger.test/node-4",
+        "n",
+        "knoten-\u{e4}",
+        "",
+        "a b",
+        "a+b",
+        "a\tb",
+        "a\u{a0}b",
+        "a\u{2003}b",
+        "a\u{7f}b",
+        "a\u{85}b",
+        &long[0],
+        &long[1],
+    ];
+    for name in names {
+        let is_key_name = proofline_verifier::KeyName::parse(name).is_ok();
+        let node = v1::NodeKey { node_id: 4, name: name.to_owned(), public_key: public(&key(24)) };
+        let mut world = World::new();
+        let registered = world.command(&[ALICE, BOB], Action::RegisterNode(v1::RegisterNode { node: Some(node.clone()) }));
+        assert_eq!(registered.is_ok(), is_key_name, "registering {name:?}: {registered:?}");
+        let mut genesis = genesis();
+        genesis.nodes.push(node);
+        assert_eq!(proofline_ledger::check_genesis(&genesis).is_ok(), is_key_name, "beginning with {name:?}");
+        let origin = v1::Genesis { origin: name.to_owned(), ..self::genesis() };
+        assert_eq!(proofline_ledger::check_genesis(&origin).is_ok(), is_key_name && name.len() <= 128, "an origin {name:?}");
+    }
+}
+
+#[test]
+fn two_nodes_of_a_genesis_have_different_names() {
+    let mut genesis = genesis();
+    let name = genesis.nodes[0].name.clone();
+    genesis.nodes[1].name = name;
+    assert!(matches!(proofline_ledger::check_genesis(&genesis), Err(Refusal::Malformed(_))));
+}

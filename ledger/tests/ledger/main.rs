@@ -11,6 +11,7 @@
 mod chains;
 mod commands;
 mod containment;
+mod contract;
 mod evidence;
 mod lists;
 mod proofs;

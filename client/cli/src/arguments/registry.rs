@@ -21,12 +21,20 @@ pub(crate) enum KeysCommand {
     },
 }
 
-/// Who signs a command.
+/// Who signs a command, and where it goes then.
 #[derive(Debug, Args)]
 pub(crate) struct Signing {
-    /// An operator and their key file; twice for commands that take two persons
+    /// An operator and their key file; twice for commands that take two persons, if both keys are at hand
     #[arg(long = "signer", value_name = "OPERATOR=KEYFILE", required = true, value_parser = signer)]
     pub(crate) signers: Vec<SignerFile>,
+
+    /// Write the signed command to this file instead of submitting it, for another operator to sign
+    #[arg(long, value_name = "FILE")]
+    pub(crate) sign_to: Option<PathBuf>,
+
+    /// How long a command that goes to a file is good: hours, at most 24
+    #[arg(long, value_name = "HOURS", default_value_t = 8, requires = "sign_to", value_parser = clap::value_parser!(u64).range(1..=24))]
+    pub(crate) valid_for: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +43,7 @@ pub(crate) struct SignerFile {
     pub(crate) file: PathBuf,
 }
 
-fn signer(text: &str) -> Result<SignerFile, String> {
+pub(super) fn signer(text: &str) -> Result<SignerFile, String> {
     match text.split_once('=') {
         Some((operator, file)) if !operator.is_empty() && !file.is_empty() => {
             Ok(SignerFile { operator_id: operator.to_owned(), file: file.into() })

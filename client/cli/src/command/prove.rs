@@ -4,23 +4,23 @@ use std::fs;
 
 use anyhow::{Context as _, Result};
 use proofline_client::SessionName;
-use proofline_verifier::{EntryIndex, SessionPosition, verify};
+use proofline_verifier::{EntryIndex, FileReport, SessionPosition, verify};
 use prost::Message as _;
 use serde_json::json;
 
-use super::verify::{describe, exit_of};
+use super::verify::exit_of;
 use crate::{arguments::ProveArguments, connection::Connection, output::Answer};
 
 pub(super) async fn run(arguments: ProveArguments, connection: &Connection) -> Result<Answer> {
     let policy = connection.policy()?;
     let file = fetch(&arguments, connection).await?;
     // What was fetched is checked here too: a file that does not verify is evidence against the ledger, and is written.
-    let report = verify(&file, &policy, None);
-    fs::write(&arguments.out, &file).with_context(|| arguments.out.display().to_string())?;
     let name = arguments.out.display().to_string();
-    let text = format!("{name}: {} bytes\n{report}", file.len());
-    let json = json!({ "file": name, "bytes": file.len().to_string(), "report": describe(&name, &report) });
-    Ok(Answer::new("proofline.prove/v1", json, text).ending(exit_of(report.integrity())))
+    let checked = FileReport { file: name.clone(), report: verify(&file, &policy, None) };
+    fs::write(&arguments.out, &file).with_context(|| arguments.out.display().to_string())?;
+    let text = format!("{name}: {} bytes\n{}", file.len(), checked.report);
+    let json = json!({ "file": name, "bytes": file.len().to_string(), "report": checked.to_json() });
+    Ok(Answer::new("proofline.prove/v1", json, text).ending(exit_of(checked.report.integrity())))
 }
 
 async fn fetch(arguments: &ProveArguments, connection: &Connection) -> Result<Vec<u8>> {

@@ -8,11 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use proofline_client::Profile;
-use proofline_verifier::{
-    Check, Completeness, ConsistencyProof, EvidenceKind, Fact, HeldCheckpoint, Integrity, NotProven, Outcome, Policy, Report, escape,
-    verify,
-};
-use serde_json::{Value, json};
+use proofline_verifier::{ConsistencyProof, FileReports, HeldCheckpoint, Integrity, Policy, Report, VERIFY_SCHEMA, verify};
 
 use crate::{
     arguments::{Global, VerifyArguments},
@@ -28,21 +24,16 @@ pub(super) fn run(arguments: &VerifyArguments, global: &Global) -> Result<Answer
     let path = policy_path(arguments, global)?;
     let policy = Policy::parse(&read(&path).with_context(|| path.display().to_string())?).with_context(|| path.display().to_string())?;
     let held = held(arguments)?;
-    let mut text = String::new();
-    let mut files = Vec::new();
-    let mut worst = Integrity::Verified;
+    let mut reports = FileReports::default();
     for file in &arguments.files {
         let report = match read(file) {
             Ok(bytes) => verify(&bytes, &policy, held.as_ref()),
             Err(error) => Report::unreadable(error.to_string()),
         };
-        let name = file.to_string_lossy();
-        worst = worst.max(report.integrity());
-        text.push_str(&format!("{}: {report}", escape(&name)));
-        files.push(describe(&name, &report));
+        reports.add(file.to_string_lossy().into_owned(), report);
     }
-    let json = json!({ "exit_code": worst.exit_code(), "files": files });
-    Ok(Answer::new("proofline.verify/v1", json, text).ending(exit_of(worst)))
+    let exit = exit_of(reports.integrity());
+    Ok(Answer::new(VERIFY_SCHEMA, reports.to_json(), reports.to_string()).ending(exit))
 }
 
 fn policy_path(arguments: &VerifyArguments, global: &Global) -> Result<PathBuf> {
@@ -77,48 +68,5 @@ pub(super) fn exit_of(integrity: Integrity) -> Exit {
         Integrity::Verified => Exit::Done,
         Integrity::ProvenWrong => Exit::ProvenWrong,
         Integrity::Undecided => Exit::Undecided,
-    }
-}
-
-/// One file's report in the form that docs/FORMATS.md gives it.
-pub(super) fn describe(file: &str, of: &Report) -> Value {
-    let check = |it: &Check| json!({ "name": it.name.as_str(), "outcome": outcome(it.outcome), "detail": it.detail });
-    let fact = |it: &Fact| json!({ "name": it.name, "value": it.value });
-    let open = |it: &NotProven| json!({ "name": it.as_str(), "sentence": it.sentence() });
-    json!({
-        "file": file,
-        "kind": of.kind.map(EvidenceKind::as_str),
-        "exit_code": of.integrity().exit_code(),
-        "integrity": integrity(of.integrity()),
-        "completeness": completeness(of.completeness),
-        "checks": of.checks.iter().map(check).collect::<Vec<_>>(),
-        "facts": of.facts.iter().map(fact).collect::<Vec<_>>(),
-        "not_proven": of.not_proven.iter().map(open).collect::<Vec<_>>(),
-        "warnings": of.warnings,
-    })
-}
-
-fn outcome(of: Outcome) -> &'static str {
-    match of {
-        Outcome::Passed => "pass",
-        Outcome::Failed => "fail",
-        Outcome::NotChecked => "not_checked",
-    }
-}
-
-fn integrity(of: Integrity) -> &'static str {
-    match of {
-        Integrity::Verified => "verified",
-        Integrity::ProvenWrong => "proven_wrong",
-        Integrity::Undecided => "undecided",
-    }
-}
-
-fn completeness(of: Completeness) -> &'static str {
-    match of {
-        Completeness::NotClaimed => "not_claimed",
-        Completeness::Unknown => "unknown",
-        Completeness::OpenEnded => "open_ended",
-        Completeness::Complete => "complete",
     }
 }

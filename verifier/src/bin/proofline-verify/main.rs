@@ -1,17 +1,17 @@
 //! `proofline-verify`: checks files of evidence against a policy file. No network, no clock, no trust in the ledger.
 
 mod arguments;
-mod json;
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser as _;
 use proofline_verifier::{
-    ConsistencyProof, HeldCheckpoint, Integrity, KeyError, Policy, PolicyError, PolicyLineError, Report, escape, verify,
+    ConsistencyProof, FileReports, HeldCheckpoint, Integrity, KeyError, Policy, PolicyError, PolicyLineError, Report, escape, escape_json,
+    verify,
 };
 
 use crate::arguments::{Arguments, OutputFormat};
@@ -52,13 +52,24 @@ fn run(arguments: &Arguments) -> anyhow::Result<Integrity> {
     let policy = Policy::parse(&policy).with_context(|| format!("policy {}", arguments.policy.display()))?;
     let held = held_checkpoint(arguments)?;
     let mut output = io::BufWriter::new(io::stdout().lock());
-    let verified = arguments.files.iter().map(|file| (file, verify_file(file, &policy, held.as_ref())));
-    let written = match arguments.output {
-        OutputFormat::Human => print_human(&mut output, verified),
-        OutputFormat::Json => json::print(&mut output, verified),
-    };
-    let written = written.and_then(|worst| output.flush().map(|()| worst));
-    written.context("standard output")
+    let reports = print(&mut output, arguments, &policy, held.as_ref()).and_then(|reports| output.flush().map(|()| reports));
+    Ok(reports.context("standard output")?.integrity())
+}
+
+/// Verifies file after file. People see each report as it comes, and the count behind them; scripts see one document.
+fn print(output: &mut impl io::Write, arguments: &Arguments, policy: &Policy, held: Option<&HeldCheckpoint>) -> io::Result<FileReports> {
+    let mut reports = FileReports::default();
+    for file in &arguments.files {
+        let report = reports.add(file.to_string_lossy().into_owned(), verify_file(file, policy, held));
+        if arguments.output == OutputFormat::Human {
+            write!(output, "{report}")?;
+        }
+    }
+    match arguments.output {
+        OutputFormat::Human => write!(output, "{}", reports.summary())?,
+        OutputFormat::Json => writeln!(output, "{}", escape_json(&serde_json::to_string_pretty(&reports.to_json())?))?,
+    }
+    Ok(reports)
 }
 
 fn held_checkpoint(arguments: &Arguments) -> anyhow::Result<Option<HeldCheckpoint>> {
@@ -88,19 +99,4 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("longer than {FILE_BYTES_MAX} bytes")));
     }
     Ok(bytes)
-}
-
-/// Prints each report as it comes, and a count when there are several. Returns the worst verdict.
-fn print_human<'a>(output: &mut impl io::Write, reports: impl Iterator<Item = (&'a PathBuf, Report)>) -> io::Result<Integrity> {
-    let mut found = Vec::new();
-    for (file, report) in reports {
-        writeln!(output, "{}: {report}", escape(&file.to_string_lossy()))?;
-        found.push(report.integrity());
-    }
-    if found.len() > 1 {
-        let count = |verdict| found.iter().filter(|it| **it == verdict).count();
-        let (verified, wrong, undecided) = (count(Integrity::Verified), count(Integrity::ProvenWrong), count(Integrity::Undecided));
-        writeln!(output, "{} files: {verified} verified, {wrong} proven wrong, {undecided} could not be decided", found.len())?;
-    }
-    Ok(found.into_iter().max().unwrap_or(Integrity::Undecided))
 }

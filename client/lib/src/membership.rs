@@ -1,0 +1,71 @@
+//! Changes of the membership: they go to the node that leads, once.
+
+use std::time::Duration;
+
+use proofline_proto::v1;
+use thiserror::Error;
+
+use crate::{
+    call::{CallError, Fault},
+    client::{Client, Link, timed},
+};
+
+/// Why the membership was not changed, or is not known to be.
+#[derive(Debug, Error)]
+pub enum MembershipError {
+    /// Nobody says who leads.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// No node leads.
+    #[error("no node leads")]
+    NoLeader,
+    /// The node that leads is not in the profile.
+    #[error("{name} leads, and the profile has no endpoint with its address {address}")]
+    LeaderNotInProfile {
+        /// Its name in the membership.
+        name: String,
+        /// Where clients reach it, as the membership says.
+        address: String,
+    },
+    /// The leader refused; nothing changed.
+    #[error("{endpoint}: {fault}")]
+    Refused {
+        /// Who was asked.
+        endpoint: String,
+        /// The answer.
+        fault: Fault,
+    },
+    /// The connection broke or the time was up. The change may be under way, and the same change again does no harm.
+    #[error("{endpoint}: {fault}; the change may still happen")]
+    FateUnknown {
+        /// Who was asked.
+        endpoint: String,
+        /// What was met.
+        fault: Fault,
+    },
+}
+
+impl Client {
+    /// Adds and removes voters, at the node that leads. On return: new voters have caught up and vote, removed ones do not.
+    ///
+    /// # Errors
+    /// [`MembershipError`]. Never tried again by itself.
+    pub async fn change_membership(&self, change: v1::ChangeMembershipRequest, within: Duration) -> Result<Vec<u64>, MembershipError> {
+        let link = self.leader().await?;
+        match timed(within, link.control().change_membership(change)).await {
+            Ok(answer) => Ok(answer.into_inner().voters),
+            Err(fault @ Fault::Refused(_)) if !fault.is_of_the_node() => {
+                Err(MembershipError::Refused { endpoint: link.endpoint().to_owned(), fault })
+            }
+            Err(fault) => Err(MembershipError::FateUnknown { endpoint: link.endpoint().to_owned(), fault }),
+        }
+    }
+
+    async fn leader(&self) -> Result<Link, MembershipError> {
+        let status = self.call(|link| async move { link.control().cluster_status(v1::ClusterStatusRequest {}).await }).await?;
+        let leader = status.nodes.into_iter().find(|node| node.node_id == status.leader_id).ok_or(MembershipError::NoLeader)?;
+        let is_leader = |link: &&Link| link.endpoint().split_once("://").is_some_and(|(_, address)| address == leader.client_address);
+        let link = self.links().iter().find(is_leader).cloned();
+        link.ok_or(MembershipError::LeaderNotInProfile { name: leader.name, address: leader.client_address })
+    }
+}
