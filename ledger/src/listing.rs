@@ -2,6 +2,8 @@
 
 use proofline_proto::v1;
 
+use crate::frontier::Frontier;
+use crate::hash::{Hash, LogHash};
 use crate::ids::{EntryIndex, Lane, TreeSize};
 use crate::key;
 use crate::row::{self, AgentRow, CollectorRow, HeadRow, LaneRow, SessionRow, decode};
@@ -14,6 +16,30 @@ use crate::store::{Direction, KeyRange, Row, Store, StoreFault, Table};
 /// [`StoreFault`] when the store fails.
 pub fn origin(store: &impl Store) -> Result<String, StoreFault> {
     Ok(row::read::<HeadRow>(store, Table::Head, key::SINGLE)?.unwrap_or_default().origin)
+}
+
+/// What a state says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// Entries in the log.
+    pub size: TreeSize,
+    /// Root of the log tree over them.
+    pub root: Hash,
+    /// Running hash over each entry's writes.
+    pub state_digest: Hash,
+}
+
+/// Returns size, root and digest: one row, however long the log is.
+///
+/// # Errors
+/// [`StoreFault`] when the store fails or the row is damaged.
+pub fn head(store: &impl Store) -> Result<Head, StoreFault> {
+    let head: HeadRow = row::read(store, Table::Head, key::SINGLE)?.unwrap_or_default();
+    let damaged = || StoreFault::Damaged { table: Table::Head, key: Vec::new() };
+    let peaks = row::split(&head.peaks).ok_or_else(damaged)?;
+    let tree = Frontier::<LogHash>::restore(head.size, peaks).ok_or_else(damaged)?;
+    let state_digest = Hash::from_slice(&head.state_digest).unwrap_or_default();
+    Ok(Head { size: TreeSize(head.size), root: tree.root(), state_digest })
 }
 
 /// Returns one entry's exact bytes.

@@ -1,19 +1,15 @@
 //! The three listeners: between nodes, for clients, and for tiles and metrics over HTTP.
 
-use axum::{Extension, Router};
-use futures::StreamExt as _;
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo},
-    server::conn::auto,
-    service::TowerToHyperService,
-};
+mod idle;
+mod open_http;
+
 use proofline_proto::DESCRIPTORS;
 use tokio::net::TcpListener;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 use tonic::{service::Routes, transport::Server};
 
+use self::open_http::HttpLimits;
 use crate::{
-    access::Caller,
     rpc::Api,
     server::NodeError,
     tiles,
@@ -30,6 +26,13 @@ const KEEP_ALIVE: std::time::Duration = std::time::Duration::from_secs(20);
 const CONNECTION_AGE_MAX: std::time::Duration = std::time::Duration::from_secs(3_600);
 /// Flow-control window of one call: what a client may send before this node has read it.
 const WINDOW_BYTES: u32 = 4 << 20;
+/// Strangers may come to the tiles, so none of them may hold much for long.
+const TILE_LIMITS: HttpLimits = HttpLimits {
+    connections: 512,
+    head_within: std::time::Duration::from_secs(10),
+    idle: std::time::Duration::from_secs(30),
+    age: std::time::Duration::from_secs(600),
+};
 
 /// Serves the public contract, with health and reflection.
 ///
@@ -117,30 +120,6 @@ pub fn serve_tiles(
     api: Api,
     shutdown: CancellationToken,
 ) -> Result<impl Future<Output = ()> + Send, NodeError> {
-    let mut connections = incoming(socket, security)?;
-    let routes: Router = tiles::routes(api);
-    Ok(async move {
-        let open = TaskTracker::new();
-        loop {
-            let connection = tokio::select! {
-                () = shutdown.cancelled() => break,
-                connection = connections.next() => connection,
-            };
-            let Some(Ok(connection)) = connection else { break };
-            let caller: Option<Caller> = Caller::of(connection.caller());
-            let service = TowerToHyperService::new(routes.clone().layer(Extension(caller)));
-            let shutdown = shutdown.clone();
-            open.spawn(async move {
-                let builder = auto::Builder::new(TokioExecutor::new());
-                let serving = builder.serve_connection(TokioIo::new(connection), service);
-                let mut serving = std::pin::pin!(serving);
-                tokio::select! {
-                    served = serving.as_mut() => drop(served),
-                    () = shutdown.cancelled() => serving.as_mut().graceful_shutdown(),
-                }
-            });
-        }
-        open.close();
-        open.wait().await;
-    })
+    let connections = incoming(socket, security)?;
+    Ok(open_http::serve(connections, tiles::routes(api), TILE_LIMITS, shutdown))
 }

@@ -57,6 +57,16 @@ fn grown(sessions: usize, entries: usize) -> World {
     world
 }
 
+#[test]
+fn the_head_is_what_an_opened_ledger_says_of_itself() {
+    for entries in [0, 1, 255, 300] {
+        let world = grown(3, entries);
+        let ledger = &world.ledger;
+        let expected = listing::Head { size: ledger.tree_size(), root: ledger.log_root(), state_digest: ledger.state_digest() };
+        assert_eq!(listing::head(&world.store).unwrap(), expected);
+    }
+}
+
 fn leaves(world: &World) -> Vec<Hash> {
     world.entries().iter().map(|entry| LogHash::leaf(entry)).collect()
 }

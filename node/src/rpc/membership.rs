@@ -43,7 +43,7 @@ impl Api {
             ..Default::default()
         };
         if node_id == self.peers.node_id() {
-            return self.own_status().unwrap_or_else(|status| unknown(status.message().to_owned()));
+            return self.own_status().await.unwrap_or_else(|status| unknown(status.message().to_owned()));
         }
         let before = unix_ns();
         match tokio::time::timeout(ANSWER_WITHIN, self.peers.status(node_id)).await {

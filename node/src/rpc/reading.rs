@@ -34,14 +34,19 @@ impl Api {
 }
 
 impl Api {
-    /// Runs `read` on a blocking thread over what is published, for answers that are there or not.
-    pub(crate) async fn read_published<T, F>(&self, read: F) -> Option<T>
+    /// Runs `read` on a blocking thread over what is published; `None` while nothing is.
+    ///
+    /// # Errors
+    /// A status when the local store failed.
+    pub(crate) async fn read_published<T, F>(&self, read: F) -> Result<Option<T>, Status>
     where
         T: Send + 'static,
         F: FnOnce(&StateDb, TreeSize) -> Result<Option<T>, StoreFault> + Send + 'static,
     {
-        let found = self.read(move |view| read(&view.state, view.size()).map_err(fault)).await;
-        found.ok().flatten()
+        if self.published.borrow().is_none() {
+            return Ok(None);
+        }
+        self.read(move |view| read(&view.state, view.size()).map_err(fault)).await
     }
 }
 
