@@ -151,7 +151,10 @@ fn seal_session<S: Store>(
 }
 
 /// Checks the first entry: a name, strong keys that differ, two registrars, and at least one node.
-pub(crate) fn check_genesis(genesis: &v1::Genesis) -> Result<(), Refusal> {
+///
+/// # Errors
+/// [`Refusal`]: what is wrong with it. No ledger begins with it.
+pub fn check_genesis(genesis: &v1::Genesis) -> Result<(), Refusal> {
     let is_origin = is_identifier(&genesis.origin) && !genesis.origin.contains([' ', '+']);
     if !is_origin {
         return Err(Refusal::Malformed("the origin is empty, or has a space, a plus sign or control characters"));

@@ -19,6 +19,7 @@ pub mod limits;
 pub mod listing;
 mod log;
 mod log_proof;
+mod note;
 mod prepare;
 mod refusal;
 mod registry;
@@ -30,6 +31,7 @@ pub mod signed;
 mod store;
 mod writes;
 
+pub use command::check_genesis;
 pub use frontier::Frontier;
 pub use hash::{ContentHash, Hash, LogHash, TreeHash, batch_digest};
 pub use ids::{EntryIndex, Epoch, Lane, Position, Sequence, SessionOrdinal, TreeSize, UnixNanos};

@@ -164,4 +164,12 @@ pub enum Refusal {
         /// Newest published size.
         published: u64,
     },
+    /// Too few of the registered nodes stand behind the note to publish.
+    #[error("{cosigned} of {nodes} registered nodes cosigned the checkpoint, more than half must")]
+    CheckpointNotCosigned {
+        /// Nodes whose cosignature verifies.
+        cosigned: usize,
+        /// Nodes that are registered and not retired.
+        nodes: usize,
+    },
 }

@@ -234,7 +234,16 @@ fn retire_node<S: Store>(writes: &mut Writes<'_, S>, node_id: u64, index: EntryI
 pub fn cosigners(store: &impl Store) -> Result<Vec<v1::NodeKey>, StoreFault> {
     let range = KeyRange { from: &[], to: &key::behind(&[]) };
     let rows = store.scan(Table::Nodes, range, Direction::Ascending, SMALL_TABLE_MAX)?;
-    let rows = rows.iter().map(|row| decode::<NodeRow>(Table::Nodes, &row.key, &row.value));
+    not_retired(rows.into_iter().map(|row| (row.key, row.value)))
+}
+
+/// As [`cosigners`], as the writes so far leave them.
+pub(crate) fn cosigners_now<S: Store>(writes: &Writes<'_, S>) -> Result<Vec<v1::NodeKey>, StoreFault> {
+    not_retired(writes.whole(Table::Nodes, SMALL_TABLE_MAX)?.into_iter())
+}
+
+fn not_retired(rows: impl Iterator<Item = (Vec<u8>, Vec<u8>)>) -> Result<Vec<v1::NodeKey>, StoreFault> {
+    let rows = rows.map(|(key, value)| decode::<NodeRow>(Table::Nodes, &key, &value));
     Ok(rows.collect::<Result<Vec<_>, _>>()?.into_iter().filter(|row| row.retired_at.is_none()).filter_map(|row| row.key).collect())
 }
 

@@ -12,6 +12,7 @@ pub mod data_dir;
 mod durable;
 pub mod exit;
 pub mod failure;
+pub mod genesis;
 pub mod inbox;
 pub mod journal;
 pub mod leadership;

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use ed25519_dalek::{Signer, SigningKey};
-use proofline_ledger::{Hash, LogTree, PreparedItem, StoreFault, TreeSize, cosigners, listing, note_size, signed};
+use proofline_ledger::{Hash, LogTree, Outcome, PreparedItem, StoreFault, TreeSize, cosigners, listing, note_size, signed};
 use proofline_proto::{
     peer::{CosignRequest, Item, item},
     v1::NodeKey,
@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     cosigner::{Cosignature, CosignerHandle},
-    inbox::{Inbox, Submission},
+    inbox::{Applied, Inbox, Submission},
     leadership::Leadership,
     peers::Peers,
     replica::Progress,
@@ -95,7 +95,9 @@ impl Publisher {
         let item = Item { item: Some(item::Item::Checkpoint(note.clone())) };
         if let Ok(ticket) = self.inbox.admit_command(Submission::new(item, PreparedItem::Checkpoint(note.into()))) {
             // Refused when a newer one is published by now, lost when the lead is: either way the next round looks again.
-            drop(ticket.answer().await);
+            if let Ok(Applied { outcome: Outcome::Refused(refusal), .. }) = ticket.answer().await {
+                tracing::warn!(%refusal, "the checkpoint was not taken");
+            }
         }
         Ok(())
     }
@@ -155,18 +157,23 @@ fn listing_origin(state: &crate::store::StateDb) -> Result<KeyName, NotPublished
 }
 
 /// Follows what is published, as it is applied, until shutdown. A node whose own tree is not the published one has diverged.
+/// A note that cannot be read is not served; the one before it is, until the next one comes.
 pub async fn follow_published(
     state: StateStore,
     mut progress: watch::Receiver<Progress>,
     published: watch::Sender<Option<Published>>,
     shutdown: CancellationToken,
 ) -> Result<(), Diverged> {
+    let mut seen = None;
     loop {
         let note = listing::checkpoint(&*state.view())?;
-        let is_news = published.borrow().as_ref().map(|held| &held.note) != note.as_ref();
-        if let Some(note) = note.filter(|_| is_news) {
-            let news = Published::check(&state, note)?;
-            published.send_replace(Some(news));
+        if note != seen {
+            seen.clone_from(&note);
+            match note.map(|note| Published::check(&state, note)).transpose() {
+                Ok(news) => drop(published.send_replace(news)),
+                Err(NotServed::Unreadable) => tracing::error!("the replicated checkpoint cannot be read; it is not served"),
+                Err(NotServed::Diverged(diverged)) => return Err(diverged),
+            }
         }
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
@@ -197,24 +204,35 @@ pub enum Diverged {
         /// Root here.
         computed: Hash,
     },
-    /// The replicated note is no checkpoint.
-    #[error("the published checkpoint cannot be read")]
-    Unreadable,
     /// The state could not be read.
     #[error(transparent)]
     Store(#[from] StoreFault),
 }
 
+/// Why a replicated note is not served.
+enum NotServed {
+    /// It is no checkpoint to those who will verify it.
+    Unreadable,
+    /// It is about another tree than this node has.
+    Diverged(Diverged),
+}
+
+impl From<StoreFault> for NotServed {
+    fn from(fault: StoreFault) -> Self {
+        Self::Diverged(fault.into())
+    }
+}
+
 impl Published {
-    fn check(state: &StateStore, note: Vec<u8>) -> Result<Self, Diverged> {
-        let parsed = SignedNote::parse(&note).map_err(|_| Diverged::Unreadable)?;
-        let checkpoint = Checkpoint::parse_text(parsed.text()).map_err(|_| Diverged::Unreadable)?;
+    fn check(state: &StateStore, note: Vec<u8>) -> Result<Self, NotServed> {
+        let parsed = SignedNote::parse(&note).map_err(|_| NotServed::Unreadable)?;
+        let checkpoint = Checkpoint::parse_text(parsed.text()).map_err(|_| NotServed::Unreadable)?;
         let size = TreeSize(checkpoint.size.0);
         let computed = LogTree::new(&*state.view(), size).root()?;
         if computed.0 == *checkpoint.root.as_bytes() {
             Ok(Self { note, size })
         } else {
-            Err(Diverged::OtherTree { size, published: checkpoint.root, computed })
+            Err(NotServed::Diverged(Diverged::OtherTree { size, published: checkpoint.root, computed }))
         }
     }
 }

@@ -6,8 +6,6 @@
 use std::{io, path::Path, sync::Arc};
 
 use openraft::error::{InitializeError, RaftError};
-use proofline_ledger::{PreparedItem, TreeSize};
-use proofline_proto::peer::{Item, item};
 use thiserror::Error;
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -20,7 +18,8 @@ use crate::{
     durable,
     exit::ExitCode,
     failure::{self, Failure, FailureReporter, FailureWatch},
-    inbox::{self, Inbox, Submission},
+    genesis::{self, GenesisError},
+    inbox,
     journal::{Journal, JournalError, JournalReader},
     leadership::{self, Leadership},
     listeners,
@@ -63,6 +62,9 @@ pub enum NodeError {
     /// Log and state could not be brought in line.
     #[error(transparent)]
     Recovery(#[from] RecoveryError),
+    /// The log began with something else than this node was told.
+    #[error(transparent)]
+    Genesis(#[from] GenesisError),
     /// A certificate cannot be used.
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
@@ -100,6 +102,8 @@ impl From<&NodeError> for ExitCode {
             NodeError::SignedTree(SignedTreeError::Damaged { .. } | SignedTreeError::Missing { .. }) => Self::StorageDamaged,
             NodeError::SignedTree(SignedTreeError::File { .. }) => Self::DiskFailed,
             NodeError::Failed(failure) => failure.into(),
+            NodeError::Genesis(GenesisError::Other { .. }) => Self::ForeignDataDirectory,
+            NodeError::Genesis(GenesisError::NoGenesis | GenesisError::Store(_)) => Self::StorageDamaged,
             NodeError::Apply(_) | NodeError::Recovery(RecoveryError::Apply(_) | RecoveryError::Read(_)) => Self::StorageDamaged,
             NodeError::NotInitialised(_)
             | NodeError::Credentials(_)
@@ -187,10 +191,12 @@ impl Storage {
             }
         };
         let threads = vec![applying, writing];
-        if let Err(error) = recover(&mut journal, &machine).await {
+        let recovered = recover(&mut journal, &machine).await.map_err(NodeError::from);
+        let fits = recovered.and_then(|()| Ok(genesis::check(&*state.view(), &config.genesis)?));
+        if let Err(error) = fits {
             drop((journal, machine));
             join(threads).await;
-            return Err(error.into());
+            return Err(error);
         }
         Ok(Self { dir, state, journal, machine, signed, threads })
     }
@@ -328,7 +334,7 @@ impl Node {
         let gates = Gates { leadership: api.leadership.clone(), clock };
         let proposing = tasks.spawn(proposer::propose(api.raft.clone(), outbox, gates, core.clone()));
         tasks.spawn(publisher(&config, &api).run(core.clone()));
-        tasks.spawn(begin(config.genesis.clone(), api.clone(), core.clone()));
+        tasks.spawn(genesis::begin(config.genesis.clone(), api.clone(), failures.clone(), core.clone()));
         tasks.spawn(watch_published(api.clone(), published, failures.clone(), core.clone()));
         tasks.spawn(core.clone().run_until_cancelled_owned(keep_log_short(api.raft.clone(), log)));
         tasks.spawn(watch_raft(api.raft.clone(), failures, core.clone()));
@@ -377,32 +383,6 @@ fn publisher(config: &Config, api: &Api) -> Publisher {
     }
 }
 
-/// Proposes the genesis entry while this node leads a ledger that is empty.
-async fn begin(genesis: proofline_proto::v1::Genesis, api: Api, shutdown: CancellationToken) {
-    let (mut leadership, mut progress) = (api.leadership.clone(), api.progress.clone());
-    while progress.borrow_and_update().tree_size == TreeSize(0) {
-        if *leadership.borrow_and_update() == Leadership::Here {
-            let item = Item { item: Some(item::Item::Genesis(genesis.clone())) };
-            let submission = Submission::new(item, PreparedItem::Genesis(Box::new(genesis.clone())));
-            match propose_genesis(&api.inbox, submission).await {
-                Some(outcome) => tracing::info!(?outcome, "proposed the genesis entry"),
-                None => tokio::time::sleep(std::time::Duration::from_millis(200)).await,
-            }
-            continue;
-        }
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            changed = leadership.changed() => if changed.is_err() { return },
-            changed = progress.changed() => if changed.is_err() { return },
-        }
-    }
-}
-
-async fn propose_genesis(inbox: &Inbox, submission: Submission) -> Option<proofline_ledger::Outcome> {
-    let ticket = inbox.admit_command(submission).ok()?;
-    Some(ticket.answer().await.ok()?.outcome)
-}
-
 async fn watch_published(
     api: Api,
     published: watch::Sender<Option<crate::publisher::Published>>,
@@ -413,7 +393,7 @@ async fn watch_published(
     if let Err(error) = followed {
         let reason = error.to_string();
         failures.report(match error {
-            Diverged::OtherTree { .. } | Diverged::Unreadable => Failure::Diverged { reason },
+            Diverged::OtherTree { .. } => Failure::Diverged { reason },
             Diverged::Store(_) => Failure::StorageDamaged { reason },
         });
     }

@@ -9,6 +9,8 @@ use std::{
 };
 
 use proofline_cluster::Tls;
+use proofline_proto::v1::Genesis;
+use prost::Message as _;
 
 use crate::world::{World, event};
 
@@ -100,6 +102,31 @@ async fn the_data_directory_of_another_node_is_foreign() {
     fs::write(&identity, other).unwrap();
     let (code, message) = exit(&mut world, 0).await;
     assert_eq!(code, 12, "{message}");
+}
+
+#[tokio::test]
+async fn a_log_that_began_with_another_genesis_is_foreign() {
+    let (mut world, _) = stopped_with_data().await;
+    alter_genesis(&world, |genesis| genesis.grants.truncate(1));
+    let (code, message) = exit(&mut world, 0).await;
+    assert_eq!(code, 12, "{message}");
+    assert!(message.contains("genesis"), "{message}");
+}
+
+#[tokio::test]
+async fn a_genesis_with_which_no_ledger_begins_is_refused_before_anything_starts() {
+    let (mut world, _) = stopped_with_data().await;
+    alter_genesis(&world, |genesis| genesis.operators.truncate(1));
+    let (code, message) = exit(&mut world, 0).await;
+    assert_eq!(code, 1, "{message}");
+    assert!(message.contains("two registrars"), "{message}");
+}
+
+fn alter_genesis(world: &World, alter: impl FnOnce(&mut Genesis)) {
+    let path = world.plan().root.join("genesis.bin");
+    let mut genesis = Genesis::decode(&fs::read(&path).unwrap()[..]).unwrap();
+    alter(&mut genesis);
+    fs::write(&path, genesis.encode_to_vec()).unwrap();
 }
 
 #[tokio::test]

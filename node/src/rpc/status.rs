@@ -89,6 +89,7 @@ fn answer(refusal: &Refusal) -> Answer {
         Refusal::AlreadyDone { .. } => Answer::new(FailedPrecondition, "ALREADY_DONE"),
         Refusal::LastRegistrars => Answer::new(FailedPrecondition, "LAST_REGISTRARS"),
         Refusal::CheckpointNotNewer { .. } => Answer::new(FailedPrecondition, "CHECKPOINT_NOT_NEWER"),
+        Refusal::CheckpointNotCosigned { .. } => Answer::new(FailedPrecondition, "CHECKPOINT_NOT_COSIGNED"),
     }
 }
 

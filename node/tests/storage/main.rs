@@ -4,6 +4,7 @@
 mod cluster;
 mod journal_damage;
 mod journal_model;
+mod published;
 mod raft_suite;
 mod state;
 mod tls;
