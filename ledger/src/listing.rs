@@ -205,6 +205,19 @@ pub fn registrations(store: &impl Store, collector: &str, size: TreeSize) -> Res
     Ok(found.into_iter().collect())
 }
 
+/// Returns the indexes of every command that changed who may sign: collectors, operators and nodes, in log order.
+///
+/// # Errors
+/// [`StoreFault`] when the store fails.
+pub fn registry_commands(store: &impl Store) -> Result<Vec<EntryIndex>, StoreFault> {
+    let range = KeyRange { from: &[], to: &key::behind(&[]) };
+    let rows = store.scan(Table::Commands, range, Direction::Ascending, usize::MAX)?;
+    let mut found: Vec<EntryIndex> =
+        rows.iter().filter_map(|row| row.key.last_chunk()).map(|index| EntryIndex(u64::from_be_bytes(*index))).collect();
+    found.sort_unstable();
+    Ok(found)
+}
+
 fn page_start(tenant: &str, after: &str) -> Vec<u8> {
     if after.is_empty() { key::text(tenant) } else { next_key(key::scoped(tenant, after)) }
 }

@@ -22,6 +22,7 @@ pub mod peer;
 pub mod peers;
 pub mod proposer;
 pub mod publisher;
+pub mod recheck;
 pub mod replica;
 pub mod rpc;
 pub mod server;

@@ -310,7 +310,7 @@ impl Node {
         let (published, newest) = watch::channel(None);
         let peers = Peers::new(config.node_id, raft.clone(), secure.transport.clone());
         let cosigner = Cosigner {
-            origin: Arc::clone(&origin),
+            genesis: config.genesis.clone(),
             key: config.node_key.clone(),
             state: state.clone(),
             progress: progress.clone(),

@@ -21,6 +21,7 @@
 //!   [`Frontier`] and [`events_root`] give roots.
 //! - Notes: [`SignedNote`], [`NoteSignature`], [`Checkpoint::note_text`], [`cosignature_signed_bytes`],
 //!   [`VerifierKey`] (vkeys), [`TlogProof::encode`], [`ConsistencyProof::encode`].
+//! - Registrations: [`Registry::begin`], [`Registry::admit`], [`Registry::collector`].
 //! - Signed bytes: [`batch_signed_bytes`], [`open_lane_signed_bytes`], [`command_signed_bytes`], [`BatchDigest::of`], and their
 //!   checks [`verify_statement`], [`verify_open_lane`], [`verify_command_signature`].
 
@@ -53,7 +54,7 @@ pub use hash::{BATCH_STATEMENT_CONTEXT, BatchDigest, ContentHash, LogHash, TREE_
 pub use key::{KeyError, KeyId, KeyName, SignatureType, VerifierKey};
 pub use note::{NOTE_BYTES_MAX, NOTE_SIGNATURES_MAX, NoteError, NoteSignature, SignedNote};
 pub use policy::{POLICY_BYTES_MAX, Policy, PolicyDraft, PolicyError, PolicyKey, PolicyLineError, Quorum, Threshold};
-pub use registry::CommandError;
+pub use registry::{CommandError, Registry, Tenure};
 pub use report::{Check, CheckName, Completeness, EvidenceKind, Fact, Integrity, NotProven, Outcome, Refusal, Report};
 pub use signed::{
     BATCH_LABEL, COMMAND_LABEL, OPEN_LANE_LABEL, SignedError, batch_signed_bytes, command_signed_bytes, events_root,

@@ -90,10 +90,11 @@ fn peer_status(error: &PeerError) -> Status {
 
 fn cosign_status(error: &NotCosigned) -> Status {
     match error {
-        NotCosigned::Behind { .. } | NotCosigned::ShuttingDown => Status::unavailable(error.to_string()),
+        NotCosigned::Behind { .. } | NotCosigned::Unchecked { .. } | NotCosigned::ShuttingDown => Status::unavailable(error.to_string()),
         NotCosigned::OtherRoot { .. }
         | NotCosigned::BehindSigned { .. }
         | NotCosigned::Inconsistent { .. }
+        | NotCosigned::NotAuthentic(_)
         | NotCosigned::AheadOfTime { .. } => Status::failed_precondition(error.to_string()),
         NotCosigned::Store(_) | NotCosigned::SignedTree(_) | NotCosigned::Origin(_) => Status::internal(error.to_string()),
     }

@@ -6,6 +6,7 @@ mod journal_damage;
 mod journal_model;
 mod published;
 mod raft_suite;
+mod recheck;
 mod state;
 mod tls;
 mod world;

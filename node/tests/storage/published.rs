@@ -32,14 +32,20 @@ fn own_root(store: &StateStore) -> LogHash {
 fn replicate(writer: &StateWriter, progress: &watch::Sender<Progress>, at: u64, note: Vec<u8>) {
     let change = Change { table: Table::Checkpoint, key: Vec::new(), value: Some(note) };
     writer.commit(Changes { rows: vec![change] }, &log_id(1, at), None).unwrap();
-    progress.send_replace(Progress { applied: Some(LogIndex(at)), tree_size: TreeSize(0), last_committed: UnixNanos(0) });
+    progress.send_replace(Progress {
+        applied: Some(LogIndex(at)),
+        tree_size: TreeSize(0),
+        last_committed: UnixNanos(0),
+        taken: TreeSize(0),
+    });
 }
 
 #[tokio::test]
 async fn a_note_that_cannot_be_read_is_passed_over_and_one_of_another_tree_ends_the_node() {
     let world = World::new();
     let (store, writer) = StateStore::open(&world.dir()).unwrap();
-    let (progress, follows) = watch::channel(Progress { applied: None, tree_size: TreeSize(0), last_committed: UnixNanos(0) });
+    let (progress, follows) =
+        watch::channel(Progress { applied: None, tree_size: TreeSize(0), last_committed: UnixNanos(0), taken: TreeSize(0) });
     let (published, mut served) = watch::channel(None);
     let good = note(own_root(&store));
     let mut twice = good.clone();
