@@ -1,14 +1,16 @@
 //! The three listeners: between nodes, for clients, and for tiles and metrics over HTTP.
 
+mod deadline;
 mod idle;
 mod open_http;
 
+use axum::middleware;
 use proofline_proto::DESCRIPTORS;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::{service::Routes, transport::Server};
 
-use self::open_http::HttpLimits;
+use self::{deadline::answer_within, open_http::HttpLimits};
 use crate::{
     rpc::Api,
     server::NodeError,
@@ -17,7 +19,7 @@ use crate::{
 };
 
 /// Calls that one client connection may have under way.
-const STREAMS_PER_CONNECTION: u32 = 1_024;
+const STREAMS_PER_CONNECTION: u32 = 256;
 /// Longest header list of a request.
 const HEADER_BYTES_MAX: u32 = 16 << 10;
 /// A client that does not answer pings within this is gone.
@@ -26,6 +28,8 @@ const KEEP_ALIVE: std::time::Duration = std::time::Duration::from_secs(20);
 const CONNECTION_AGE_MAX: std::time::Duration = std::time::Duration::from_secs(3_600);
 /// Flow-control window of one call: what a client may send before this node has read it.
 const WINDOW_BYTES: u32 = 4 << 20;
+/// How long a call may take until its answer begins.
+const ANSWER_WITHIN: std::time::Duration = std::time::Duration::from_secs(30);
 /// Strangers may come to the tiles, so none of them may hold much for long.
 const TILE_LIMITS: HttpLimits = HttpLimits {
     connections: 512,
@@ -50,6 +54,8 @@ pub fn serve_clients(
     let (health, health_service) = tonic_health::server::health_reporter();
     let mut routes = Routes::new(ingest);
     routes = routes.add_service(audit).add_service(control).add_service(reflection).add_service(health_service);
+    let in_time = middleware::from_fn(|request, next| answer_within(ANSWER_WITHIN, request, next));
+    let bounded = routes.prepare().into_axum_router().layer(in_time);
     let server = Server::builder()
         .max_concurrent_streams(STREAMS_PER_CONNECTION)
         .http2_max_header_list_size(HEADER_BYTES_MAX)
@@ -57,7 +63,7 @@ pub fn serve_clients(
         .initial_connection_window_size(WINDOW_BYTES * 2)
         .http2_keepalive_interval(Some(KEEP_ALIVE))
         .max_connection_age(CONNECTION_AGE_MAX)
-        .add_routes(routes);
+        .add_routes(bounded.into());
     Ok(async move {
         tokio::spawn(report_health(health, api, shutdown.clone()));
         if let Err(error) = server.serve_with_incoming_shutdown(connections, shutdown.cancelled_owned()).await {

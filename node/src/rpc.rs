@@ -2,6 +2,7 @@
 
 mod audit;
 mod control;
+mod forward;
 mod ingest;
 mod membership;
 mod peer;
@@ -16,7 +17,9 @@ use proofline_proto::{peer::peer_server::PeerServer, v1};
 use tokio::sync::watch;
 use tonic::{Request, Status};
 
+pub use self::forward::Forwarding;
 use self::peer::PeerRpc;
+pub(crate) use self::status::no_answer;
 use crate::{
     access::{Caller, Denied, Rpc, Scope, check_role},
     cosigner::CosignerHandle,
@@ -58,6 +61,8 @@ pub struct Api {
     pub cosigner: CosignerHandle,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Room for streams on their way to the leader.
+    pub forwarding: Forwarding,
 }
 
 impl Api {

@@ -29,7 +29,7 @@ use crate::{
     proposer::{self, Gates},
     publisher::{Diverged, Publisher, follow_published},
     replica::{ApplyError, ElectionSlice, Machine, Member, Raft, RecoveryError, keep_log_short, raft_config, recover},
-    rpc::Api,
+    rpc::{Api, Forwarding},
     signed_tree::{SignedTreeError, SignedTreeFile},
     store::{StateStore, StoreError},
     tls::{Credentials, CredentialsError, ListenError, Security, Transport},
@@ -319,7 +319,8 @@ impl Node {
         };
         let (cosigner, cosigning) = cosigner.start();
         let metrics = Arc::new(Metrics::default());
-        let api = Api { origin, state, progress, published: newest, leadership: leads, inbox, peers, raft, cosigner, metrics };
+        let forwarding = Forwarding::default();
+        let api = Api { origin, state, progress, published: newest, leadership: leads, inbox, peers, raft, cosigner, metrics, forwarding };
         Self { config, api, log, outbox, cosigning: Box::pin(cosigning), leadership, published, failures, threads }
     }
 

@@ -124,6 +124,12 @@ pub(super) fn no_leader(message: &str) -> Status {
     Answer::new(Code::Unavailable, "NO_LEADER").retry(SOON).status(message.to_owned())
 }
 
+/// A call got no answer in time. If it was a write, it may be in the log.
+pub(crate) fn no_answer(within: Duration) -> Status {
+    let message = format!("no answer within {} s; a write may be in the log or not, and sending the same again is safe", within.as_secs());
+    Answer::new(Code::DeadlineExceeded, "FATE_UNKNOWN").retry(SOON).status(message)
+}
+
 /// What was asked for is not covered by a published checkpoint yet.
 pub(super) fn beyond(published: u64) -> Status {
     let message = format!("beyond the newest published checkpoint, which covers {published} entries");

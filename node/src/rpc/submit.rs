@@ -131,24 +131,9 @@ impl Api {
     where
         S: Stream<Item = Result<item::Item, Status>> + Send + 'static,
     {
-        let (sender, requests) = mpsc::channel(STREAM_WINDOW);
+        let (sender, requests) = mpsc::channel(1);
         let (refuse, refused) = mpsc::channel(1);
-        tokio::spawn(async move {
-            let mut batches = std::pin::pin!(batches);
-            while let Some(batch) = batches.next().await {
-                match batch {
-                    Ok(item) => {
-                        if sender.send(ProposeRequest { item: Some(Item { item: Some(item) }) }).await.is_err() {
-                            return;
-                        }
-                    }
-                    Err(status) => {
-                        drop(refuse.send(Err(status)).await);
-                        return;
-                    }
-                }
-            }
-        });
+        tokio::spawn(self.forwarding.clone().pass_on(batches, sender, refuse));
         let answers: Streaming<ProposeResponse> = self.peers.propose_stream(leader, ReceiverStream::new(requests)).await?;
         let api = self.clone();
         let settled = answers.then(move |answer| {
@@ -156,7 +141,8 @@ impl Api {
             async move { api.applied(answer?).await }
         });
         // What the edge refuses comes after the answers to everything before it.
-        Ok(until_refused(settled.chain(ReceiverStream::new(refused))))
+        let refused = ReceiverStream::new(refused).map(|refused| refused.map(|never| match never {}));
+        Ok(until_refused(settled.chain(refused)))
     }
 }
 
