@@ -19,7 +19,7 @@ use tonic::{Request, Status};
 
 pub use self::forward::Forwarding;
 use self::peer::PeerRpc;
-pub(crate) use self::status::no_answer;
+pub(crate) use self::status::{again, no_answer};
 use crate::{
     access::{Caller, Denied, Rpc, Scope, check_role},
     cosigner::CosignerHandle,
@@ -133,8 +133,9 @@ fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
 impl From<Denied> for Status {
     fn from(denied: Denied) -> Self {
         match denied {
-            Denied::LacksRole { .. } | Denied::OtherCollector { .. } => Self::permission_denied(denied.to_string()),
-            Denied::UnknownCollector(_) => Self::not_found(denied.to_string()),
+            Denied::LacksRole { .. } => status::denied("LACKS_ROLE", denied.to_string()),
+            Denied::OtherCollector { .. } => status::denied("OTHER_COLLECTOR", denied.to_string()),
+            Denied::UnknownCollector(_) => status::unknown("UNKNOWN_COLLECTOR", denied.to_string()),
             Denied::Store(fault) => status::fault_status(&fault),
         }
     }

@@ -16,7 +16,7 @@ use tonic::{Request, Response, Status};
 use super::{
     Api, caller,
     reading::{View, fault, page, tenant},
-    status::beyond,
+    status::{beyond, unknown},
 };
 use crate::access::{Rpc, Scope};
 
@@ -121,7 +121,7 @@ impl Audit for Api {
         let caller = caller(&request)?;
         let id = request.into_inner().collector_id;
         let known = listing::collector(&*self.state.view(), &id).map_err(fault)?.and_then(|it| it.registration);
-        let known = known.ok_or_else(|| Status::not_found(format!("collector {id:?} is not registered")))?;
+        let known = known.ok_or_else(|| unknown("UNKNOWN_COLLECTOR", format!("collector {id:?} is not registered")))?;
         self.check_role(&caller, Rpc::GetRegistrations, Scope::Tenant(&known.tenant_id))?;
         let answer = self.read(move |view| {
             let mut tree = view.tree();
@@ -151,7 +151,7 @@ fn consistency(view: &View, asked: &GetConsistencyProofRequest) -> Result<GetCon
 
 fn find_session(view: &View, tenant: &str, session: &str) -> Result<SessionAt, Status> {
     let found = session_at(&*view.state, tenant, session, view.size()).map_err(fault)?;
-    found.ok_or_else(|| Status::not_found(format!("session {session:?} of tenant {tenant:?} is not in the published log")))
+    found.ok_or_else(|| unknown("UNKNOWN_SESSION", format!("session {session:?} of tenant {tenant:?} is not in the published log")))
 }
 
 fn session_proof(view: &View, asked: &GetSessionProofRequest) -> Result<SessionProof, Status> {

@@ -8,7 +8,7 @@ use tonic::Status;
 
 use super::{
     Api,
-    status::{beyond, fault_status},
+    status::{again, beyond, fault_status},
 };
 use crate::{publisher::Published, store::StateDb};
 
@@ -27,7 +27,7 @@ impl Api {
         F: FnOnce(&View) -> Result<T, Status> + Send + 'static,
     {
         let published = self.published.borrow().clone();
-        let published = published.ok_or_else(|| Status::unavailable("no checkpoint is published yet"))?;
+        let published = published.ok_or_else(|| again("NOT_PUBLISHED", "no checkpoint is published yet"))?;
         let view = View { state: self.state.view(), published };
         tokio::task::spawn_blocking(move || read(&view)).await.map_err(|_| Status::internal("a read was interrupted"))?
     }

@@ -124,6 +124,31 @@ pub(super) fn no_leader(message: &str) -> Status {
     Answer::new(Code::Unavailable, "NO_LEADER").retry(SOON).status(message.to_owned())
 }
 
+/// Not possible now, and worth trying again: nothing happened.
+pub(crate) fn again(reason: &'static str, message: impl Into<String>) -> Status {
+    Answer::new(Code::Unavailable, reason).retry(SOON).status(message.into())
+}
+
+/// Not possible as things are.
+pub(super) fn refused(reason: &'static str, message: impl Into<String>) -> Status {
+    Answer::new(Code::FailedPrecondition, reason).status(message.into())
+}
+
+/// Not for this caller.
+pub(super) fn denied(reason: &'static str, message: impl Into<String>) -> Status {
+    Answer::new(Code::PermissionDenied, reason).status(message.into())
+}
+
+/// Not known here.
+pub(super) fn unknown(reason: &'static str, message: impl Into<String>) -> Status {
+    Answer::new(Code::NotFound, reason).status(message.into())
+}
+
+/// Not done in time.
+pub(super) fn late(reason: &'static str, message: impl Into<String>) -> Status {
+    Answer::new(Code::DeadlineExceeded, reason).status(message.into())
+}
+
 /// A call got no answer in time. If it was a write, it may be in the log.
 pub(crate) fn no_answer(within: Duration) -> Status {
     let message = format!("no answer within {} s; a write may be in the log or not, and sending the same again is safe", within.as_secs());
