@@ -41,6 +41,7 @@ impl From<&JournalError> for ExitCode {
             | JournalError::ChainBroken { .. }
             | JournalError::Hole { .. }
             | JournalError::MarkMissing { .. }
+            | JournalError::Gone { .. }
             | JournalError::MarkDamaged { .. }
             | JournalError::MarkContradicted { .. } => Self::StorageDamaged,
             JournalError::Regressed { .. } | JournalError::VoteRegressed { .. } | JournalError::StateBehind { .. } => {

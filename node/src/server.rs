@@ -20,7 +20,7 @@ use crate::{
     failure::{self, Failure, FailureReporter, FailureWatch},
     genesis::{self, GenesisError},
     inbox,
-    journal::{Journal, JournalError, JournalReader},
+    journal::{Journal, JournalError, JournalReader, JournalTrace},
     leadership::{self, Leadership},
     listeners,
     metrics::Metrics,
@@ -121,13 +121,28 @@ const BOOTSTRAP: &str = "bootstrap";
 /// Prepares the data directory of a new node.
 ///
 /// On return: the directory belongs to this node, and with `bootstrap` the next start founds the cluster. A crash inside is
-/// followed by the same call.
+/// followed by the same call. A directory that is whole is left as it is; what a node that ran before lost is not made again.
 ///
 /// # Errors
-/// [`NodeError`] when the directory is in use or not accessible.
+/// [`NodeError`] when the directory is in use, not accessible, or lost something.
 pub fn initialise(config: &Config, founding: Founding) -> Result<(), NodeError> {
     let dir = DataDir::open(&config.data_dir, identity(config))?;
-    SignedTreeFile::create(&dir.root().join(SIGNED_TREE))?;
+    let (signed, high_water) = (dir.root().join(SIGNED_TREE), dir.high_water());
+    match (signed.exists(), Journal::trace(&dir)?) {
+        (true, JournalTrace::None) => return Err(JournalError::Gone { path: high_water }.into()),
+        (true, JournalTrace::Unused | JournalTrace::Used) => drop(SignedTreeFile::open(&signed)?),
+        (false, JournalTrace::Used) => return Err(SignedTreeError::Missing { path: signed }.into()),
+        (false, JournalTrace::None | JournalTrace::Unused) if StateStore::exists(&dir) => {
+            return Err(SignedTreeError::Missing { path: signed }.into());
+        }
+        (false, trace) => {
+            // In this order, so that a record of signed trees without a high-water file tells of a loss.
+            if trace == JournalTrace::None {
+                Journal::create(&dir)?;
+            }
+            SignedTreeFile::create(&signed)?;
+        }
+    }
     if founding == Founding::Bootstrap {
         let failed = |source| DataDirError::File { path: dir.root().to_owned(), source };
         durable::replace(&dir.root().join(BOOTSTRAP), b"founds the cluster at its first start\n").map_err(failed)?;
@@ -178,6 +193,9 @@ impl Storage {
     async fn open(config: &Config, failures: FailureReporter) -> Result<Self, NodeError> {
         let dir = DataDir::open(&config.data_dir, identity(config))?;
         let signed = SignedTreeFile::open(&dir.root().join(SIGNED_TREE))?;
+        if Journal::trace(&dir)? == JournalTrace::None {
+            return Err(JournalError::Gone { path: dir.high_water() }.into());
+        }
         let (state, writer) = StateStore::open(&dir)?;
         let flushed = state.clone();
         let flush = Box::new(move || flushed.flush_durably().map_err(|error| error.to_string()));
