@@ -16,7 +16,6 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{
     Api,
-    reading::fault,
     status::{again, denied, refused},
 };
 use crate::{
@@ -149,9 +148,7 @@ impl Api {
     pub(super) async fn own_status(&self) -> Result<NodeStatus, Status> {
         let node_id = self.peers.node_id();
         let member = self.peers.members().remove(&node_id).unwrap_or_default();
-        let view = self.state.view();
-        let read = tokio::task::spawn_blocking(move || listing::head(&*view)).await;
-        let head = read.map_err(|_| Status::internal("a read was interrupted"))?.map_err(fault)?;
+        let head = self.read_applied(listing::head).await?;
         let (state, applied) = {
             let metrics = self.raft.metrics();
             let seen = metrics.borrow();

@@ -50,6 +50,19 @@ impl Api {
     }
 }
 
+impl Api {
+    /// Runs `read` on a blocking thread over what is applied: for listings, which may walk far.
+    pub(super) async fn read_applied<T, F>(&self, read: F) -> Result<T, Status>
+    where
+        T: Send + 'static,
+        F: FnOnce(&StateDb) -> Result<T, StoreFault> + Send + 'static,
+    {
+        let state = self.state.view();
+        let reading = tokio::task::spawn_blocking(move || read(&state)).await;
+        reading.map_err(|_| Status::internal("a read was interrupted"))?.map_err(fault)
+    }
+}
+
 impl View {
     pub(super) fn size(&self) -> TreeSize {
         self.published.size
