@@ -9,7 +9,10 @@ use openraft::{
     ChangeMembers,
     error::{ClientWriteError, RaftError},
 };
-use proofline_proto::v1::{self, ChangeMembershipRequest, ChangeMembershipResponse, ClusterStatusResponse, NodeStatus};
+use proofline_proto::{
+    peer::GetStatusResponse,
+    v1::{self, ChangeMembershipRequest, ChangeMembershipResponse, ClusterStatusResponse, NodeStatus},
+};
 use tokio::time::Instant;
 use tonic::Status;
 
@@ -24,6 +27,8 @@ use crate::{clock::unix_ns, replica::Member};
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 /// How long a node that is to be added may take to say who it is.
 const PROBED_WITHIN: Duration = Duration::from_secs(5);
+/// Pause between two questions.
+const PROBED_AGAIN: Duration = Duration::from_millis(200);
 /// How long new members may take to catch up, unless the request says otherwise.
 const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(600);
 /// How long one change may take to be committed.
@@ -113,14 +118,28 @@ impl Api {
             Some(known) => return Err(refused("OTHER_MEMBER", format!("node {node_id} is a member already, as {known}"))),
             None => (),
         }
-        let answer = tokio::time::timeout(PROBED_WITHIN, self.peers.probe(member)).await;
-        let answer = answer.map_err(|_| "no answer in time".to_owned()).and_then(|answer| answer.map_err(|it| it.message().to_owned()));
+        let answer = self.probe(member).await;
         let unreachable = |reason| again("MEMBER_UNREACHABLE", format!("{member} does not answer ({reason}); the membership is as it was"));
         let found = answer.map_err(unreachable)?.status.unwrap_or_default().node_id;
         if found == node_id {
             return Ok(());
         }
         Err(refused("OTHER_NODE", format!("{member} is node {found}, not {node_id}; the membership is as it was")))
+    }
+
+    /// Asks a node who it is, again and again for a while: it may be just starting. Returns the last reason when it says nothing.
+    async fn probe(&self, member: &Member) -> Result<GetStatusResponse, String> {
+        let until = Instant::now() + PROBED_WITHIN;
+        let mut reason = "no answer in time".to_owned();
+        while Instant::now() < until {
+            match tokio::time::timeout_at(until, self.peers.probe(member)).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(status)) => status.message().clone_into(&mut reason),
+                Err(_) => break,
+            }
+            tokio::time::sleep_until(until.min(Instant::now() + PROBED_AGAIN)).await;
+        }
+        Err(reason)
     }
 
     /// Adds a learner and waits until it has caught up. One that was added here and does not is taken out again: a voter
