@@ -10,6 +10,9 @@ use crate::row::{self, AgentRow, CollectorRow, HeadRow, LaneRow, SessionRow, dec
 use crate::session_proof::{SessionAt, covered};
 use crate::store::{Direction, KeyRange, Row, Store, StoreFault, Table};
 
+/// Entries that are read before their bytes are counted.
+const ENTRIES_AT_ONCE: usize = 16;
+
 /// Returns the name of the log, empty before genesis.
 ///
 /// # Errors
@@ -58,6 +61,35 @@ pub fn entries(store: &impl Store, from: EntryIndex, to: EntryIndex, limit: usiz
     let range = KeyRange { from: &key::entry(from), to: &key::entry(to) };
     let rows = store.scan(Table::Entries, range, Direction::Ascending, limit)?;
     Ok(rows.into_iter().map(|row| row.value).collect())
+}
+
+/// Returns the exact bytes of entries from `from` on and before `to`: as many as come to `bytes`, the last one whole, and at
+/// most `limit`. Reads little more than it returns, however large the entries are.
+///
+/// # Errors
+/// [`StoreFault`] when the store fails.
+pub fn entries_within(
+    store: &impl Store,
+    from: EntryIndex,
+    to: EntryIndex,
+    limit: usize,
+    bytes: usize,
+) -> Result<Vec<Vec<u8>>, StoreFault> {
+    let (mut found, mut found_bytes, mut next) = (Vec::new(), 0, from);
+    while found.len() < limit && found_bytes < bytes && next < to {
+        let step = entries(store, next, to, ENTRIES_AT_ONCE.min(limit - found.len()))?;
+        if step.is_empty() {
+            break;
+        }
+        next = EntryIndex(next.0 + step.len() as u64);
+        for entry in step {
+            if found_bytes < bytes {
+                found_bytes += entry.len();
+                found.push(entry);
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// Returns the newest published checkpoint.

@@ -222,6 +222,9 @@ fn retire_node<S: Store>(writes: &mut Writes<'_, S>, node_id: u64, index: EntryI
     if row.retired_at.is_some() {
         return Ok(Err(already("node", &node_id.to_string(), "retired")));
     }
+    if cosigners_now(writes)?.len() < 2 {
+        return Ok(Err(Refusal::LastNode));
+    }
     row.retired_at = Some(index.0);
     writes.put(Table::Nodes, key, &row);
     Ok(Ok(()))

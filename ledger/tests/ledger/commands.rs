@@ -213,3 +213,12 @@ fn a_genesis_that_one_person_could_take_over_is_refused() {
     let mut world = World::new();
     assert!(matches!(world.apply(Item::Genesis(genesis())), Outcome::Refused(Refusal::AlreadyBegun { .. })));
 }
+
+#[test]
+fn the_last_node_that_can_cosign_is_not_retired() {
+    let mut world = World::new();
+    let retire = |node_id| Action::RetireNode(v1::RetireNode { node_id, reason: "gone".to_owned() });
+    world.command(&[ALICE, BOB], retire(1)).unwrap();
+    world.command(&[ALICE, BOB], retire(2)).unwrap();
+    assert_eq!(world.command(&[ALICE, BOB], retire(3)).unwrap_err(), Refusal::LastNode);
+}

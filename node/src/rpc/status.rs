@@ -87,6 +87,7 @@ fn answer(refusal: &Refusal) -> Answer {
         Refusal::KeyInUse(_) => Answer::new(AlreadyExists, "KEY_IN_USE"),
         Refusal::UnknownSubject { .. } => Answer::new(NotFound, "UNKNOWN_SUBJECT"),
         Refusal::AlreadyDone { .. } => Answer::new(FailedPrecondition, "ALREADY_DONE"),
+        Refusal::LastNode => Answer::new(FailedPrecondition, "LAST_NODE"),
         Refusal::LastRegistrars => Answer::new(FailedPrecondition, "LAST_REGISTRARS"),
         Refusal::CheckpointNotNewer { .. } => Answer::new(FailedPrecondition, "CHECKPOINT_NOT_NEWER"),
         Refusal::CheckpointNotCosigned { .. } => Answer::new(FailedPrecondition, "CHECKPOINT_NOT_COSIGNED"),
