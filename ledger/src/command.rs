@@ -157,7 +157,7 @@ fn seal_session<S: Store>(
 /// Checks the first entry: a name, strong keys that differ, two registrars, and at least one node.
 ///
 /// # Errors
-/// [`Refusal`], as the first node to lead would meet it.
+/// [`Refusal`]: what is wrong with it. No ledger begins with it.
 pub fn check_genesis(genesis: &v1::Genesis) -> Result<(), Refusal> {
     if !is_key_name(&genesis.origin) || genesis.origin.len() > ORIGIN_BYTES_MAX {
         return Err(Refusal::Malformed("the origin is empty or too long, or has white space, a plus sign or control characters"));

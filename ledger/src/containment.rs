@@ -11,13 +11,16 @@ use crate::event::is_identifier;
 use crate::ids::{EntryIndex, UnixNanos};
 use crate::key;
 use crate::ledger::{Judged, Ledger};
-use crate::limits::{CONTAINMENT_CASES_MAX, CONTAINMENT_TARGETS_MAX, REASON_BYTES_MAX, SESSION_DEPTH_MAX};
+use crate::limits::{CONTAINMENT_CASES_MAX, CONTAINMENT_TARGETS_MAX, ENTRY_BYTES_MAX, ID_BYTES_MAX, REASON_BYTES_MAX, SESSION_DEPTH_MAX};
 use crate::log::{Draft, InSession};
 use crate::refusal::Refusal;
 use crate::row::{CaseRow, TargetRow};
 use crate::session::{Claim, Sessions};
 use crate::store::{Store, StoreFault, Table};
 use crate::writes::Writes;
+
+/// Targets in one entry: more are spread over several.
+const ENTRY_TARGETS_MAX: usize = 64;
 
 /// The containments that cover an event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -309,7 +312,7 @@ pub(crate) fn release<S: Store>(ledger: &mut Ledger, writes: &mut Writes<'_, S>,
 
 /// Records what the submission before changed: an entry for each change, in the session that it is about.
 pub(crate) fn record_changes<S: Store>(ledger: &mut Ledger, writes: &mut Writes<'_, S>) -> Result<(), StoreFault> {
-    for change in std::mem::take(&mut ledger.changes) {
+    for change in std::mem::take(&mut ledger.changes).into_iter().flat_map(in_entries) {
         let index = ledger.log.next();
         writes.keep(Table::ContainmentLog, key::entry(index).to_vec(), Vec::new());
         let about = change.targets.first().filter(|target| target.kind() == TargetKind::Session).cloned();
@@ -325,6 +328,14 @@ pub(crate) fn record_changes<S: Store>(ledger: &mut Ledger, writes: &mut Writes<
     }
     Ok(())
 }
+
+/// Spreads a change over as many entries as its targets need.
+fn in_entries(change: v1::Containment) -> impl Iterator<Item = v1::Containment> {
+    let parts: Vec<Vec<v1::Target>> = change.targets.chunks(ENTRY_TARGETS_MAX).map(<[v1::Target]>::to_vec).collect();
+    parts.into_iter().map(move |targets| v1::Containment { targets, ..change.clone() })
+}
+
+const _: () = assert!(ENTRY_TARGETS_MAX * (2 * ID_BYTES_MAX + 16) + REASON_BYTES_MAX + 2 * ID_BYTES_MAX + 4_096 < ENTRY_BYTES_MAX);
 
 impl CaseRow {
     pub(crate) fn summary(self, id: u64) -> v1::ContainmentSummary {

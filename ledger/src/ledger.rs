@@ -14,8 +14,10 @@ use crate::ids::{EntryIndex, TreeSize, UnixNanos};
 use crate::key;
 use crate::limits::{APPLY_VERSION, ENTRY_BYTES_MAX};
 use crate::log::{Draft, Log};
+use crate::note::Note;
 use crate::prepare::{PreparedGroup, PreparedItem, PreparedOpenLane};
 use crate::refusal::Refusal;
+use crate::registry;
 use crate::session::Sessions;
 use crate::store::{Changes, Store, StoreFault, Table};
 use crate::writes::{HeldRows, Writes};
@@ -114,7 +116,7 @@ impl Ledger {
                 containment::record_changes(self, writes)?;
                 Ok(done)
             }
-            PreparedItem::Checkpoint(note) => publish(writes, note, self.log.size()),
+            PreparedItem::Checkpoint(note) => self.publish(writes, note),
             PreparedItem::Genesis(_) => Ok(Err(Refusal::AlreadyBegun { origin: self.log.origin.clone() })),
             PreparedItem::Refused(refusal) => Ok(Err(refusal.clone())),
         }
@@ -132,6 +134,24 @@ impl Ledger {
         command::write_genesis(writes, genesis);
         self.log.append(writes, Draft { body: v1::entry_core::Body::Genesis(genesis.clone()), decision: None, session: None });
         Ok(Ok(Outcome::Began))
+    }
+
+    /// Keeps a note that more than half of the registered nodes cosigned. Its root is left to whoever serves it: a replica
+    /// whose own root is another has diverged, and must not go on as if there were no such note.
+    fn publish<S: Store>(&self, writes: &mut Writes<'_, S>, note: &[u8]) -> Judged<Outcome> {
+        let parsed = Note::parse(note).filter(|parsed| parsed.origin == self.log.origin && parsed.size <= self.log.size().0);
+        let Some(parsed) = parsed else { return Ok(Err(Refusal::Malformed("checkpoint"))) };
+        let published = writes.bytes(Table::Checkpoint, key::SINGLE)?.as_deref().and_then(note_size).unwrap_or(0);
+        if parsed.size <= published {
+            return Ok(Err(Refusal::CheckpointNotNewer { published }));
+        }
+        let nodes = registry::cosigners_now(writes)?;
+        let cosigned = nodes.iter().filter(|node| parsed.is_cosigned_by(node)).count();
+        if cosigned <= nodes.len() / 2 {
+            return Ok(Err(Refusal::CheckpointNotCosigned { cosigned, nodes: nodes.len() }));
+        }
+        writes.keep(Table::Checkpoint, key::SINGLE.to_vec(), note.to_vec());
+        Ok(Ok(Outcome::Published))
     }
 
     /// Returns the name of the log, empty before genesis.
@@ -165,17 +185,7 @@ impl Ledger {
     }
 }
 
-fn publish<S: Store>(writes: &mut Writes<'_, S>, note: &[u8], log: TreeSize) -> Judged<Outcome> {
-    let Some(size) = note_size(note).filter(|size| *size <= log.0) else { return Ok(Err(Refusal::Malformed("checkpoint"))) };
-    let published = writes.bytes(Table::Checkpoint, key::SINGLE)?.as_deref().and_then(note_size).unwrap_or(0);
-    if size <= published {
-        return Ok(Err(Refusal::CheckpointNotNewer { published }));
-    }
-    writes.keep(Table::Checkpoint, key::SINGLE.to_vec(), note.to_vec());
-    Ok(Ok(Outcome::Published))
-}
-
-/// Reads the tree size from the second line of a checkpoint. Who signed it is checked by whoever reads it.
+/// Reads the tree size from the second line of a checkpoint that is kept.
 #[must_use]
 pub fn note_size(note: &[u8]) -> Option<u64> {
     let line = note.split(|byte| *byte == b'\n').nth(1)?;

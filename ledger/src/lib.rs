@@ -20,6 +20,7 @@ pub mod limits;
 pub mod listing;
 mod log;
 mod log_proof;
+mod note;
 mod prepare;
 mod quota;
 mod refusal;

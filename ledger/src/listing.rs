@@ -4,11 +4,16 @@ use proofline_proto::v1;
 
 use crate::containment::ContainmentEntry;
 use crate::entry;
+use crate::frontier::Frontier;
+use crate::hash::{Hash, LogHash};
 use crate::ids::{EntryIndex, Lane, TreeSize, UnixNanos};
 use crate::key;
 use crate::row::{self, AgentRow, CaseRow, CollectorRow, HeadRow, LaneRow, SessionRow, decode};
 use crate::session_proof::{SessionAt, covered};
 use crate::store::{Direction, KeyRange, Row, Store, StoreFault, Table};
+
+/// Entries that are read before their bytes are counted.
+const ENTRIES_AT_ONCE: usize = 16;
 
 /// Returns the name of the log, empty before genesis.
 ///
@@ -16,6 +21,30 @@ use crate::store::{Direction, KeyRange, Row, Store, StoreFault, Table};
 /// [`StoreFault`] when the store fails.
 pub fn origin(store: &impl Store) -> Result<String, StoreFault> {
     Ok(row::read::<HeadRow>(store, Table::Head, key::SINGLE)?.unwrap_or_default().origin)
+}
+
+/// What a state says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// Entries in the log.
+    pub size: TreeSize,
+    /// Root of the log tree over them.
+    pub root: Hash,
+    /// Running hash over each entry's writes.
+    pub state_digest: Hash,
+}
+
+/// Returns size, root and digest: one row, however long the log is.
+///
+/// # Errors
+/// [`StoreFault`] when the store fails or the row is damaged.
+pub fn head(store: &impl Store) -> Result<Head, StoreFault> {
+    let head: HeadRow = row::read(store, Table::Head, key::SINGLE)?.unwrap_or_default();
+    let damaged = || StoreFault::Damaged { table: Table::Head, key: Vec::new() };
+    let peaks = row::split(&head.peaks).ok_or_else(damaged)?;
+    let tree = Frontier::<LogHash>::restore(head.size, peaks).ok_or_else(damaged)?;
+    let state_digest = Hash::from_slice(&head.state_digest).unwrap_or_default();
+    Ok(Head { size: TreeSize(head.size), root: tree.root(), state_digest })
 }
 
 /// Returns one entry's exact bytes.
@@ -34,6 +63,35 @@ pub fn entries(store: &impl Store, from: EntryIndex, to: EntryIndex, limit: usiz
     let range = KeyRange { from: &key::entry(from), to: &key::entry(to) };
     let rows = store.scan(Table::Entries, range, Direction::Ascending, limit)?;
     Ok(rows.into_iter().map(|row| row.value).collect())
+}
+
+/// Returns the exact bytes of entries from `from` on and before `to`: as many as come to `bytes`, the last one whole, and at
+/// most `limit`. Reads little more than it returns, however large the entries are.
+///
+/// # Errors
+/// [`StoreFault`] when the store fails.
+pub fn entries_within(
+    store: &impl Store,
+    from: EntryIndex,
+    to: EntryIndex,
+    limit: usize,
+    bytes: usize,
+) -> Result<Vec<Vec<u8>>, StoreFault> {
+    let (mut found, mut found_bytes, mut next) = (Vec::new(), 0, from);
+    while found.len() < limit && found_bytes < bytes && next < to {
+        let step = entries(store, next, to, ENTRIES_AT_ONCE.min(limit - found.len()))?;
+        if step.is_empty() {
+            break;
+        }
+        next = EntryIndex(next.0 + step.len() as u64);
+        for entry in step {
+            if found_bytes < bytes {
+                found_bytes += entry.len();
+                found.push(entry);
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// Returns the newest published checkpoint.
@@ -179,6 +237,19 @@ pub fn registrations(store: &impl Store, collector: &str, size: TreeSize) -> Res
         }
     }
     Ok(found.into_iter().collect())
+}
+
+/// Returns the indexes of every command that changed who may sign: collectors, operators and nodes, in log order.
+///
+/// # Errors
+/// [`StoreFault`] when the store fails.
+pub fn registry_commands(store: &impl Store) -> Result<Vec<EntryIndex>, StoreFault> {
+    let range = KeyRange { from: &[], to: &key::behind(&[]) };
+    let rows = store.scan(Table::Commands, range, Direction::Ascending, usize::MAX)?;
+    let mut found: Vec<EntryIndex> =
+        rows.iter().filter_map(|row| row.key.last_chunk()).map(|index| EntryIndex(u64::from_be_bytes(*index))).collect();
+    found.sort_unstable();
+    Ok(found)
 }
 
 fn page_start(tenant: &str, after: &str) -> Vec<u8> {

@@ -174,10 +174,21 @@ pub enum Refusal {
     /// The command would leave nobody who can change the registry.
     #[error("after this command fewer than two registrars would be left")]
     LastRegistrars,
+    /// The command would leave nobody who can cosign a checkpoint.
+    #[error("after this command no node would be left that can cosign")]
+    LastNode,
     /// The note to publish covers less than the one that is published.
     #[error("a checkpoint of size {published} is published already")]
     CheckpointNotNewer {
         /// Newest published size.
         published: u64,
+    },
+    /// Too few of the registered nodes stand behind the note to publish.
+    #[error("{cosigned} of {nodes} registered nodes cosigned the checkpoint, more than half must")]
+    CheckpointNotCosigned {
+        /// Nodes whose cosignature verifies.
+        cosigned: usize,
+        /// Nodes that are registered and not retired.
+        nodes: usize,
     },
 }

@@ -223,6 +223,9 @@ fn retire_node<S: Store>(writes: &mut Writes<'_, S>, node_id: u64, index: EntryI
     if row.retired_at.is_some() {
         return Ok(Err(already("node", &node_id.to_string(), "retired")));
     }
+    if cosigners_now(writes)?.len() < 2 {
+        return Ok(Err(Refusal::LastNode));
+    }
     row.retired_at = Some(index.0);
     writes.put(Table::Nodes, key, &row);
     Ok(Ok(()))
@@ -235,7 +238,16 @@ fn retire_node<S: Store>(writes: &mut Writes<'_, S>, node_id: u64, index: EntryI
 pub fn cosigners(store: &impl Store) -> Result<Vec<v1::NodeKey>, StoreFault> {
     let range = KeyRange { from: &[], to: &key::behind(&[]) };
     let rows = store.scan(Table::Nodes, range, Direction::Ascending, SMALL_TABLE_MAX)?;
-    let rows = rows.iter().map(|row| decode::<NodeRow>(Table::Nodes, &row.key, &row.value));
+    not_retired(rows.into_iter().map(|row| (row.key, row.value)))
+}
+
+/// As [`cosigners`], as the writes so far leave them.
+pub(crate) fn cosigners_now<S: Store>(writes: &Writes<'_, S>) -> Result<Vec<v1::NodeKey>, StoreFault> {
+    not_retired(writes.whole(Table::Nodes, SMALL_TABLE_MAX)?.into_iter())
+}
+
+fn not_retired(rows: impl Iterator<Item = (Vec<u8>, Vec<u8>)>) -> Result<Vec<v1::NodeKey>, StoreFault> {
+    let rows = rows.map(|(key, value)| decode::<NodeRow>(Table::Nodes, &key, &value));
     Ok(rows.collect::<Result<Vec<_>, _>>()?.into_iter().filter(|row| row.retired_at.is_none()).filter_map(|row| row.key).collect())
 }
 

@@ -10,6 +10,7 @@ use std::{
 
 use clap::{Args, Parser, Subcommand};
 use ed25519_dalek::{SigningKey, pkcs8::DecodePrivateKey as _};
+use proofline_ledger::{Refusal, check_genesis};
 use proofline_proto::v1::Genesis;
 use prost::Message as _;
 use serde::Deserialize;
@@ -175,6 +176,14 @@ pub enum ConfigError {
         /// The file.
         path: PathBuf,
     },
+    /// No ledger begins with the genesis.
+    #[error("{path}: {refusal}")]
+    GenesisRefused {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        refusal: Box<Refusal>,
+    },
     /// TLS is neither configured nor turned off.
     #[error("peer_tls and client_tls are missing; add them, or start with --insecure-loopback for development on this machine")]
     NoTls,
@@ -198,6 +207,7 @@ impl Config {
         let base = source.config.parent().unwrap_or(Path::new("."));
         let genesis_path = base.join(&file.genesis);
         let genesis = Genesis::decode(&read(&genesis_path)?[..]).map_err(|_| ConfigError::Genesis { path: genesis_path.clone() })?;
+        check_genesis(&genesis).map_err(|refusal| ConfigError::GenesisRefused { path: genesis_path, refusal: Box::new(refusal) })?;
         let config = Self {
             node_id: file.node_id,
             data_dir: source.data_dir.clone().unwrap_or_else(|| base.join(&file.data_dir)),

@@ -1,9 +1,14 @@
-//! Cosigns tree heads with this node's own key: only what this node applied, only what extends what it signed before.
+//! Cosigns tree heads with this node's own key: only what this node applied, only what extends what it signed before, and
+//! nothing that came in a snapshot before the signatures in it were checked here.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use ed25519_dalek::{Signer, SigningKey};
+use ed25519_dalek::{Signer as _, SigningKey};
 use proofline_ledger::{EntryIndex, Hash, LogTree, StoreFault, TreeSize, entry, listing};
+use proofline_proto::v1::Genesis;
 use proofline_verifier::{
     Checkpoint, KeyError, KeyName, LogHash, TreeError, TreeHash as _, TreeHead, cosignature_signed_bytes, verify_consistency,
 };
@@ -13,6 +18,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::{
     clock::unix_ns,
     failure::{Failure, FailureReporter},
+    recheck::{NotAuthentic, Recheck},
     replica::Progress,
     signed_tree::{SignedTree, SignedTreeError, SignedTreeFile},
     store::{StateDb, StateStore},
@@ -24,6 +30,10 @@ const APPLIED_WITHIN: Duration = Duration::from_secs(2);
 const AHEAD_MAX_NS: u64 = 60_000_000_000;
 /// Requests that may wait; a leader has one under way.
 const WAITING_MAX: usize = 8;
+/// How long one request may spend on entries that came in a snapshot.
+const RECHECK_WITHIN: Duration = Duration::from_secs(1);
+/// Entries between two looks at the clock.
+const RECHECK_ENTRIES: u64 = 256;
 
 /// Why a tree head is not cosigned.
 #[derive(Debug, Error)]
@@ -68,6 +78,15 @@ pub enum NotCosigned {
         /// How far.
         ahead_s: u64,
     },
+    /// Entries came in a snapshot, and this node is still checking who signed them.
+    #[error("this node has checked {checked} entries of those it got in a snapshot; it goes on with the next request")]
+    Unchecked {
+        /// How far it is.
+        checked: TreeSize,
+    },
+    /// Entries that came in a snapshot are not what collectors and operators signed.
+    #[error("what came in a snapshot is not authentic: {0}")]
+    NotAuthentic(#[from] NotAuthentic),
     /// The state could not be read.
     #[error(transparent)]
     Store(#[from] StoreFault),
@@ -114,8 +133,8 @@ impl CosignerHandle {
 
 /// The one holder of the node key.
 pub struct Cosigner {
-    /// Name of the log.
-    pub origin: Arc<str>,
+    /// The first entry, as this node was given it.
+    pub genesis: Genesis,
     /// This node's key.
     pub key: SigningKey,
     /// The replicated state.
@@ -130,59 +149,134 @@ pub struct Cosigner {
 
 impl Cosigner {
     /// Answers requests until every handle is gone.
-    pub fn start(mut self) -> (CosignerHandle, impl Future<Output = ()>) {
+    pub fn start(self) -> (CosignerHandle, impl Future<Output = ()>) {
         let (sender, mut requests) = mpsc::channel::<Request>(WAITING_MAX);
+        let failures = self.failures.clone();
+        let mut signer = Signer::new(self);
         let serving = async move {
             while let Some(Request { tree, reply }) = requests.recv().await {
-                let answer = self.answer(tree).await;
+                let answer = signer.answer(tree).await;
                 if let Err(error @ (NotCosigned::OtherRoot { .. } | NotCosigned::Inconsistent { .. })) = &answer {
                     tracing::error!(%error, "refused to cosign: this node and the leader do not agree on the log");
                 }
+                if let Err(NotCosigned::NotAuthentic(error)) = &answer {
+                    tracing::error!(%error, "refused to cosign: a snapshot brought what nobody signed; examine and replace this node");
+                }
                 if let Err(NotCosigned::SignedTree(error)) = &answer {
-                    self.failures.report(Failure::DiskFailed { action: "noting a signed tree head", reason: error.to_string() });
+                    failures.report(Failure::DiskFailed { action: "noting a signed tree head", reason: error.to_string() });
                 }
                 drop(reply.send(answer));
             }
         };
         (CosignerHandle(sender), serving)
     }
+}
+
+/// The cosigner at work: what it has checked beside what it has signed.
+struct Signer {
+    of: Cosigner,
+    /// What this node vouches for: signed before, or checked here since.
+    checked: SignedTree,
+    /// What was known to be taken on trust when `checked` was found out.
+    taken: Option<TreeSize>,
+    walk: Option<Recheck>,
+}
+
+impl Signer {
+    fn new(of: Cosigner) -> Self {
+        Self { checked: of.signed.newest(), of, taken: None, walk: None }
+    }
 
     async fn answer(&mut self, tree: SignedTree) -> Result<Cosignature, NotCosigned> {
-        let reached = self.progress.wait_for(|seen| seen.tree_size >= tree.size);
+        let reached = self.of.progress.wait_for(|seen| seen.tree_size >= tree.size);
         let has_applied = matches!(tokio::time::timeout(APPLIED_WITHIN, reached).await, Ok(Ok(_)));
         if !has_applied {
-            return Err(NotCosigned::Behind { applied: self.progress.borrow().tree_size, size: tree.size });
+            return Err(NotCosigned::Behind { applied: self.of.progress.borrow().tree_size, size: tree.size });
         }
-        check(&self.state.view(), tree, self.signed.newest())?;
-        if self.signed.newest() != tree {
-            self.signed.advance(tree)?;
+        // One view for all of it, and taken before the question how much of it was applied here.
+        let state = self.of.state.view();
+        self.recheck(&state).await?;
+        let (signed, checked) = (self.of.signed.newest(), self.checked);
+        check(&state, tree, signed, checked)?;
+        if signed != tree {
+            self.of.signed.advance(tree)?;
         }
         let checkpoint = Checkpoint {
-            origin: KeyName::parse(&self.origin)?,
+            origin: KeyName::parse(&self.of.genesis.origin)?,
             size: proofline_verifier::TreeSize(tree.size.0),
             root: LogHash::from_bytes(tree.root.0),
         };
         let unix_s = unix_ns() / 1_000_000_000;
         let message = cosignature_signed_bytes(unix_s, &checkpoint.note_text());
-        Ok(Cosignature { unix_s, signature: self.key.sign(&message).to_bytes() })
+        Ok(Cosignature { unix_s, signature: self.of.key.sign(&message).to_bytes() })
+    }
+
+    /// Checks what was taken on trust, for a while; the next request goes on from there.
+    async fn recheck(&mut self, state: &Arc<StateDb>) -> Result<(), NotCosigned> {
+        let taken = self.of.progress.borrow().taken;
+        if self.taken != Some(taken) {
+            (self.taken, self.checked, self.walk) = (Some(taken), self.of.signed.newest(), None);
+        }
+        if taken <= self.checked.size {
+            return Ok(());
+        }
+        if taken == TreeSize(u64::MAX) {
+            return Err(NotCosigned::Unchecked { checked: self.checked.size });
+        }
+        let (state, genesis, signed, walk) = (Arc::clone(state), self.of.genesis.clone(), self.checked, self.walk.take());
+        let walking = tokio::task::spawn_blocking(move || walk_on(&state, walk, genesis, signed, taken));
+        let walk = walking.await.map_err(|_| NotCosigned::ShuttingDown)??;
+        if walk.is_done() {
+            self.checked = walk.target();
+            return Ok(());
+        }
+        let checked = walk.checked();
+        tracing::info!(%checked, of = %taken, "checking who signed what came in a snapshot");
+        self.walk = Some(walk);
+        Err(NotCosigned::Unchecked { checked })
     }
 }
 
-/// Compares what is asked with this node's own tree, its clock and what it signed before.
-fn check(state: &StateDb, asked: SignedTree, signed: SignedTree) -> Result<(), NotCosigned> {
-    let mut tree = LogTree::new(state, asked.size);
-    let computed = tree.root()?;
+fn walk_on(state: &StateDb, walk: Option<Recheck>, genesis: Genesis, signed: SignedTree, taken: TreeSize) -> Result<Recheck, NotCosigned> {
+    let until = Instant::now() + RECHECK_WITHIN;
+    let mut walk = match walk {
+        Some(walk) => walk,
+        None => {
+            let target = SignedTree { size: taken, root: LogTree::new(state, taken).root()? };
+            extends(state, signed, target)?;
+            Recheck::begin(state, genesis, signed.size, target)?
+        }
+    };
+    while !walk.is_done() && Instant::now() < until {
+        walk.advance(state, RECHECK_ENTRIES)?;
+    }
+    Ok(walk)
+}
+
+/// Compares what is asked with this node's own tree, its clock, and what it signed and checked before.
+fn check(state: &StateDb, asked: SignedTree, signed: SignedTree, checked: SignedTree) -> Result<(), NotCosigned> {
+    let computed = LogTree::new(state, asked.size).root()?;
     if computed != asked.root {
         return Err(NotCosigned::OtherRoot { size: asked.size, computed, asked: asked.root });
     }
     if asked.size < signed.size {
         return Err(NotCosigned::BehindSigned { signed: signed.size, size: asked.size });
     }
-    let path = tree.consistency_path(signed.size)?.unwrap_or_default();
-    let path: Vec<LogHash> = path.iter().map(|hash| LogHash::from_bytes(hash.0)).collect();
-    verify_consistency(head(signed), head(asked), &path).map_err(|reason| NotCosigned::Inconsistent { size: asked.size, reason })?;
+    extends(state, signed, asked)?;
+    if asked.size < checked.size {
+        extends(state, asked, checked)?
+    } else {
+        extends(state, checked, asked)?
+    }
     let ahead_ns = committed_ns(state, asked.size)?.saturating_sub(unix_ns());
     if ahead_ns > AHEAD_MAX_NS { Err(NotCosigned::AheadOfTime { ahead_s: ahead_ns / 1_000_000_000 }) } else { Ok(()) }
+}
+
+/// Has the verifier accept that one tree is a prefix of the other.
+fn extends(state: &StateDb, older: SignedTree, newer: SignedTree) -> Result<(), NotCosigned> {
+    let path = LogTree::new(state, newer.size).consistency_path(older.size)?.unwrap_or_default();
+    let path: Vec<LogHash> = path.iter().map(|hash| LogHash::from_bytes(hash.0)).collect();
+    verify_consistency(head(older), head(newer), &path).map_err(|reason| NotCosigned::Inconsistent { size: newer.size, reason })
 }
 
 fn head(of: SignedTree) -> TreeHead<LogHash> {

@@ -19,7 +19,7 @@ pub enum ExitCode {
     StorageDamaged = 10,
     /// The disk holds less than this node promised. Rejoin with a wiped directory, a new node id and a new key.
     StorageRegressed = 11,
-    /// The data directory belongs to another cluster or another node.
+    /// The data directory belongs to another cluster or another node, or the log began with another genesis.
     ForeignDataDirectory = 12,
     /// A write or an fsync failed: what the disk holds is unknown until the next start has verified it.
     DiskFailed = 13,
@@ -41,6 +41,7 @@ impl From<&JournalError> for ExitCode {
             | JournalError::ChainBroken { .. }
             | JournalError::Hole { .. }
             | JournalError::MarkMissing { .. }
+            | JournalError::Gone { .. }
             | JournalError::MarkDamaged { .. }
             | JournalError::MarkContradicted { .. } => Self::StorageDamaged,
             JournalError::Regressed { .. } | JournalError::VoteRegressed { .. } | JournalError::StateBehind { .. } => {
@@ -83,6 +84,8 @@ impl From<&Failure> for ExitCode {
             Failure::DiskFailed { .. } => Self::DiskFailed,
             Failure::StorageDamaged { .. } => Self::StorageDamaged,
             Failure::Diverged { .. } => Self::Diverged,
+            Failure::OtherGenesis { .. } => Self::ForeignDataDirectory,
+            Failure::GenesisRefused { .. } => Self::Generic,
         }
     }
 }

@@ -25,6 +25,18 @@ pub enum Failure {
         /// What was found.
         reason: String,
     },
+    /// The log that this node follows began with another genesis than its own file says.
+    #[error("{reason}")]
+    OtherGenesis {
+        /// What was compared.
+        reason: String,
+    },
+    /// The genesis file that this node was given begins no ledger.
+    #[error("the genesis was refused: {reason}")]
+    GenesisRefused {
+        /// What the state machine said.
+        reason: String,
+    },
     /// A state commitment of the cluster is not what this node recomputed.
     #[error("this node's state differs from the committed one: {reason}")]
     Diverged {

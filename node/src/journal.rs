@@ -28,6 +28,7 @@ use openraft::{
 
 pub use self::{error::JournalError, extent::LogExtent, record::RecordDamage, writer::FlushState};
 use self::{
+    mark::HighWater,
     recent::{Recent, RecentWriter, payload_bytes},
     records::Records,
     writer::{Bounds, Command, Writer, WriterHandle},
@@ -47,6 +48,17 @@ pub struct Journal {
     committed: Option<LogId<u64>>,
 }
 
+/// What a directory shows of a journal, before it is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JournalTrace {
+    /// Nothing: it was never made, or everything is gone.
+    None,
+    /// It was made, and nothing was ever promised with it.
+    Unused,
+    /// There are records, or a mark that promises some.
+    Used,
+}
+
 /// The Raft log, as replication and apply read it. Clones are cheap.
 #[derive(Clone)]
 pub struct JournalReader {
@@ -56,6 +68,24 @@ pub struct JournalReader {
 }
 
 impl Journal {
+    /// Looks what is there.
+    ///
+    /// # Errors
+    /// [`JournalError`] when there is a high-water file that cannot be read.
+    pub fn trace(dir: &DataDir) -> Result<JournalTrace, JournalError> {
+        opening::trace(&dir.journal(), &dir.high_water())
+    }
+
+    /// Makes the high-water file of a journal that was never there.
+    ///
+    /// On return: it is durable. A crash inside leaves nothing.
+    ///
+    /// # Errors
+    /// [`JournalError`] when the disk failed.
+    pub fn create(dir: &DataDir) -> Result<(), JournalError> {
+        HighWater::create(&dir.high_water())
+    }
+
     /// Opens the journal of `dir` and verifies all of it, or creates an empty one. `flush_state` is called before records
     /// are purged, on the journal's thread; the thread ends when the journal is dropped.
     ///

@@ -1,19 +1,17 @@
 //! The three listeners: between nodes, for clients, and for tiles and metrics over HTTP.
 
-use axum::{Extension, Router};
-use futures::StreamExt as _;
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo},
-    server::conn::auto,
-    service::TowerToHyperService,
-};
+mod deadline;
+mod idle;
+mod open_http;
+
+use axum::middleware;
 use proofline_proto::DESCRIPTORS;
 use tokio::net::TcpListener;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 use tonic::{service::Routes, transport::Server};
 
+use self::{deadline::answer_within, open_http::HttpLimits};
 use crate::{
-    access::Caller,
     rpc::Api,
     server::NodeError,
     tiles,
@@ -21,7 +19,7 @@ use crate::{
 };
 
 /// Calls that one client connection may have under way.
-const STREAMS_PER_CONNECTION: u32 = 1_024;
+const STREAMS_PER_CONNECTION: u32 = 256;
 /// Longest header list of a request.
 const HEADER_BYTES_MAX: u32 = 16 << 10;
 /// A client that does not answer pings within this is gone.
@@ -30,6 +28,15 @@ const KEEP_ALIVE: std::time::Duration = std::time::Duration::from_secs(20);
 const CONNECTION_AGE_MAX: std::time::Duration = std::time::Duration::from_secs(3_600);
 /// Flow-control window of one call: what a client may send before this node has read it.
 const WINDOW_BYTES: u32 = 4 << 20;
+/// How long a call may take until its answer begins.
+const ANSWER_WITHIN: std::time::Duration = std::time::Duration::from_secs(30);
+/// Strangers may come to the tiles, so none of them may hold much for long.
+const TILE_LIMITS: HttpLimits = HttpLimits {
+    connections: 512,
+    head_within: std::time::Duration::from_secs(10),
+    idle: std::time::Duration::from_secs(30),
+    age: std::time::Duration::from_secs(600),
+};
 
 /// Serves the public contract, with health and reflection.
 ///
@@ -43,10 +50,15 @@ pub fn serve_clients(
 ) -> Result<impl Future<Output = ()> + Send, NodeError> {
     let connections = incoming(socket, security)?;
     let (ingest, audit, control) = api.public();
-    let reflection = tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(DESCRIPTORS).build_v1()?;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()?;
     let (health, health_service) = tonic_health::server::health_reporter();
     let mut routes = Routes::new(ingest);
     routes = routes.add_service(audit).add_service(control).add_service(reflection).add_service(health_service);
+    let in_time = middleware::from_fn(|request, next| answer_within(ANSWER_WITHIN, request, next));
+    let bounded = routes.prepare().into_axum_router().layer(in_time);
     let server = Server::builder()
         .max_concurrent_streams(STREAMS_PER_CONNECTION)
         .http2_max_header_list_size(HEADER_BYTES_MAX)
@@ -54,7 +66,7 @@ pub fn serve_clients(
         .initial_connection_window_size(WINDOW_BYTES * 2)
         .http2_keepalive_interval(Some(KEEP_ALIVE))
         .max_connection_age(CONNECTION_AGE_MAX)
-        .add_routes(routes);
+        .add_routes(bounded.into());
     Ok(async move {
         tokio::spawn(report_health(health, api, shutdown.clone()));
         if let Err(error) = server.serve_with_incoming_shutdown(connections, shutdown.cancelled_owned()).await {
@@ -117,30 +129,6 @@ pub fn serve_tiles(
     api: Api,
     shutdown: CancellationToken,
 ) -> Result<impl Future<Output = ()> + Send, NodeError> {
-    let mut connections = incoming(socket, security)?;
-    let routes: Router = tiles::routes(api);
-    Ok(async move {
-        let open = TaskTracker::new();
-        loop {
-            let connection = tokio::select! {
-                () = shutdown.cancelled() => break,
-                connection = connections.next() => connection,
-            };
-            let Some(Ok(connection)) = connection else { break };
-            let caller: Option<Caller> = Caller::of(connection.caller());
-            let service = TowerToHyperService::new(routes.clone().layer(Extension(caller)));
-            let shutdown = shutdown.clone();
-            open.spawn(async move {
-                let builder = auto::Builder::new(TokioExecutor::new());
-                let serving = builder.serve_connection(TokioIo::new(connection), service);
-                let mut serving = std::pin::pin!(serving);
-                tokio::select! {
-                    served = serving.as_mut() => drop(served),
-                    () = shutdown.cancelled() => serving.as_mut().graceful_shutdown(),
-                }
-            });
-        }
-        open.close();
-        open.wait().await;
-    })
+    let connections = incoming(socket, security)?;
+    Ok(open_http::serve(connections, tiles::routes(api), TILE_LIMITS, shutdown))
 }

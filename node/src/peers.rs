@@ -11,6 +11,7 @@ use tonic::{Status, Streaming, transport::Channel};
 use crate::{
     peer::MESSAGE_BYTES_MAX,
     replica::{Member, Raft},
+    rpc::again,
     tls::Transport,
 };
 
@@ -19,6 +20,19 @@ use crate::{
 struct Line {
     member: Member,
     channel: Channel,
+}
+
+/// What a node is to another one, by the membership that the other one knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It is a member.
+    Member,
+    /// No membership is known: the other one waits to be added.
+    NobodyKnown,
+    /// It is no member, and a member leads.
+    StrangerToLedCluster,
+    /// It is no member, and nobody leads that the other one knows of: its membership may be an old one.
+    Stranger,
 }
 
 /// Calls the members of the cluster. Clones are cheap; connections are made when first used and kept.
@@ -91,9 +105,34 @@ impl Peers {
         Ok(self.client(node)?.get_status(GetStatusRequest {}).await?.into_inner())
     }
 
+    /// Asks a node that is no member yet who it is.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE` when it cannot be reached, or is not the node that its certificate must name.
+    pub async fn probe(&self, member: &Member) -> Result<GetStatusResponse, Status> {
+        let channel = self.transport.channel(member).map_err(|error| again("MEMBER_UNREACHABLE", error.to_string()))?;
+        Ok(PeerClient::new(channel).get_status(GetStatusRequest {}).await?.into_inner())
+    }
+
+    /// Tells what this node knows of a node by its name.
+    #[must_use]
+    pub fn standing(&self, name: &str) -> Standing {
+        let metrics = self.raft.metrics();
+        let seen = metrics.borrow();
+        let members = seen.membership_config.membership();
+        if members.nodes().next().is_none() {
+            return Standing::NobodyKnown;
+        }
+        if members.nodes().any(|(_, member)| member.name == name) {
+            return Standing::Member;
+        }
+        let is_led = seen.current_leader.is_some_and(|leader| members.nodes().any(|(id, _)| *id == leader));
+        if is_led { Standing::StrangerToLedCluster } else { Standing::Stranger }
+    }
+
     fn client(&self, node: u64) -> Result<PeerClient<Channel>, Status> {
         let members = self.members();
-        let member = members.get(&node).ok_or_else(|| Status::unavailable(format!("node {node} is not a member")))?;
+        let member = members.get(&node).ok_or_else(|| again("NOT_A_MEMBER", format!("node {node} is not a member")))?;
         let channel = match self.lines.load().get(&node).filter(|line| line.member == *member) {
             Some(line) => line.channel.clone(),
             None => self.connect(node, member)?,
@@ -102,7 +141,7 @@ impl Peers {
     }
 
     fn connect(&self, node: u64, member: &Member) -> Result<Channel, Status> {
-        let channel = self.transport.channel(member).map_err(|error| Status::unavailable(error.to_string()))?;
+        let channel = self.transport.channel(member).map_err(|error| again("MEMBER_UNREACHABLE", error.to_string()))?;
         let line = Line { member: member.clone(), channel: channel.clone() };
         self.lines.rcu(|lines| {
             let mut lines = BTreeMap::clone(lines);

@@ -2,10 +2,10 @@
 //!
 //! Publishing adds no entry. What is published is the newest note that was replicated, the same on every node.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use ed25519_dalek::{Signer, SigningKey};
-use proofline_ledger::{Hash, LogTree, PreparedItem, StoreFault, TreeSize, cosigners, listing, note_size, signed};
+use proofline_ledger::{Hash, LogTree, Outcome, PreparedItem, StoreFault, TreeSize, cosigners, listing, note_size, signed};
 use proofline_proto::{
     peer::{CosignRequest, Item, item},
     v1::NodeKey,
@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     cosigner::{Cosignature, CosignerHandle},
-    inbox::{Inbox, Submission},
+    inbox::{Applied, Inbox, Submission},
     leadership::Leadership,
     peers::Peers,
     replica::Progress,
@@ -35,8 +35,8 @@ const COSIGN_WITHIN: Duration = Duration::from_secs(2);
 /// Why nothing was published this time.
 #[derive(Debug, Error)]
 enum NotPublished {
-    #[error("{cosigned} of {voters} voters cosigned size {size}, a majority is needed")]
-    NoMajority { cosigned: usize, voters: usize, size: TreeSize },
+    #[error("{cosigned} of {of} {who} cosigned size {size}, a majority is needed")]
+    NoMajority { cosigned: usize, of: usize, who: &'static str, size: TreeSize },
     #[error(transparent)]
     Store(#[from] StoreFault),
     #[error(transparent)]
@@ -90,23 +90,26 @@ impl Publisher {
             return Ok(());
         }
         let tree = SignedTree { size, root: LogTree::new(&*state, size).root()? };
-        let voters = cosigners(&*state)?;
-        let note = self.cosigned_note(listing_origin(&state)?, tree, &voters).await?;
+        let nodes = cosigners(&*state)?;
+        let note = self.cosigned_note(listing_origin(&state)?, tree, &nodes).await?;
         let item = Item { item: Some(item::Item::Checkpoint(note.clone())) };
         if let Ok(ticket) = self.inbox.admit_command(Submission::new(item, PreparedItem::Checkpoint(note.into()))) {
             // Refused when a newer one is published by now, lost when the lead is: either way the next round looks again.
-            drop(ticket.answer().await);
+            if let Ok(Applied { outcome: Outcome::Refused(refusal), .. }) = ticket.answer().await {
+                tracing::warn!(%refusal, "the checkpoint was not taken");
+            }
         }
         Ok(())
     }
 
-    async fn cosigned_note(&self, origin: KeyName, tree: SignedTree, voters: &[NodeKey]) -> Result<Vec<u8>, NotPublished> {
+    async fn cosigned_note(&self, origin: KeyName, tree: SignedTree, nodes: &[NodeKey]) -> Result<Vec<u8>, NotPublished> {
         let checkpoint =
             Checkpoint { origin: origin.clone(), size: proofline_verifier::TreeSize(tree.size.0), root: LogHash::from_bytes(tree.root.0) };
         let text = checkpoint.note_text();
         let log_key = VerifierKey::new(origin, SignatureType::Ed25519, self.log_key.verifying_key().as_bytes())?;
         let mut signatures = vec![NoteSignature::of_log(&log_key, &self.log_key.sign(text.as_bytes()).to_bytes())];
-        let asked = voters.iter().map(|voter| async move { (voter, self.ask(voter, tree).await) });
+        let asked = nodes.iter().map(|voter| async move { (voter, self.ask(voter, tree).await) });
+        let mut cosigned = BTreeSet::new();
         for (voter, cosignature) in futures::future::join_all(asked).await {
             let Some(cosignature) = cosignature else { continue };
             if !is_by(voter, &cosignature, &text) {
@@ -115,11 +118,12 @@ impl Publisher {
             }
             let key = VerifierKey::new(KeyName::parse(&voter.name)?, SignatureType::CosignatureV1, &voter.public_key)?;
             signatures.push(NoteSignature::of_cosigner(&key, cosignature.unix_s, &cosignature.signature));
+            cosigned.insert(voter.node_id);
         }
-        let cosigned = signatures.len() - 1;
-        if cosigned <= voters.len() / 2 {
-            return Err(NotPublished::NoMajority { cosigned, voters: voters.len(), size: tree.size });
-        }
+        let registered: BTreeSet<u64> = nodes.iter().map(|node| node.node_id).collect();
+        let voters = self.peers.voters().into_iter().filter(|voter| registered.contains(voter)).collect();
+        check_majority("registered nodes", &registered, &cosigned, tree.size)?;
+        check_majority("registered voters", &voters, &cosigned, tree.size)?;
         Ok(SignedNote::new(text, signatures)?.encode().into_bytes())
     }
 
@@ -144,6 +148,13 @@ impl Publisher {
     }
 }
 
+/// More than half of those who are registered make the note one that others accept; more than half of those who vote as
+/// well, so that nodes which left the cluster and were not retired do not decide what it publishes.
+fn check_majority(who: &'static str, of: &BTreeSet<u64>, cosigned: &BTreeSet<u64>, size: TreeSize) -> Result<(), NotPublished> {
+    let cosigned = cosigned.intersection(of).count();
+    if cosigned > of.len() / 2 { Ok(()) } else { Err(NotPublished::NoMajority { cosigned, of: of.len(), who, size }) }
+}
+
 /// Checks a cosignature: one bad line would make the whole note proven wrong.
 fn is_by(voter: &NodeKey, cosignature: &Cosignature, text: &str) -> bool {
     let message = proofline_verifier::cosignature_signed_bytes(cosignature.unix_s, text);
@@ -155,18 +166,23 @@ fn listing_origin(state: &crate::store::StateDb) -> Result<KeyName, NotPublished
 }
 
 /// Follows what is published, as it is applied, until shutdown. A node whose own tree is not the published one has diverged.
+/// A note that cannot be read is not served; the one before it is, until the next one comes.
 pub async fn follow_published(
     state: StateStore,
     mut progress: watch::Receiver<Progress>,
     published: watch::Sender<Option<Published>>,
     shutdown: CancellationToken,
 ) -> Result<(), Diverged> {
+    let mut seen = None;
     loop {
         let note = listing::checkpoint(&*state.view())?;
-        let is_news = published.borrow().as_ref().map(|held| &held.note) != note.as_ref();
-        if let Some(note) = note.filter(|_| is_news) {
-            let news = Published::check(&state, note)?;
-            published.send_replace(Some(news));
+        if note != seen {
+            seen.clone_from(&note);
+            match note.map(|note| Published::check(&state, note)).transpose() {
+                Ok(news) => drop(published.send_replace(news)),
+                Err(NotServed::Unreadable) => tracing::error!("the replicated checkpoint cannot be read; it is not served"),
+                Err(NotServed::Diverged(diverged)) => return Err(diverged),
+            }
         }
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
@@ -197,24 +213,51 @@ pub enum Diverged {
         /// Root here.
         computed: Hash,
     },
-    /// The replicated note is no checkpoint.
-    #[error("the published checkpoint cannot be read")]
-    Unreadable,
     /// The state could not be read.
     #[error(transparent)]
     Store(#[from] StoreFault),
 }
 
+/// Why a replicated note is not served.
+enum NotServed {
+    /// It is no checkpoint to those who will verify it.
+    Unreadable,
+    /// It is about another tree than this node has.
+    Diverged(Diverged),
+}
+
+impl From<StoreFault> for NotServed {
+    fn from(fault: StoreFault) -> Self {
+        Self::Diverged(fault.into())
+    }
+}
+
 impl Published {
-    fn check(state: &StateStore, note: Vec<u8>) -> Result<Self, Diverged> {
-        let parsed = SignedNote::parse(&note).map_err(|_| Diverged::Unreadable)?;
-        let checkpoint = Checkpoint::parse_text(parsed.text()).map_err(|_| Diverged::Unreadable)?;
+    fn check(state: &StateStore, note: Vec<u8>) -> Result<Self, NotServed> {
+        let parsed = SignedNote::parse(&note).map_err(|_| NotServed::Unreadable)?;
+        let checkpoint = Checkpoint::parse_text(parsed.text()).map_err(|_| NotServed::Unreadable)?;
         let size = TreeSize(checkpoint.size.0);
         let computed = LogTree::new(&*state.view(), size).root()?;
         if computed.0 == *checkpoint.root.as_bytes() {
             Ok(Self { note, size })
         } else {
-            Err(Diverged::OtherTree { size, published: checkpoint.root, computed })
+            Err(NotServed::Diverged(Diverged::OtherTree { size, published: checkpoint.root, computed }))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_majority_is_more_than_half_of_those_who_count() {
+        let set = |of: &[u64]| of.iter().copied().collect::<BTreeSet<u64>>();
+        let check = |of: &[u64], cosigned: &[u64]| check_majority("voters", &set(of), &set(cosigned), TreeSize(1)).is_ok();
+        assert!(check(&[1], &[1]) && check(&[1, 2, 3], &[1, 3]) && check(&[1, 2, 3, 4], &[1, 2, 3]));
+        assert!(!check(&[1, 2, 3, 4], &[1, 2]), "half is no majority");
+        // Registered nodes that left the cluster are no voters, however many of them cosign.
+        assert!(!check(&[1, 2, 3], &[1, 4, 5]));
+        assert!(!check(&[], &[4, 5]));
     }
 }

@@ -3,6 +3,7 @@
 mod audit;
 mod containment;
 mod control;
+mod forward;
 mod ingest;
 mod membership;
 mod peer;
@@ -17,7 +18,9 @@ use proofline_proto::{peer::peer_server::PeerServer, v1};
 use tokio::sync::watch;
 use tonic::{Request, Status};
 
+pub use self::forward::Forwarding;
 use self::peer::PeerRpc;
+pub(crate) use self::status::{again, no_answer};
 use crate::{
     access::{Caller, Denied, Rpc, Scope, check_role},
     clock::ClockReading,
@@ -62,6 +65,8 @@ pub struct Api {
     pub cosigner: CosignerHandle,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Room for streams on their way to the leader.
+    pub forwarding: Forwarding,
 }
 
 impl Api {
@@ -132,8 +137,9 @@ fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
 impl From<Denied> for Status {
     fn from(denied: Denied) -> Self {
         match denied {
-            Denied::LacksRole { .. } | Denied::OtherCollector { .. } => Self::permission_denied(denied.to_string()),
-            Denied::UnknownCollector(_) => Self::not_found(denied.to_string()),
+            Denied::LacksRole { .. } => status::denied("LACKS_ROLE", denied.to_string()),
+            Denied::OtherCollector { .. } => status::denied("OTHER_COLLECTOR", denied.to_string()),
+            Denied::UnknownCollector(_) => status::unknown("UNKNOWN_COLLECTOR", denied.to_string()),
             Denied::Store(fault) => status::fault_status(&fault),
         }
     }

@@ -6,8 +6,6 @@
 use std::{io, path::Path, sync::Arc};
 
 use openraft::error::{InitializeError, RaftError};
-use proofline_ledger::{PreparedItem, TreeSize};
-use proofline_proto::peer::{Item, item};
 use thiserror::Error;
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -20,8 +18,9 @@ use crate::{
     durable,
     exit::ExitCode,
     failure::{self, Failure, FailureReporter, FailureWatch},
-    inbox::{self, Inbox, Submission},
-    journal::{Journal, JournalError, JournalReader},
+    genesis::{self, GenesisError},
+    inbox,
+    journal::{Journal, JournalError, JournalReader, JournalTrace},
     leadership::{self, Leadership},
     listeners,
     metrics::Metrics,
@@ -30,7 +29,7 @@ use crate::{
     proposer::{self, Gates},
     publisher::{Diverged, Publisher, follow_published},
     replica::{ApplyError, ElectionSlice, Machine, Member, Raft, RecoveryError, keep_log_short, raft_config, recover},
-    rpc::Api,
+    rpc::{Api, Forwarding},
     signed_tree::{SignedTreeError, SignedTreeFile},
     store::{StateStore, StoreError},
     tls::{Credentials, CredentialsError, ListenError, Security, Transport},
@@ -63,6 +62,9 @@ pub enum NodeError {
     /// Log and state could not be brought in line.
     #[error(transparent)]
     Recovery(#[from] RecoveryError),
+    /// The log began with something else than this node was told.
+    #[error(transparent)]
+    Genesis(#[from] GenesisError),
     /// A certificate cannot be used.
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
@@ -100,6 +102,8 @@ impl From<&NodeError> for ExitCode {
             NodeError::SignedTree(SignedTreeError::Damaged { .. } | SignedTreeError::Missing { .. }) => Self::StorageDamaged,
             NodeError::SignedTree(SignedTreeError::File { .. }) => Self::DiskFailed,
             NodeError::Failed(failure) => failure.into(),
+            NodeError::Genesis(GenesisError::Other { .. }) => Self::ForeignDataDirectory,
+            NodeError::Genesis(GenesisError::NoGenesis | GenesisError::Store(_)) => Self::StorageDamaged,
             NodeError::Apply(_) | NodeError::Recovery(RecoveryError::Apply(_) | RecoveryError::Read(_)) => Self::StorageDamaged,
             NodeError::NotInitialised(_)
             | NodeError::Credentials(_)
@@ -117,13 +121,28 @@ const BOOTSTRAP: &str = "bootstrap";
 /// Prepares the data directory of a new node.
 ///
 /// On return: the directory belongs to this node, and with `bootstrap` the next start founds the cluster. A crash inside is
-/// followed by the same call.
+/// followed by the same call. A directory that is whole is left as it is; what a node that ran before lost is not made again.
 ///
 /// # Errors
-/// [`NodeError`] when the directory is in use or not accessible.
+/// [`NodeError`] when the directory is in use, not accessible, or lost something.
 pub fn initialise(config: &Config, founding: Founding) -> Result<(), NodeError> {
     let dir = DataDir::open(&config.data_dir, identity(config))?;
-    SignedTreeFile::create(&dir.root().join(SIGNED_TREE))?;
+    let (signed, high_water) = (dir.root().join(SIGNED_TREE), dir.high_water());
+    match (signed.exists(), Journal::trace(&dir)?) {
+        (true, JournalTrace::None) => return Err(JournalError::Gone { path: high_water }.into()),
+        (true, JournalTrace::Unused | JournalTrace::Used) => drop(SignedTreeFile::open(&signed)?),
+        (false, JournalTrace::Used) => return Err(SignedTreeError::Missing { path: signed }.into()),
+        (false, JournalTrace::None | JournalTrace::Unused) if StateStore::exists(&dir) => {
+            return Err(SignedTreeError::Missing { path: signed }.into());
+        }
+        (false, trace) => {
+            // In this order, so that a record of signed trees without a high-water file tells of a loss.
+            if trace == JournalTrace::None {
+                Journal::create(&dir)?;
+            }
+            SignedTreeFile::create(&signed)?;
+        }
+    }
     if founding == Founding::Bootstrap {
         let failed = |source| DataDirError::File { path: dir.root().to_owned(), source };
         durable::replace(&dir.root().join(BOOTSTRAP), b"founds the cluster at its first start\n").map_err(failed)?;
@@ -174,6 +193,9 @@ impl Storage {
     async fn open(config: &Config, failures: FailureReporter) -> Result<Self, NodeError> {
         let dir = DataDir::open(&config.data_dir, identity(config))?;
         let signed = SignedTreeFile::open(&dir.root().join(SIGNED_TREE))?;
+        if Journal::trace(&dir)? == JournalTrace::None {
+            return Err(JournalError::Gone { path: dir.high_water() }.into());
+        }
         let (state, writer) = StateStore::open(&dir)?;
         let flushed = state.clone();
         let flush = Box::new(move || flushed.flush_durably().map_err(|error| error.to_string()));
@@ -187,10 +209,12 @@ impl Storage {
             }
         };
         let threads = vec![applying, writing];
-        if let Err(error) = recover(&mut journal, &machine).await {
+        let recovered = recover(&mut journal, &machine).await.map_err(NodeError::from);
+        let fits = recovered.and_then(|()| Ok(genesis::check(&*state.view(), &config.genesis)?));
+        if let Err(error) = fits {
             drop((journal, machine));
             join(threads).await;
-            return Err(error.into());
+            return Err(error);
         }
         Ok(Self { dir, state, journal, machine, signed, threads })
     }
@@ -306,7 +330,7 @@ impl Node {
         let (reading, clock) = watch::channel(ClockReading::default());
         let peers = Peers::new(config.node_id, raft.clone(), secure.transport.clone());
         let cosigner = Cosigner {
-            origin: Arc::clone(&origin),
+            genesis: config.genesis.clone(),
             key: config.node_key.clone(),
             state: state.clone(),
             progress: progress.clone(),
@@ -315,7 +339,9 @@ impl Node {
         };
         let (cosigner, cosigning) = cosigner.start();
         let metrics = Arc::new(Metrics::default());
-        let api = Api { origin, state, progress, published: newest, leadership: leads, clock, inbox, peers, raft, cosigner, metrics };
+        let forwarding = Forwarding::default();
+        let api =
+            Api { origin, state, progress, published: newest, leadership: leads, clock, inbox, peers, raft, cosigner, metrics, forwarding };
         Self { config, api, log, outbox, cosigning: Box::pin(cosigning), leadership, reading, published, failures, threads }
     }
 
@@ -330,7 +356,7 @@ impl Node {
         let gates = Gates { leadership: api.leadership.clone(), clock: api.clock.clone() };
         let proposing = tasks.spawn(proposer::propose(api.raft.clone(), outbox, gates, core.clone()));
         tasks.spawn(publisher(&config, &api).run(core.clone()));
-        tasks.spawn(begin(config.genesis.clone(), api.clone(), core.clone()));
+        tasks.spawn(genesis::begin(config.genesis.clone(), api.clone(), failures.clone(), core.clone()));
         tasks.spawn(watch_published(api.clone(), published, failures.clone(), core.clone()));
         tasks.spawn(core.clone().run_until_cancelled_owned(keep_log_short(api.raft.clone(), log)));
         tasks.spawn(watch_raft(api.raft.clone(), failures, core.clone()));
@@ -379,32 +405,6 @@ fn publisher(config: &Config, api: &Api) -> Publisher {
     }
 }
 
-/// Proposes the genesis entry while this node leads a ledger that is empty.
-async fn begin(genesis: proofline_proto::v1::Genesis, api: Api, shutdown: CancellationToken) {
-    let (mut leadership, mut progress) = (api.leadership.clone(), api.progress.clone());
-    while progress.borrow_and_update().tree_size == TreeSize(0) {
-        if *leadership.borrow_and_update() == Leadership::Here {
-            let item = Item { item: Some(item::Item::Genesis(genesis.clone())) };
-            let submission = Submission::new(item, PreparedItem::Genesis(Box::new(genesis.clone())));
-            match propose_genesis(&api.inbox, submission).await {
-                Some(outcome) => tracing::info!(?outcome, "proposed the genesis entry"),
-                None => tokio::time::sleep(std::time::Duration::from_millis(200)).await,
-            }
-            continue;
-        }
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            changed = leadership.changed() => if changed.is_err() { return },
-            changed = progress.changed() => if changed.is_err() { return },
-        }
-    }
-}
-
-async fn propose_genesis(inbox: &Inbox, submission: Submission) -> Option<proofline_ledger::Outcome> {
-    let ticket = inbox.admit_command(submission).ok()?;
-    Some(ticket.answer().await.ok()?.outcome)
-}
-
 async fn watch_published(
     api: Api,
     published: watch::Sender<Option<crate::publisher::Published>>,
@@ -415,7 +415,7 @@ async fn watch_published(
     if let Err(error) = followed {
         let reason = error.to_string();
         failures.report(match error {
-            Diverged::OtherTree { .. } | Diverged::Unreadable => Failure::Diverged { reason },
+            Diverged::OtherTree { .. } => Failure::Diverged { reason },
             Diverged::Store(_) => Failure::StorageDamaged { reason },
         });
     }

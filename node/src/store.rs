@@ -78,6 +78,12 @@ impl StateStore {
         Ok((store.clone(), StateWriter::new(store, pointer)))
     }
 
+    /// Returns whether `dir` holds a state that was opened before.
+    #[must_use]
+    pub fn exists(dir: &DataDir) -> bool {
+        pointer::exists(&dir.state())
+    }
+
     /// Returns the state as it is now and, through the returned handle, as it goes on until a snapshot replaces it.
     #[must_use]
     pub fn view(&self) -> Arc<StateDb> {

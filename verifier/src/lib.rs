@@ -21,6 +21,7 @@
 //!   [`Frontier`] and [`events_root`] give roots.
 //! - Notes: [`SignedNote`], [`NoteSignature`], [`Checkpoint::note_text`], [`cosignature_signed_bytes`],
 //!   [`VerifierKey`] (vkeys), [`TlogProof::encode`], [`ConsistencyProof::encode`].
+//! - Registrations: [`Registry::begin`], [`Registry::admit`], [`Registry::collector`].
 //! - Signed bytes: [`batch_signed_bytes`], [`open_lane_signed_bytes`], [`command_signed_bytes`], [`BatchDigest::of`], and their
 //!   checks [`verify_statement`], [`verify_open_lane`], [`verify_command_signature`].
 
@@ -58,7 +59,7 @@ pub use json::VERIFY_SCHEMA;
 pub use key::{KeyError, KeyId, KeyName, SignatureType, VerifierKey};
 pub use note::{NOTE_BYTES_MAX, NOTE_SIGNATURES_MAX, NoteError, NoteSignature, SignedNote};
 pub use policy::{POLICY_BYTES_MAX, Policy, PolicyDraft, PolicyError, PolicyKey, PolicyLineError, Quorum, Threshold};
-pub use registry::{CommandError, command_authority};
+pub use registry::{CommandError, Registry, Tenure, command_authority};
 pub use report::{Check, CheckName, Completeness, EvidenceKind, Fact, Integrity, NotProven, Outcome, Refusal, Report};
 pub use reports::{FileReport, FileReports};
 pub use signed::{

@@ -114,7 +114,8 @@ impl Refusal for CommandError {
 }
 
 /// What a registry knows of a name at an index.
-pub(crate) enum Tenure<'a, T> {
+#[derive(Debug)]
+pub enum Tenure<'a, T> {
     /// Nothing in the file registers it before the index.
     Unknown,
     /// Its registration was ended by this entry.
@@ -124,6 +125,7 @@ pub(crate) enum Tenure<'a, T> {
 }
 
 /// The registrations of one kind of name, each valid after its entry until the next one of the same name.
+#[derive(Debug)]
 struct Tenures<T>(BTreeMap<String, Vec<(EntryIndex, Option<T>)>>);
 
 impl<T> Tenures<T> {
@@ -142,7 +144,8 @@ impl<T> Tenures<T> {
 }
 
 /// Everybody that genesis and the commands given so far register.
-pub(crate) struct Registry {
+#[derive(Debug)]
+pub struct Registry {
     origin: String,
     operators: Tenures<v1::OperatorKey>,
     collectors: Tenures<v1::RegisterCollector>,
@@ -152,7 +155,8 @@ pub(crate) struct Registry {
 
 impl Registry {
     /// Starts with what the genesis entry names.
-    pub(crate) fn begin(genesis: &v1::Genesis) -> Self {
+    #[must_use]
+    pub fn begin(genesis: &v1::Genesis) -> Self {
         let mut registry = Self {
             origin: genesis.origin.clone(),
             operators: Tenures(BTreeMap::new()),
@@ -167,7 +171,10 @@ impl Registry {
     }
 
     /// Checks the command in an entry and carries it out. Entries come in the order of the log.
-    pub(crate) fn admit(&mut self, entry: &LogEntry, command: &v1::SignedCommand) -> Result<(), CommandError> {
+    ///
+    /// # Errors
+    /// [`CommandError`] when operators who could at that point of the log did not sign it.
+    pub fn admit(&mut self, entry: &LogEntry, command: &v1::SignedCommand) -> Result<(), CommandError> {
         let index = entry.index;
         match self.authorised(entry, command)? {
             Action::RegisterCollector(it) => self.collectors.change(it.collector_id.clone(), index, Some(it)),
@@ -228,7 +235,8 @@ impl Registry {
     }
 
     /// Looks up what was registered for a collector when an entry was committed.
-    pub(crate) fn collector(&self, id: &str, at: EntryIndex) -> Tenure<'_, v1::RegisterCollector> {
+    #[must_use]
+    pub fn collector(&self, id: &str, at: EntryIndex) -> Tenure<'_, v1::RegisterCollector> {
         self.collectors.before(id, at)
     }
 

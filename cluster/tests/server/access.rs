@@ -215,6 +215,27 @@ async fn a_revoked_role_is_gone_at_once() {
 }
 
 #[tokio::test]
+async fn a_reader_that_follows_sees_nothing_after_its_role_is_gone() {
+    let world = World::found(1, Tls::Mutual).await;
+    world.plan().add_client("temp").unwrap();
+    world.grant("temp", Role::Auditor, "*").await;
+    let follow = v1::ReadEntriesRequest { follow: true, ..Default::default() };
+    let mut entries = world.audit(0, "temp").read_entries(follow).await.unwrap().into_inner();
+    entries.message().await.unwrap().expect("the entries so far");
+    let grant = v1::RoleGrant { spiffe_id: spiffe("temp"), role: Role::Auditor.into(), tenant_id: "*".to_owned() };
+    let revoked = world.command(&["alice"], v1::command::Action::RevokeRole(v1::RevokeRole { grant: Some(grant) })).await.unwrap();
+    world.collector("gateway").await;
+    world.published(0, revoked + 1).await;
+    let status = loop {
+        match entries.message().await {
+            Ok(seen) => assert!(seen.unwrap().first_index < revoked, "nothing behind the revocation is shown"),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(status.code(), Code::PermissionDenied, "{status:?}");
+}
+
+#[tokio::test]
 async fn certificates_that_prove_nothing_open_nothing() {
     let world = World::found(1, Tls::Mutual).await;
     let (peers, clients) = (world.plan().peer_authority().unwrap(), world.plan().client_authority().unwrap());

@@ -9,6 +9,8 @@ use std::{
 };
 
 use proofline_cluster::Tls;
+use proofline_proto::v1::Genesis;
+use prost::Message as _;
 
 use crate::world::{World, event};
 
@@ -82,6 +84,39 @@ async fn a_lost_record_of_signed_trees_is_storage_damaged() {
 }
 
 #[tokio::test]
+async fn init_makes_nothing_again_that_a_node_lost() {
+    let (mut world, data) = stopped_with_data().await;
+    let init = |world: &World| world.cluster.initialise(world.node(0), &[]).map_err(|error| error.to_string());
+    init(&world).expect("a directory that is whole is left as it is");
+    let signed = fs::read(data.join("signed-tree")).unwrap();
+    fs::remove_file(data.join("signed-tree")).unwrap();
+    let error = init(&world).unwrap_err();
+    assert!(error.contains("new node id") && !data.join("signed-tree").exists(), "{error}");
+    fs::write(data.join("signed-tree"), signed).unwrap();
+    fs::remove_dir_all(data.join("journal")).unwrap();
+    fs::remove_file(data.join("high-water")).unwrap();
+    let error = init(&world).unwrap_err();
+    assert!(error.contains("new node id") && !data.join("high-water").exists(), "{error}");
+    let (code, message) = exit(&mut world, 0).await;
+    assert_eq!(code, 10, "a node without its log is not a new one: {message}");
+    assert!(message.contains("new node id"), "{message}");
+}
+
+#[tokio::test]
+async fn an_interrupted_init_is_finished_by_the_next() {
+    let root = tempfile::tempdir().unwrap();
+    let plan = proofline_cluster::Plan::create(&root.path().join("cluster"), 1, Tls::Mutual).unwrap();
+    let cluster = proofline_cluster::Cluster::of(plan, proofline_cluster::Binaries::beside_current().unwrap());
+    let (node, data) = (cluster.plan.nodes[0].clone(), cluster.plan.root.join("node-1"));
+    cluster.initialise(&node, &["--bootstrap"]).unwrap();
+    for lost in [&["signed-tree"][..], &["signed-tree", "high-water"], &["bootstrap"]] {
+        lost.iter().for_each(|name| fs::remove_file(data.join(name)).unwrap());
+        cluster.initialise(&node, &["--bootstrap"]).unwrap();
+        assert!(["identity", "high-water", "signed-tree", "bootstrap"].iter().all(|name| data.join(name).exists()), "{lost:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_damaged_state_is_noticed() {
     let (mut world, data) = stopped_with_data().await;
     let state = fs::read_dir(data.join("state")).unwrap().map(|entry| entry.unwrap().path()).find(|path| path.is_dir()).unwrap();
@@ -100,6 +135,31 @@ async fn the_data_directory_of_another_node_is_foreign() {
     fs::write(&identity, other).unwrap();
     let (code, message) = exit(&mut world, 0).await;
     assert_eq!(code, 12, "{message}");
+}
+
+#[tokio::test]
+async fn a_log_that_began_with_another_genesis_is_foreign() {
+    let (mut world, _) = stopped_with_data().await;
+    alter_genesis(&world, |genesis| genesis.grants.truncate(1));
+    let (code, message) = exit(&mut world, 0).await;
+    assert_eq!(code, 12, "{message}");
+    assert!(message.contains("genesis"), "{message}");
+}
+
+#[tokio::test]
+async fn a_genesis_with_which_no_ledger_begins_is_refused_before_anything_starts() {
+    let (mut world, _) = stopped_with_data().await;
+    alter_genesis(&world, |genesis| genesis.operators.truncate(1));
+    let (code, message) = exit(&mut world, 0).await;
+    assert_eq!(code, 1, "{message}");
+    assert!(message.contains("two registrars"), "{message}");
+}
+
+fn alter_genesis(world: &World, alter: impl FnOnce(&mut Genesis)) {
+    let path = world.plan().root.join("genesis.bin");
+    let mut genesis = Genesis::decode(&fs::read(&path).unwrap()[..]).unwrap();
+    alter(&mut genesis);
+    fs::write(&path, genesis.encode_to_vec()).unwrap();
 }
 
 #[tokio::test]

@@ -1,10 +1,24 @@
 //! Nodes that come, go, lag and crash, while a collector goes on.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use proofline_cluster::Tls;
-use proofline_proto::v1::{self, command::Action};
-use tonic::Code;
+use proofline_cluster::{Tls, authority::Validity, spiffe};
+use proofline_node::{
+    replica::Member,
+    tls::{Credentials, TlsFiles, Transport},
+};
+use proofline_proto::{
+    peer::{
+        self,
+        peer_client::PeerClient,
+        peer_server::{Peer, PeerServer},
+    },
+    v1::{self, command::Action},
+};
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{Code, Request, Response, Status, Streaming, transport::Channel};
+use tonic_types::StatusExt as _;
 
 use crate::world::{World, append_through, event};
 
@@ -77,8 +91,7 @@ async fn a_new_node_joins_catches_up_and_cosigns_and_an_old_one_leaves() {
     world.command(&["alice", "bob"], register).await.unwrap();
     world.cluster.start(3).unwrap();
     let leads = leader(&world, 0).await;
-    let member = v1::Member { node_id: node.node_id, peer_address: node.peer.to_string(), client_address: node.client.to_string() };
-    let change = v1::ChangeMembershipRequest { add: vec![member], remove: vec![] };
+    let change = adding(member(node.node_id, &node.peer.to_string(), &node.client.to_string()));
     let elsewhere = world.control((leads + 1) % 3, "admin").change_membership(change.clone()).await.unwrap_err();
     assert_eq!(elsewhere.code(), Code::FailedPrecondition, "a follower says where to go: {elsewhere:?}");
     let voters = world.control(leads, "admin").change_membership(change).await.unwrap().into_inner().voters;
@@ -89,7 +102,7 @@ async fn a_new_node_joins_catches_up_and_cosigns_and_an_old_one_leaves() {
 
     let leaving = (0..3).find(|place| *place != leads).unwrap();
     let gone = world.node(leaving).node_id;
-    let change = v1::ChangeMembershipRequest { add: vec![], remove: vec![gone] };
+    let change = v1::ChangeMembershipRequest { remove: vec![gone], ..Default::default() };
     let leads = leader(&world, 0).await;
     let voters = world.control(leads, "admin").change_membership(change).await.unwrap().into_inner().voters;
     assert!(!voters.contains(&gone) && voters.len() == 3, "{voters:?}");
@@ -110,4 +123,138 @@ async fn cosigned_by(world: &World, name: &str) {
         }
     }
     panic!("{name} never cosigned");
+}
+
+fn member(node_id: u64, peer_address: &str, client_address: &str) -> v1::Member {
+    v1::Member {
+        node_id,
+        peer_address: peer_address.to_owned(),
+        client_address: client_address.to_owned(),
+        name: format!("node-{node_id}"),
+    }
+}
+
+fn adding(member: v1::Member) -> v1::ChangeMembershipRequest {
+    v1::ChangeMembershipRequest { add: vec![member], ..Default::default() }
+}
+
+fn reason(status: &Status) -> String {
+    status.get_error_details().error_info().map(|info| info.reason.clone()).unwrap_or_default()
+}
+
+async fn members(world: &World) -> Vec<u64> {
+    let status = world.control(0, "admin").cluster_status(v1::ClusterStatusRequest {}).await.unwrap().into_inner();
+    status.nodes.iter().map(|node| node.node_id).collect()
+}
+
+#[tokio::test]
+async fn a_mistyped_address_changes_nothing() {
+    let world = World::found(1, Tls::Off).await;
+    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
+    let known = world.node(0).peer.to_string();
+    let moved = member(1, "127.0.0.1:1", "");
+    for (wrong, code, why) in [
+        (member(9, &nobody, ""), Code::Unavailable, "MEMBER_UNREACHABLE"),
+        (member(9, "no address", ""), Code::Unavailable, "MEMBER_UNREACHABLE"),
+        (member(9, &known, ""), Code::FailedPrecondition, "OTHER_NODE"),
+        (moved, Code::FailedPrecondition, "OTHER_MEMBER"),
+    ] {
+        let status = world.control(0, "admin").change_membership(adding(wrong)).await.unwrap_err();
+        assert_eq!((status.code(), reason(&status).as_str()), (code, why), "{status:?}");
+    }
+    assert_eq!(members(&world).await, [1]);
+}
+
+#[tokio::test]
+async fn a_learner_that_does_not_catch_up_is_taken_out_again() {
+    let world = World::found(1, Tls::Off).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let service = tonic::transport::Server::builder().add_service(PeerServer::new(OnlyStatus));
+    tokio::spawn(service.serve_with_incoming(TcpListenerStream::new(listener)));
+    let change = v1::ChangeMembershipRequest { add: vec![member(9, &address, "")], catch_up_within_s: 1, ..Default::default() };
+    let status = world.control(0, "admin").change_membership(change).await.unwrap_err();
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::DeadlineExceeded, "DID_NOT_CATCH_UP"), "{status:?}");
+    assert_eq!(members(&world).await, [1]);
+    world.collector("gateway").await;
+}
+
+/// A node that says who it is and does nothing else.
+struct OnlyStatus;
+
+fn nothing<T>() -> Result<Response<T>, Status> {
+    Err(Status::unimplemented("this node only says who it is"))
+}
+
+#[tonic::async_trait]
+impl Peer for OnlyStatus {
+    type ProposeStreamStream = futures::stream::Empty<Result<peer::ProposeResponse, Status>>;
+
+    async fn append_entries(&self, _: Request<peer::AppendEntriesRequest>) -> Result<Response<peer::AppendEntriesResponse>, Status> {
+        nothing()
+    }
+
+    async fn request_vote(&self, _: Request<peer::VoteRequest>) -> Result<Response<peer::VoteResponse>, Status> {
+        nothing()
+    }
+
+    async fn install_snapshot(
+        &self,
+        _: Request<Streaming<peer::SnapshotChunk>>,
+    ) -> Result<Response<peer::InstallSnapshotResponse>, Status> {
+        nothing()
+    }
+
+    async fn propose(&self, _: Request<peer::ProposeRequest>) -> Result<Response<peer::ProposeResponse>, Status> {
+        nothing()
+    }
+
+    async fn propose_stream(&self, _: Request<Streaming<peer::ProposeRequest>>) -> Result<Response<Self::ProposeStreamStream>, Status> {
+        nothing()
+    }
+
+    async fn cosign(&self, _: Request<peer::CosignRequest>) -> Result<Response<peer::CosignResponse>, Status> {
+        nothing()
+    }
+
+    async fn get_status(&self, _: Request<peer::GetStatusRequest>) -> Result<Response<peer::GetStatusResponse>, Status> {
+        let status = v1::NodeStatus { node_id: 9, ..Default::default() };
+        Ok(Response::new(peer::GetStatusResponse { status: Some(status), clock_unix_ns: 0 }))
+    }
+}
+
+/// Calls a node over its peer listener, as the node of that name.
+fn peer_of(world: &World, name: &str) -> PeerClient<Channel> {
+    let tls = world.plan().root.join("tls");
+    let peers = world.plan().peer_authority().unwrap();
+    peers.issue(&spiffe(&format!("node/{name}")), Validity::usual()).unwrap().write(&tls, &format!("{name}-test")).unwrap();
+    let file = |ending: &str| tls.join(format!("{name}-test{ending}"));
+    let files = TlsFiles { certificate: file(".pem"), key: file(".key.pem"), roots: tls.join("peers-root.pem") };
+    let transport = Transport::mutual(Arc::new(Credentials::open(files).unwrap())).unwrap();
+    let node = world.node(0);
+    let callee = Member { name: node.name.clone(), peer_address: node.peer.to_string(), client_address: String::new() };
+    PeerClient::new(transport.channel(&callee).unwrap())
+}
+
+#[tokio::test]
+async fn between_nodes_only_members_are_answered() {
+    let world = World::found(1, Tls::Mutual).await;
+    let status = peer_of(&world, "node-1").get_status(peer::GetStatusRequest {}).await.unwrap().into_inner();
+    assert_eq!(status.status.unwrap().node_id, 1);
+    // A good certificate under the peers' root, of a node that was removed or never added.
+    let mut stranger = peer_of(&world, "node-9");
+    let vote = peer::Vote { term: 1_000, node_id: 9, committed: false };
+    let refusals = [
+        stranger.get_status(peer::GetStatusRequest {}).await.map(drop),
+        stranger.cosign(peer::CosignRequest::default()).await.map(drop),
+        stranger.propose(peer::ProposeRequest::default()).await.map(drop),
+        stranger.request_vote(peer::VoteRequest { vote: Some(vote), last: None }).await.map(drop),
+        stranger.append_entries(peer::AppendEntriesRequest { vote: Some(vote), ..Default::default() }).await.map(drop),
+    ];
+    for refusal in refusals {
+        let status = refusal.unwrap_err();
+        assert_eq!((status.code(), reason(&status).as_str()), (Code::PermissionDenied, "NOT_A_MEMBER"), "{status:?}");
+    }
+    let term = world.control(0, "admin").cluster_status(v1::ClusterStatusRequest {}).await.unwrap().into_inner().term;
+    assert!(term < 1_000, "a stranger does not raise the term");
 }

@@ -253,3 +253,12 @@ fn two_nodes_of_a_genesis_have_different_names() {
     genesis.nodes[1].name = name;
     assert!(matches!(proofline_ledger::check_genesis(&genesis), Err(Refusal::Malformed(_))));
 }
+
+#[test]
+fn the_last_node_that_can_cosign_is_not_retired() {
+    let mut world = World::new();
+    let retire = |node_id| Action::RetireNode(v1::RetireNode { node_id, reason: "gone".to_owned() });
+    world.command(&[ALICE, BOB], retire(1)).unwrap();
+    world.command(&[ALICE, BOB], retire(2)).unwrap();
+    assert_eq!(world.command(&[ALICE, BOB], retire(3)).unwrap_err(), Refusal::LastNode);
+}

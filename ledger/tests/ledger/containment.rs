@@ -263,3 +263,22 @@ fn a_sealed_session_is_contained_beside_its_tree() {
     assert_eq!(world.entry(command + 1).session, None);
     assert_eq!(verdicts(&mut world, &mut collector, vec![event("child", "b")]), [DENY]);
 }
+
+#[test]
+fn a_change_with_many_targets_is_spread_over_entries_that_fit() {
+    let (mut world, mut collector) = World::with_collector();
+    let long = |kind: &str, n: usize| format!("{kind}-{n:0>240}");
+    for n in 0..64 {
+        assert_eq!(verdicts(&mut world, &mut collector, vec![shown("s", "a", &long("token", n), &long("pod", n))]), [ALLOW]);
+    }
+    world.command(&[RESPONDER], revoke("s")).unwrap();
+    world.command(&[RESPONDER, SECOND_RESPONDER], release(1)).unwrap();
+    let changes = changes(&world);
+    let began: Vec<usize> =
+        changes.iter().filter(|(change, ..)| *change == ContainmentChange::Began).map(|(_, _, targets)| targets.len()).collect();
+    let released: usize =
+        changes.iter().filter(|(change, ..)| *change == ContainmentChange::Released).map(|(_, _, targets)| targets.len()).sum();
+    assert_eq!((began, released), (vec![64, 64, 1], 129));
+    assert!(world.entries().iter().all(|entry| entry.len() <= proofline_ledger::limits::ENTRY_BYTES_MAX));
+    assert_eq!(verdicts(&mut world, &mut collector, vec![event("s", "a")]), [ALLOW]);
+}

@@ -9,6 +9,7 @@
 )]
 
 mod chains;
+mod checkpoints;
 mod commands;
 mod containment;
 mod contract;

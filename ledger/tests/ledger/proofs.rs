@@ -1,6 +1,6 @@
 use proofline_ledger::{
-    ContentHash, EntryIndex, Hash, LogHash, LogTree, Position, SignedBatch, TreeHash, TreeSize, listing, session_at, session_entries,
-    session_path,
+    ContentHash, Direction, EntryIndex, Hash, KeyRange, LogHash, LogTree, MapStore, Position, Row, SignedBatch, Store, StoreFault, Table,
+    TreeHash, TreeSize, listing, session_at, session_entries, session_path,
 };
 use proofline_proto::v1;
 
@@ -55,6 +55,49 @@ fn grown(sessions: usize, entries: usize) -> World {
         collector.append(&mut world, events).unwrap();
     }
     world
+}
+
+/// Counts the bytes that are read from it.
+struct Counting<'a>(&'a MapStore, std::cell::Cell<usize>);
+
+impl Store for Counting<'_> {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreFault> {
+        self.0.get(table, key)
+    }
+
+    fn scan(&self, table: Table, range: KeyRange<'_>, direction: Direction, limit: usize) -> Result<Vec<Row>, StoreFault> {
+        let rows = self.0.scan(table, range, direction, limit)?;
+        self.1.set(self.1.get() + rows.iter().map(|row| row.value.len()).sum::<usize>());
+        Ok(rows)
+    }
+}
+
+#[test]
+fn a_chunk_of_entries_is_bounded_by_bytes_before_it_is_read() {
+    let world = grown(3, 300);
+    let (first, behind) = (EntryIndex(3), EntryIndex(303));
+    let all = listing::entries(&world.store, first, behind, usize::MAX).unwrap();
+    let sizes: Vec<usize> = all.iter().map(Vec::len).collect();
+    for wanted in [1, 40, 299, 300] {
+        let bytes = sizes[..wanted].iter().sum();
+        let store = Counting(&world.store, std::cell::Cell::new(0));
+        let chunk = listing::entries_within(&store, first, behind, 512, bytes).unwrap();
+        assert_eq!(chunk, all[..wanted]);
+        let most = sizes.iter().max().unwrap();
+        assert!(store.1.get() <= bytes + 16 * most, "{} bytes were read for {bytes}", store.1.get());
+    }
+    assert_eq!(listing::entries_within(&world.store, first, behind, 20, usize::MAX).unwrap(), all[..20]);
+    assert!(listing::entries_within(&world.store, behind, behind, 20, usize::MAX).unwrap().is_empty());
+}
+
+#[test]
+fn the_head_is_what_an_opened_ledger_says_of_itself() {
+    for entries in [0, 1, 255, 300] {
+        let world = grown(3, entries);
+        let ledger = &world.ledger;
+        let expected = listing::Head { size: ledger.tree_size(), root: ledger.log_root(), state_digest: ledger.state_digest() };
+        assert_eq!(listing::head(&world.store).unwrap(), expected);
+    }
 }
 
 fn leaves(world: &World) -> Vec<Hash> {

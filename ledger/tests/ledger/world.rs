@@ -33,7 +33,7 @@ pub struct World {
 pub const ALICE: (&str, u8) = ("alice", 1);
 pub const BOB: (&str, u8) = ("bob", 2);
 pub const RESPONDER: (&str, u8) = ("rita", 3);
-pub const SECOND_RESPONDER: (&str, u8) = ("sam", 4);
+pub const SECOND_RESPONDER: (&str, u8) = ("sam", 6);
 
 pub fn genesis() -> v1::Genesis {
     let operator = |(name, seed): (&str, u8), role: v1::OperatorRole| v1::OperatorKey {

@@ -43,6 +43,12 @@ pub enum JournalError {
         /// The high-water file.
         path: PathBuf,
     },
+    /// Neither journal nor high-water file is there, though the node was initialised with them.
+    #[error("{path} and the journal beside it are gone, so nobody can tell what this node promised; {REJOIN}")]
+    Gone {
+        /// The high-water file.
+        path: PathBuf,
+    },
     /// No slot of the high-water file can be read.
     #[error("both slots of {path} are damaged, so nobody can tell whether the journal is complete; {REJOIN}")]
     MarkDamaged {

@@ -8,7 +8,7 @@ use std::path::Path;
 use openraft::{LogId, Vote};
 
 use super::{
-    JournalError,
+    JournalError, JournalTrace,
     extent::RecordSizes,
     mark::{HighWater, Mark, Tip},
     record,
@@ -24,6 +24,18 @@ pub(super) struct Opened {
     pub(super) purged: Option<Purged>,
     pub(super) tip: Tip,
     pub(super) sizes: RecordSizes,
+}
+
+/// Looks what is there without opening the database.
+pub(super) fn trace(records_path: &Path, mark_path: &Path) -> Result<JournalTrace, JournalError> {
+    if Records::exist(records_path) {
+        return Ok(JournalTrace::Used);
+    }
+    if !mark_path.exists() {
+        return Ok(JournalTrace::None);
+    }
+    let (_, mark) = HighWater::open(mark_path)?;
+    Ok(if mark == Mark::EMPTY { JournalTrace::Unused } else { JournalTrace::Used })
 }
 
 /// Opens the journal in `records_path`, or creates an empty one.

@@ -256,6 +256,7 @@ fn failure(error: &JournalError) -> Option<Failure> {
         | JournalError::ChainBroken { .. }
         | JournalError::Hole { .. }
         | JournalError::MarkMissing { .. }
+        | JournalError::Gone { .. }
         | JournalError::MarkDamaged { .. }
         | JournalError::MarkContradicted { .. }
         | JournalError::Regressed { .. }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use openraft::{Entry, EntryPayload, SnapshotMeta, StoredMembership};
-use proofline_ledger::{Changes, Ledger, StoreFault};
+use proofline_ledger::{Changes, Ledger, StoreFault, TreeSize};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -84,7 +84,7 @@ impl Applier {
         let database = writer.database();
         let ledger = Ledger::open(&*database)?;
         let applied = database.position()?.applied.map(|at| at.index);
-        let (progress, _) = watch::channel(Progress::of(&ledger, applied));
+        let (progress, _) = watch::channel(Progress::opened(&ledger, applied));
         Ok(Self { writer, ledger, origin, progress, failures })
     }
 
@@ -148,14 +148,16 @@ impl Applier {
             }
         };
         self.writer.commit(changes, &entry.log_id, membership.as_ref())?;
-        self.progress.send_replace(Progress::of(&self.ledger, Some(entry.log_id.index)));
+        self.progress.send_modify(|progress| *progress = progress.after(&self.ledger, entry.log_id.index));
         Ok(Outcomes::new(outcomes))
     }
 
     fn install(&mut self, meta: &SnapshotMeta<u64, Member>, files: &SnapshotFiles) -> Result<(), ApplyError> {
+        // Said before readers can see the new state: whoever looks at it knows that it was taken.
+        self.progress.send_modify(|progress| progress.taken = TreeSize(u64::MAX));
         self.writer.install(meta, files)?;
         self.ledger = Ledger::open(&*self.writer.database())?;
-        self.progress.send_replace(Progress::of(&self.ledger, meta.last_log_id.map(|at| at.index)));
+        self.progress.send_replace(Progress::opened(&self.ledger, meta.last_log_id.map(|at| at.index)));
         Ok(())
     }
 }

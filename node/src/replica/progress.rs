@@ -21,10 +21,21 @@ pub struct Progress {
     pub tree_size: TreeSize,
     /// Committed time of the newest of them.
     pub last_committed: UnixNanos,
+    /// How many of them this process did not apply itself: what the state held when it was opened, or what came in a
+    /// snapshot. The greatest number while one is being installed.
+    pub taken: TreeSize,
 }
 
 impl Progress {
-    pub(super) fn of(ledger: &Ledger, applied: Option<u64>) -> Self {
-        Self { applied: applied.map(LogIndex), tree_size: ledger.tree_size(), last_committed: ledger.last_committed() }
+    /// Describes a ledger that was opened over a state which somebody else made, or this node before a restart.
+    pub(super) fn opened(ledger: &Ledger, applied: Option<u64>) -> Self {
+        let (tree_size, last_committed) = (ledger.tree_size(), ledger.last_committed());
+        Self { applied: applied.map(LogIndex), tree_size, last_committed, taken: tree_size }
+    }
+
+    /// Describes the ledger after one more Raft entry.
+    pub(super) fn after(self, ledger: &Ledger, applied: u64) -> Self {
+        let (tree_size, last_committed) = (ledger.tree_size(), ledger.last_committed());
+        Self { applied: Some(LogIndex(applied)), tree_size, last_committed, ..self }
     }
 }

@@ -16,9 +16,9 @@ use tonic::{Request, Response, Status};
 use super::{
     Api, caller,
     reading::{View, fault, page, tenant},
-    status::beyond,
+    status::{beyond, unknown},
 };
-use crate::access::{Rpc, Scope};
+use crate::access::{Caller, Rpc, Scope};
 
 /// Entries in one message of a read, and their bytes.
 const CHUNK_ENTRIES: usize = 512;
@@ -55,10 +55,11 @@ impl Audit for Api {
     }
 
     async fn read_entries(&self, request: Request<ReadEntriesRequest>) -> Result<Response<Chunks>, Status> {
-        self.check_role(&caller(&request)?, Rpc::ReadEntries, Scope::Everything)?;
+        let caller = caller(&request)?;
+        self.check_role(&caller, Rpc::ReadEntries, Scope::Everything)?;
         let asked = request.into_inner();
         let end = if asked.limit == 0 { u64::MAX } else { asked.from_index.saturating_add(asked.limit) };
-        let walk = Walk { api: self.clone(), next: asked.from_index, end, follows: asked.follow };
+        let walk = Walk { api: self.clone(), caller, next: asked.from_index, end, follows: asked.follow };
         Ok(Response::new(Box::pin(stream::try_unfold(walk, Walk::step))))
     }
 
@@ -121,7 +122,7 @@ impl Audit for Api {
         let caller = caller(&request)?;
         let id = request.into_inner().collector_id;
         let known = listing::collector(&*self.state.view(), &id).map_err(fault)?.and_then(|it| it.registration);
-        let known = known.ok_or_else(|| Status::not_found(format!("collector {id:?} is not registered")))?;
+        let known = known.ok_or_else(|| unknown("UNKNOWN_COLLECTOR", format!("collector {id:?} is not registered")))?;
         self.check_role(&caller, Rpc::GetRegistrations, Scope::Tenant(&known.tenant_id))?;
         let answer = self.read(move |view| {
             let mut tree = view.tree();
@@ -151,7 +152,7 @@ fn consistency(view: &View, asked: &GetConsistencyProofRequest) -> Result<GetCon
 
 fn find_session(view: &View, tenant: &str, session: &str) -> Result<SessionAt, Status> {
     let found = session_at(&*view.state, tenant, session, view.size()).map_err(fault)?;
-    found.ok_or_else(|| Status::not_found(format!("session {session:?} of tenant {tenant:?} is not in the published log")))
+    found.ok_or_else(|| unknown("UNKNOWN_SESSION", format!("session {session:?} of tenant {tenant:?} is not in the published log")))
 }
 
 fn session_proof(view: &View, asked: &GetSessionProofRequest) -> Result<SessionProof, Status> {
@@ -220,6 +221,7 @@ impl Sources {
 /// A walk through the log in order, at the pace of whoever reads it.
 struct Walk {
     api: Api,
+    caller: Caller,
     next: u64,
     end: u64,
     follows: bool,
@@ -231,6 +233,8 @@ impl Walk {
         while self.next < self.end {
             let covered = published.borrow_and_update().as_ref().map_or(0, |published| published.size.0);
             if self.next < covered {
+                // A reader that follows may stay for months; what it may see is decided anew for each message.
+                self.api.check_role(&self.caller, Rpc::ReadEntries, Scope::Everything)?;
                 let first_index = self.next;
                 let entries = self.chunk(covered.min(self.end)).await?;
                 self.next += entries.len() as u64;
@@ -245,16 +249,13 @@ impl Walk {
 
     async fn chunk(&self, to: u64) -> Result<Vec<prost::bytes::Bytes>, Status> {
         let from = self.next;
-        let entries =
-            self.api.read(move |view| listing::entries(&*view.state, EntryIndex(from), EntryIndex(to), CHUNK_ENTRIES).map_err(fault));
+        let entries = self.api.read(move |view| {
+            listing::entries_within(&*view.state, EntryIndex(from), EntryIndex(to), CHUNK_ENTRIES, CHUNK_BYTES).map_err(fault)
+        });
         let entries = entries.await?;
-        let mut bytes = 0;
-        let within = |entry: &Vec<u8>| {
-            let fits = bytes < CHUNK_BYTES;
-            bytes += entry.len();
-            fits
-        };
-        let entries: Vec<_> = entries.into_iter().take_while(within).map(Into::into).collect();
-        if entries.is_empty() { Err(Status::data_loss(format!("entry {from} is missing"))) } else { Ok(entries) }
+        if entries.is_empty() {
+            return Err(Status::data_loss(format!("entry {from} is missing")));
+        }
+        Ok(entries.into_iter().map(Into::into).collect())
     }
 }

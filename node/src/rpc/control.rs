@@ -11,11 +11,7 @@ use proofline_proto::{
 };
 use tonic::{Request, Response, Status};
 
-use super::{
-    Api, caller,
-    containment::Changes,
-    reading::{fault, page},
-};
+use super::{Api, caller, containment::Changes, reading::page};
 use crate::access::{Rpc, Scope};
 
 #[tonic::async_trait]
@@ -38,7 +34,8 @@ impl Control for Api {
         self.check_role(&caller, Rpc::ListAgents, Scope::Tenant(&asked.tenant_id))?;
         let limit = page(asked.page_size)?;
         let state = AgentState::try_from(asked.state).map_err(|_| Status::invalid_argument("unknown agent state"))?;
-        let agents = listing::agents(&*self.state.view(), &asked.tenant_id, state, &asked.after_agent_id, limit).map_err(fault)?;
+        let agents =
+            self.read_applied(move |applied| listing::agents(applied, &asked.tenant_id, state, &asked.after_agent_id, limit)).await?;
         let next_after =
             if agents.len() == limit { agents.last().map(|it| it.agent_id.clone()).unwrap_or_default() } else { String::new() };
         Ok(Response::new(ListAgentsResponse { agents, next_after }))
@@ -48,7 +45,7 @@ impl Control for Api {
         self.check_role(&caller(&request)?, Rpc::ListCollectors, Scope::Everything)?;
         let asked = request.into_inner();
         let limit = page(asked.page_size)?;
-        let collectors = listing::collectors(&*self.state.view(), &asked.after_collector_id, limit).map_err(fault)?;
+        let collectors = self.read_applied(move |applied| listing::collectors(applied, &asked.after_collector_id, limit)).await?;
         let last = collectors.last().and_then(|it| it.registration.as_ref()).map(|it| it.collector_id.clone());
         let next_after = if collectors.len() == limit { last.unwrap_or_default() } else { String::new() };
         Ok(Response::new(ListCollectorsResponse { collectors, next_after }))

@@ -1,19 +1,38 @@
 //! The cluster as a whole: who is in it, how each member is, and changes of the membership.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use openraft::{
     ChangeMembers,
     error::{ClientWriteError, RaftError},
 };
-use proofline_proto::v1::{ChangeMembershipRequest, ChangeMembershipResponse, ClusterStatusResponse, NodeStatus};
+use proofline_proto::{
+    peer::GetStatusResponse,
+    v1::{self, ChangeMembershipRequest, ChangeMembershipResponse, ClusterStatusResponse, NodeStatus},
+};
+use tokio::time::Instant;
 use tonic::Status;
 
-use super::{Api, status::no_leader, submit::Route};
+use super::{
+    Api,
+    status::{again, late, no_leader, refused},
+    submit::Route,
+};
 use crate::{clock::unix_ns, replica::Member};
 
 /// How long a member may take to say how it is.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
+/// How long a node that is to be added may take to say who it is.
+const PROBED_WITHIN: Duration = Duration::from_secs(5);
+/// Pause between two questions.
+const PROBED_AGAIN: Duration = Duration::from_millis(200);
+/// How long new members may take to catch up, unless the request says otherwise.
+const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(600);
+/// How long one change may take to be committed.
+const CHANGED_WITHIN: Duration = Duration::from_secs(30);
 
 impl Api {
     /// Asks every member how it is; one that does not answer is listed with the reason.
@@ -43,7 +62,7 @@ impl Api {
             ..Default::default()
         };
         if node_id == self.peers.node_id() {
-            return self.own_status().unwrap_or_else(|status| unknown(status.message().to_owned()));
+            return self.own_status().await.unwrap_or_else(|status| unknown(status.message().to_owned()));
         }
         let before = unix_ns();
         match tokio::time::timeout(ANSWER_WITHIN, self.peers.status(node_id)).await {
@@ -58,36 +77,136 @@ impl Api {
         }
     }
 
-    /// Adds new members as learners, waits until they have caught up, makes them voters, and then removes who is to go.
+    /// Asks new members who they are, adds them as learners, waits until they have caught up, makes them voters, and then
+    /// removes who is to go.
     pub(super) async fn change_members(&self, asked: ChangeMembershipRequest) -> Result<ChangeMembershipResponse, Status> {
         if let Route::Node(leader) = self.route().await? {
             let address = self.peers.members().remove(&leader).map(|member| member.client_address).unwrap_or_default();
-            return Err(Status::failed_precondition(format!("node {leader} leads; ask it, at {address}")));
+            return Err(refused("NOT_THE_LEADER", format!("node {leader} leads; ask it, at {address}")));
         }
-        for member in &asked.add {
-            let node = Member {
-                name: format!("node-{}", member.node_id),
-                peer_address: member.peer_address.clone(),
-                client_address: member.client_address.clone(),
-            };
-            self.raft.add_learner(member.node_id, node, true).await.map_err(changed_status)?;
+        let api = self.clone();
+        // In a task of its own: a caller that hangs up does not leave a change half done.
+        let changing = tokio::spawn(async move { api.carry_out(asked).await });
+        changing.await.map_err(|_| Status::internal("the change was interrupted"))?
+    }
+
+    async fn carry_out(&self, asked: ChangeMembershipRequest) -> Result<ChangeMembershipResponse, Status> {
+        let within = match asked.catch_up_within_s {
+            0 => CAUGHT_UP_WITHIN,
+            seconds @ 1..=86_400 => Duration::from_secs(seconds.into()),
+            _ => return Err(Status::invalid_argument("catch_up_within_s is at most 86400")),
+        };
+        let added: BTreeMap<u64, Member> = asked.add.into_iter().map(new_member).collect();
+        for (node_id, member) in &added {
+            self.check_new(*node_id, member).await?;
         }
-        let added: BTreeSet<u64> = asked.add.iter().map(|member| member.node_id).collect();
+        let until = Instant::now() + within;
+        for (node_id, member) in &added {
+            self.add_learner(*node_id, member, until).await?;
+        }
         if !added.is_empty() {
-            self.raft.change_membership(ChangeMembers::AddVoterIds(added), false).await.map_err(changed_status)?;
+            self.change(ChangeMembers::AddVoterIds(added.into_keys().collect())).await?;
         }
-        let removed: BTreeSet<u64> = asked.remove.iter().copied().collect();
-        if !removed.is_empty() {
-            self.raft.change_membership(ChangeMembers::RemoveVoters(removed), false).await.map_err(changed_status)?;
-        }
+        self.remove(asked.remove.into_iter().collect()).await?;
         Ok(ChangeMembershipResponse { voters: self.peers.voters() })
     }
+
+    /// Finds out whether the node that is to be added answers at its address, under its name, with its id.
+    async fn check_new(&self, node_id: u64, member: &Member) -> Result<(), Status> {
+        match self.peers.members().get(&node_id) {
+            Some(known) if known == member => return Ok(()),
+            Some(known) => return Err(refused("OTHER_MEMBER", format!("node {node_id} is a member already, as {known}"))),
+            None => (),
+        }
+        let answer = self.probe(member).await;
+        let unreachable = |reason| again("MEMBER_UNREACHABLE", format!("{member} does not answer ({reason}); the membership is as it was"));
+        let found = answer.map_err(unreachable)?.status.unwrap_or_default().node_id;
+        if found == node_id {
+            return Ok(());
+        }
+        Err(refused("OTHER_NODE", format!("{member} is node {found}, not {node_id}; the membership is as it was")))
+    }
+
+    /// Asks a node who it is, again and again for a while: it may be just starting. Returns the last reason when it says nothing.
+    async fn probe(&self, member: &Member) -> Result<GetStatusResponse, String> {
+        let until = Instant::now() + PROBED_WITHIN;
+        let mut reason = "no answer in time".to_owned();
+        while Instant::now() < until {
+            match tokio::time::timeout_at(until, self.peers.probe(member)).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(status)) => status.message().clone_into(&mut reason),
+                Err(_) => break,
+            }
+            tokio::time::sleep_until(until.min(Instant::now() + PROBED_AGAIN)).await;
+        }
+        Err(reason)
+    }
+
+    /// Adds a learner and waits until it has caught up. One that was added here and does not is taken out again: a voter
+    /// that never answers may keep a cluster from taking any more writes.
+    async fn add_learner(&self, node_id: u64, member: &Member, until: Instant) -> Result<(), Status> {
+        if self.peers.voters().contains(&node_id) {
+            return Ok(());
+        }
+        let was_member = self.peers.members().contains_key(&node_id);
+        let caught_up = tokio::time::timeout_at(until, self.catch_up(node_id, member)).await;
+        let error = match caught_up {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => error,
+            Err(_) => late("DID_NOT_CATCH_UP", format!("{member} did not catch up in time")),
+        };
+        if was_member {
+            return Err(error);
+        }
+        let removed = self.change(ChangeMembers::RemoveNodes(BTreeSet::from([node_id]))).await;
+        tracing::warn!(node = node_id, removed = removed.is_ok(), reason = error.message(), "a new member did not become a voter");
+        Err(error)
+    }
+
+    /// Waits until the learner has the very entry that added it. Raft's own measure is a lag in entries, and takes a learner
+    /// that has nothing for one that keeps up as long as the log is short.
+    async fn catch_up(&self, node_id: u64, member: &Member) -> Result<(), Status> {
+        let added = self.raft.add_learner(node_id, member.clone(), false).await.map_err(changed_status)?;
+        let mut metrics = self.raft.metrics();
+        let ended = metrics.wait_for(|seen| match &seen.replication {
+            Some(replication) => replication.get(&node_id).copied().flatten() >= Some(added.log_id),
+            None => true,
+        });
+        match ended.await {
+            Ok(seen) if seen.replication.is_some() => Ok(()),
+            Ok(_) => Err(no_leader("leadership changed; ask again")),
+            Err(_) => Err(again("RAFT_STOPPED", "Raft has stopped")),
+        }
+    }
+
+    async fn remove(&self, asked: BTreeSet<u64>) -> Result<(), Status> {
+        let voters: BTreeSet<u64> = self.peers.voters().into_iter().collect();
+        let learners = self.peers.members().into_keys().filter(|it| asked.contains(it) && !voters.contains(it)).collect::<BTreeSet<_>>();
+        let voters: BTreeSet<u64> = voters.into_iter().filter(|it| asked.contains(it)).collect();
+        if !learners.is_empty() {
+            self.change(ChangeMembers::RemoveNodes(learners)).await?;
+        }
+        if voters.is_empty() { Ok(()) } else { self.change(ChangeMembers::RemoveVoters(voters)).await }
+    }
+
+    async fn change(&self, change: ChangeMembers<u64, Member>) -> Result<(), Status> {
+        match tokio::time::timeout(CHANGED_WITHIN, self.raft.change_membership(change, false)).await {
+            Ok(changed) => changed.map(drop).map_err(changed_status),
+            Err(_) => Err(late("FATE_UNKNOWN", "the change is not committed yet; look at the status of the cluster".to_owned())),
+        }
+    }
+}
+
+fn new_member(asked: v1::Member) -> (u64, Member) {
+    let v1::Member { node_id, peer_address, client_address, name } = asked;
+    let name = if name.is_empty() { format!("node-{node_id}") } else { name };
+    (node_id, Member { name, peer_address, client_address })
 }
 
 fn changed_status(error: RaftError<u64, ClientWriteError<u64, Member>>) -> Status {
     match error {
         RaftError::APIError(ClientWriteError::ForwardToLeader(_)) => no_leader("leadership changed; ask again"),
-        RaftError::APIError(ClientWriteError::ChangeMembershipError(error)) => Status::failed_precondition(error.to_string()),
-        RaftError::Fatal(error) => Status::unavailable(error.to_string()),
+        RaftError::APIError(ClientWriteError::ChangeMembershipError(error)) => refused("MEMBERSHIP", error.to_string()),
+        RaftError::Fatal(error) => again("RAFT_STOPPED", error.to_string()),
     }
 }

@@ -4,7 +4,7 @@ use std::pin::Pin;
 
 use futures::{Stream, StreamExt as _};
 use openraft::ServerState;
-use proofline_ledger::{Hash, Ledger, TreeSize};
+use proofline_ledger::{Hash, TreeSize, listing};
 use proofline_proto::{
     peer::{
         AppendEntriesRequest, AppendEntriesResponse, CosignRequest, CosignResponse, GetStatusRequest, GetStatusResponse,
@@ -14,15 +14,24 @@ use proofline_proto::{
 };
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Api, reading::fault};
+use super::{
+    Api,
+    status::{again, denied, refused},
+};
 use crate::{
     clock::unix_ns,
     cosigner::NotCosigned,
     peer::{self, PeerError},
+    peers::Standing,
     signed_tree::SignedTree,
+    tls,
 };
 
-/// The service between nodes. Who may call it was decided by the listener: only holders of a peer certificate get here.
+/// The service between nodes. Only holders of a peer certificate get past the listener, and only members past this:
+///
+/// - before this node knows a membership it waits to be added, and whoever adds it is nobody it knows;
+/// - what Raft itself says is heard from strangers too while no member leads: this node may have been away while all whom
+///   it knows were replaced, and could not learn of it otherwise. What the cluster decided meanwhile, Raft checks by terms.
 #[derive(Clone)]
 pub struct PeerRpc(Api);
 
@@ -30,6 +39,31 @@ impl PeerRpc {
     pub(super) fn new(api: Api) -> Self {
         Self(api)
     }
+
+    fn check_caller<T>(&self, request: &Request<T>, about: About) -> Result<(), Status> {
+        let caller = request.extensions().get::<tls::Caller>();
+        let identity = match caller.map(|caller| (caller.channel, &caller.identity)) {
+            Some((tls::Channel::Plaintext, _)) => return Ok(()),
+            Some((tls::Channel::Tls, Some(identity))) => identity,
+            Some((tls::Channel::Tls, None)) | None => return Err(Status::unauthenticated("the peer certificate carries no SPIFFE id")),
+        };
+        match (self.0.peers.standing(identity.node_name().unwrap_or_default()), about) {
+            (Standing::Member | Standing::NobodyKnown, _) | (Standing::Stranger, About::Raft) => Ok(()),
+            (Standing::Stranger, About::Service) | (Standing::StrangerToLedCluster, _) => {
+                tracing::warn!(%identity, "a caller that is no member was turned away");
+                Err(denied("NOT_A_MEMBER", format!("{identity} is no member of this cluster")))
+            }
+        }
+    }
+}
+
+/// What a call between nodes is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum About {
+    /// Consensus: log, votes, snapshots.
+    Raft,
+    /// Anything else.
+    Service,
 }
 
 type Settled = Pin<Box<dyn Stream<Item = Result<ProposeResponse, Status>> + Send>>;
@@ -39,30 +73,36 @@ impl Peer for PeerRpc {
     type ProposeStreamStream = Settled;
 
     async fn append_entries(&self, request: Request<AppendEntriesRequest>) -> Result<Response<AppendEntriesResponse>, Status> {
+        self.check_caller(&request, About::Raft)?;
         let response = peer::append_entries(&self.0.raft, &self.0.origin, request.into_inner()).await;
         response.map(Response::new).map_err(|error| peer_status(&error))
     }
 
     async fn request_vote(&self, request: Request<VoteRequest>) -> Result<Response<VoteResponse>, Status> {
+        self.check_caller(&request, About::Raft)?;
         let response = peer::request_vote(&self.0.raft, request.into_inner()).await;
         response.map(Response::new).map_err(|error| peer_status(&error))
     }
 
     async fn install_snapshot(&self, request: Request<Streaming<SnapshotChunk>>) -> Result<Response<InstallSnapshotResponse>, Status> {
+        self.check_caller(&request, About::Raft)?;
         let response = peer::install_snapshot(&self.0.raft, request.into_inner()).await;
         response.map(Response::new).map_err(|error| peer_status(&error))
     }
 
     async fn propose(&self, request: Request<ProposeRequest>) -> Result<Response<ProposeResponse>, Status> {
+        self.check_caller(&request, About::Service)?;
         self.0.submit_here(submission(request.into_inner())?).await.map(Response::new)
     }
 
     async fn propose_stream(&self, request: Request<Streaming<ProposeRequest>>) -> Result<Response<Settled>, Status> {
+        self.check_caller(&request, About::Service)?;
         let batches = request.into_inner().map(|request| submission(request?));
         Ok(Response::new(Box::pin(self.0.stream_here(batches))))
     }
 
     async fn cosign(&self, request: Request<CosignRequest>) -> Result<Response<CosignResponse>, Status> {
+        self.check_caller(&request, About::Service)?;
         let asked = request.into_inner();
         let root = Hash::from_slice(&asked.root).ok_or_else(|| Status::invalid_argument("the root is not 32 bytes"))?;
         let cosignature = self.0.cosigner.cosign(SignedTree { size: TreeSize(asked.size), root }).await;
@@ -70,8 +110,9 @@ impl Peer for PeerRpc {
         Ok(Response::new(CosignResponse { unix_s: cosignature.unix_s, signature: cosignature.signature.to_vec() }))
     }
 
-    async fn get_status(&self, _: Request<GetStatusRequest>) -> Result<Response<GetStatusResponse>, Status> {
-        let status = self.0.own_status()?;
+    async fn get_status(&self, request: Request<GetStatusRequest>) -> Result<Response<GetStatusResponse>, Status> {
+        self.check_caller(&request, About::Service)?;
+        let status = self.0.own_status().await?;
         Ok(Response::new(GetStatusResponse { status: Some(status), clock_unix_ns: unix_ns() }))
     }
 }
@@ -83,28 +124,31 @@ fn submission(request: ProposeRequest) -> Result<item::Item, Status> {
 fn peer_status(error: &PeerError) -> Status {
     match error {
         PeerError::Malformed(_) | PeerError::MalformedMembership(_) => Status::invalid_argument(error.to_string()),
-        PeerError::Stopped(_) => Status::unavailable(error.to_string()),
+        PeerError::Stopped(_) => again("RAFT_STOPPED", error.to_string()),
         PeerError::Transfer(_) => Status::data_loss(error.to_string()),
     }
 }
 
 fn cosign_status(error: &NotCosigned) -> Status {
     match error {
-        NotCosigned::Behind { .. } | NotCosigned::ShuttingDown => Status::unavailable(error.to_string()),
+        NotCosigned::Behind { .. } | NotCosigned::Unchecked { .. } | NotCosigned::ShuttingDown => {
+            again("NOT_YET_COSIGNED", error.to_string())
+        }
         NotCosigned::OtherRoot { .. }
         | NotCosigned::BehindSigned { .. }
         | NotCosigned::Inconsistent { .. }
-        | NotCosigned::AheadOfTime { .. } => Status::failed_precondition(error.to_string()),
+        | NotCosigned::NotAuthentic(_)
+        | NotCosigned::AheadOfTime { .. } => refused("NOT_COSIGNED", error.to_string()),
         NotCosigned::Store(_) | NotCosigned::SignedTree(_) | NotCosigned::Origin(_) => Status::internal(error.to_string()),
     }
 }
 
 impl Api {
-    /// Describes this node.
-    pub(super) fn own_status(&self) -> Result<NodeStatus, Status> {
+    /// Describes this node. Every other node asks once a second, so it reads one row, and off the async threads.
+    pub(super) async fn own_status(&self) -> Result<NodeStatus, Status> {
         let node_id = self.peers.node_id();
         let member = self.peers.members().remove(&node_id).unwrap_or_default();
-        let ledger = Ledger::open(&*self.state.view()).map_err(fault)?;
+        let head = self.read_applied(listing::head).await?;
         let (state, applied) = {
             let metrics = self.raft.metrics();
             let seen = metrics.borrow();
@@ -117,9 +161,9 @@ impl Api {
             client_address: member.client_address,
             role: node_role(state).into(),
             error: String::new(),
-            tree_size: ledger.tree_size().0,
-            log_root: ledger.log_root().0.to_vec(),
-            state_digest: ledger.state_digest().0.to_vec(),
+            tree_size: head.size.0,
+            log_root: head.root.0.to_vec(),
+            state_digest: head.state_digest.0.to_vec(),
             applied_log_index: applied,
             checkpoint_size: self.published.borrow().as_ref().map_or(0, |published| published.size.0),
             clock_offset_ms: 0,

@@ -8,7 +8,7 @@ use tonic::Status;
 
 use super::{
     Api,
-    status::{beyond, fault_status},
+    status::{again, beyond, fault_status},
 };
 use crate::{publisher::Published, store::StateDb};
 
@@ -27,21 +27,39 @@ impl Api {
         F: FnOnce(&View) -> Result<T, Status> + Send + 'static,
     {
         let published = self.published.borrow().clone();
-        let published = published.ok_or_else(|| Status::unavailable("no checkpoint is published yet"))?;
+        let published = published.ok_or_else(|| again("NOT_PUBLISHED", "no checkpoint is published yet"))?;
         let view = View { state: self.state.view(), published };
         tokio::task::spawn_blocking(move || read(&view)).await.map_err(|_| Status::internal("a read was interrupted"))?
     }
 }
 
 impl Api {
-    /// Runs `read` on a blocking thread over what is published, for answers that are there or not.
-    pub(crate) async fn read_published<T, F>(&self, read: F) -> Option<T>
+    /// Runs `read` on a blocking thread over what is published; `None` while nothing is.
+    ///
+    /// # Errors
+    /// A status when the local store failed.
+    pub(crate) async fn read_published<T, F>(&self, read: F) -> Result<Option<T>, Status>
     where
         T: Send + 'static,
         F: FnOnce(&StateDb, TreeSize) -> Result<Option<T>, StoreFault> + Send + 'static,
     {
-        let found = self.read(move |view| read(&view.state, view.size()).map_err(fault)).await;
-        found.ok().flatten()
+        if self.published.borrow().is_none() {
+            return Ok(None);
+        }
+        self.read(move |view| read(&view.state, view.size()).map_err(fault)).await
+    }
+}
+
+impl Api {
+    /// Runs `read` on a blocking thread over what is applied: for listings, which may walk far.
+    pub(super) async fn read_applied<T, F>(&self, read: F) -> Result<T, Status>
+    where
+        T: Send + 'static,
+        F: FnOnce(&StateDb) -> Result<T, StoreFault> + Send + 'static,
+    {
+        let state = self.state.view();
+        let reading = tokio::task::spawn_blocking(move || read(&state)).await;
+        reading.map_err(|_| Status::internal("a read was interrupted"))?.map_err(fault)
     }
 }
 

@@ -89,8 +89,10 @@ fn answer(refusal: &Refusal) -> Answer {
         Refusal::UnknownSubject { .. } => Answer::new(NotFound, "UNKNOWN_SUBJECT"),
         Refusal::AlreadyDone { .. } => Answer::new(FailedPrecondition, "ALREADY_DONE"),
         Refusal::AlreadyContained { containment } => Answer::new(AlreadyExists, "ALREADY_CONTAINED").with("containment", containment),
+        Refusal::LastNode => Answer::new(FailedPrecondition, "LAST_NODE"),
         Refusal::LastRegistrars => Answer::new(FailedPrecondition, "LAST_REGISTRARS"),
         Refusal::CheckpointNotNewer { .. } => Answer::new(FailedPrecondition, "CHECKPOINT_NOT_NEWER"),
+        Refusal::CheckpointNotCosigned { .. } => Answer::new(FailedPrecondition, "CHECKPOINT_NOT_COSIGNED"),
     }
 }
 
@@ -129,6 +131,37 @@ pub(super) fn no_leader(message: &str) -> Status {
 pub(super) fn unanswered(leader: u64, status: &Status) -> Status {
     let message =
         format!("node {leader}, which led, did not answer ({}): the fate is unknown, and sending the same again is safe", status.message());
+    Answer::new(Code::DeadlineExceeded, "FATE_UNKNOWN").retry(SOON).status(message)
+}
+
+/// Not possible now, and worth trying again: nothing happened.
+pub(crate) fn again(reason: &'static str, message: impl Into<String>) -> Status {
+    Answer::new(Code::Unavailable, reason).retry(SOON).status(message.into())
+}
+
+/// Not possible as things are.
+pub(super) fn refused(reason: &'static str, message: impl Into<String>) -> Status {
+    Answer::new(Code::FailedPrecondition, reason).status(message.into())
+}
+
+/// Not for this caller.
+pub(super) fn denied(reason: &'static str, message: impl Into<String>) -> Status {
+    Answer::new(Code::PermissionDenied, reason).status(message.into())
+}
+
+/// Not known here.
+pub(super) fn unknown(reason: &'static str, message: impl Into<String>) -> Status {
+    Answer::new(Code::NotFound, reason).status(message.into())
+}
+
+/// Not done in time.
+pub(super) fn late(reason: &'static str, message: impl Into<String>) -> Status {
+    Answer::new(Code::DeadlineExceeded, reason).status(message.into())
+}
+
+/// A call got no answer in time. If it was a write, it may be in the log.
+pub(crate) fn no_answer(within: Duration) -> Status {
+    let message = format!("no answer within {} s; a write may be in the log or not, and sending the same again is safe", within.as_secs());
     Answer::new(Code::DeadlineExceeded, "FATE_UNKNOWN").retry(SOON).status(message)
 }
 

@@ -1,6 +1,6 @@
 //! The way of a submission to the leader and back: into this node's inbox, or to the node that leads.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt as _, stream};
 use proofline_ledger::{Outcome, PreparedBatch, PreparedCommand, PreparedItem, PreparedOpenLane};
@@ -8,7 +8,8 @@ use proofline_proto::{
     peer::{Item, ProposeRequest, ProposeResponse, item, propose_response},
     v1,
 };
-use tokio::sync::mpsc;
+use prost::bytes::Bytes;
+use tokio::{sync::mpsc, task::JoinError};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 use tonic_types::StatusExt as _;
@@ -30,6 +31,10 @@ const LEADER_WITHIN: Duration = Duration::from_secs(3);
 const APPLIED_WITHIN: Duration = Duration::from_secs(10);
 /// Batches of one stream that may be under way.
 const STREAM_WINDOW: usize = 128;
+
+/// A batch up to this is parsed where it came in, so that small appends take no detour.
+const EVENTS_AT_ONCE: usize = 128;
+const BYTES_AT_ONCE: usize = 64 << 10;
 
 /// Where a submission goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,25 +60,19 @@ impl Api {
 
     /// Submits one item to this node's own inbox.
     pub(super) async fn submit_here(&self, item: item::Item) -> Settled {
-        settle(self.admit(item)?).await
+        settle(self.admit(item).await?).await
     }
 
-    fn admit(&self, item: item::Item) -> Result<Ticket, Status> {
+    async fn admit(&self, item: item::Item) -> Result<Ticket, Status> {
         let is_command = matches!(item, item::Item::Command(_));
-        let submission = self.prepare(item)?;
+        let submission = self.prepare(item).await?;
         Ok(if is_command { self.inbox.admit_command(submission)? } else { self.inbox.admit(submission)? })
     }
 
     /// Parses an item and checks its signatures: once, before it takes any room.
-    fn prepare(&self, item: item::Item) -> Result<Submission, Status> {
-        let prepared = match item.clone() {
-            item::Item::Batch(batch) => PreparedBatch::new(batch, &self.origin).map(PreparedItem::Batch),
-            item::Item::OpenLane(open) => PreparedOpenLane::new(open, &self.origin).map(PreparedItem::OpenLane),
-            item::Item::Command(command) => PreparedCommand::new(command, &self.origin).map(PreparedItem::Command),
-            item::Item::Genesis(_) | item::Item::Checkpoint(_) => return Err(Status::invalid_argument("not a submission")),
-        };
-        let prepared = prepared.map_err(|refusal| refusal_status(&refusal))?;
-        Ok(Submission::new(Item { item: Some(item) }, prepared))
+    async fn prepare(&self, item: item::Item) -> Result<Submission, Status> {
+        let (work, origin) = (Work::of(&item), Arc::clone(&self.origin));
+        carry_out(work, move || prepare(item, &origin)).await.map_err(|_| Status::internal("parsing was interrupted"))?
     }
 
     /// Finds out who leads, waiting for an election that is under way.
@@ -128,7 +127,7 @@ impl Api {
     }
 
     async fn admit_when_room(&self, item: item::Item) -> Result<Ticket, Status> {
-        let submission = self.prepare(item)?;
+        let submission = self.prepare(item).await?;
         Ok(self.inbox.admit_when_room(submission).await?)
     }
 
@@ -137,24 +136,9 @@ impl Api {
     where
         S: Stream<Item = Result<item::Item, Status>> + Send + 'static,
     {
-        let (sender, requests) = mpsc::channel(STREAM_WINDOW);
+        let (sender, requests) = mpsc::channel(1);
         let (refuse, refused) = mpsc::channel(1);
-        tokio::spawn(async move {
-            let mut batches = std::pin::pin!(batches);
-            while let Some(batch) = batches.next().await {
-                match batch {
-                    Ok(item) => {
-                        if sender.send(ProposeRequest { item: Some(Item { item: Some(item) }) }).await.is_err() {
-                            return;
-                        }
-                    }
-                    Err(status) => {
-                        drop(refuse.send(Err(status)).await);
-                        return;
-                    }
-                }
-            }
-        });
+        tokio::spawn(self.forwarding.clone().pass_on(batches, sender, refuse));
         let answers: Streaming<ProposeResponse> =
             self.peers.propose_stream(leader, ReceiverStream::new(requests)).await.map_err(|status| passed_on(leader, status))?;
         let api = self.clone();
@@ -163,13 +147,50 @@ impl Api {
             async move { api.applied(answer.map_err(|status| passed_on(leader, status))?).await }
         });
         // What the edge refuses comes after the answers to everything before it.
-        Ok(until_refused(settled.chain(ReceiverStream::new(refused))))
+        let refused = ReceiverStream::new(refused).map(|refused| refused.map(|never| match never {}));
+        Ok(until_refused(settled.chain(refused)))
     }
 }
 
 /// Passes on what the leader answered. Where nobody answered, the connection did, and the submission may have arrived.
 fn passed_on(leader: u64, status: Status) -> Status {
     if status.get_details_error_info().is_some() { status } else { unanswered(leader, &status) }
+}
+
+/// How much there is to parse and to hash before an item is admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Work {
+    /// Less than going to another thread costs.
+    Little,
+    /// Enough to keep other calls waiting.
+    Much,
+}
+
+impl Work {
+    fn of(item: &item::Item) -> Self {
+        let item::Item::Batch(batch) = item else { return Self::Little };
+        let is_small = batch.events.len() <= EVENTS_AT_ONCE && batch.events.iter().map(Bytes::len).sum::<usize>() <= BYTES_AT_ONCE;
+        if is_small { Self::Little } else { Self::Much }
+    }
+}
+
+/// Does little work at once, and much of it on a blocking thread.
+async fn carry_out<T: Send + 'static>(work: Work, what: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {
+    match work {
+        Work::Little => Ok(what()),
+        Work::Much => tokio::task::spawn_blocking(what).await,
+    }
+}
+
+fn prepare(item: item::Item, origin: &str) -> Result<Submission, Status> {
+    let prepared = match item.clone() {
+        item::Item::Batch(batch) => PreparedBatch::new(batch, origin).map(PreparedItem::Batch),
+        item::Item::OpenLane(open) => PreparedOpenLane::new(open, origin).map(PreparedItem::OpenLane),
+        item::Item::Command(command) => PreparedCommand::new(command, origin).map(PreparedItem::Command),
+        item::Item::Genesis(_) | item::Item::Checkpoint(_) => return Err(Status::invalid_argument("not a submission")),
+    };
+    let prepared = prepared.map_err(|refusal| refusal_status(&refusal))?;
+    Ok(Submission::new(Item { item: Some(item) }, prepared))
 }
 
 async fn settle(ticket: Ticket) -> Settled {
@@ -195,4 +216,33 @@ where
         let rest = answer.is_ok().then_some(answers);
         Some((answer, rest))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    fn batch(events: usize, bytes: usize) -> item::Item {
+        item::Item::Batch(v1::Batch { events: vec![vec![0; bytes].into(); events], ..Default::default() })
+    }
+
+    #[test]
+    fn only_large_batches_are_much_work() {
+        for little in [batch(0, 0), batch(128, 512), batch(1, 64 << 10), item::Item::Command(v1::SignedCommand::default())] {
+            assert_eq!(Work::of(&little), Work::Little);
+        }
+        for much in [batch(129, 1), batch(1, (64 << 10) + 1), batch(4_096, 1)] {
+            assert_eq!(Work::of(&much), Work::Much);
+        }
+    }
+
+    #[tokio::test]
+    async fn much_work_leaves_the_threads_that_answer_calls() {
+        let here = thread::current().id();
+        let at = |work| async move { carry_out(work, || thread::current().id()).await.unwrap() };
+        assert_eq!(at(Work::Little).await, here);
+        assert_ne!(at(Work::Much).await, here);
+    }
 }

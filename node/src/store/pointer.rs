@@ -22,6 +22,11 @@ pub(super) struct Pointer {
     pub(super) snapshot: Option<u64>,
 }
 
+/// Returns whether a state was opened below `root` before.
+pub(super) fn exists(root: &Path) -> bool {
+    file(root).exists()
+}
+
 impl Pointer {
     /// Where a state begins.
     const FIRST: Self = Self { database: 1, snapshot: None };

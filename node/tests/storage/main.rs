@@ -4,7 +4,9 @@
 mod cluster;
 mod journal_damage;
 mod journal_model;
+mod published;
 mod raft_suite;
+mod recheck;
 mod state;
 mod tls;
 mod world;

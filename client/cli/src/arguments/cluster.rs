@@ -51,6 +51,9 @@ pub(crate) enum MembershipCommand {
         /// Where clients reach it: host:port
         #[arg(long, value_name = "ADDRESS")]
         client_address: String,
+        /// Name in its peer certificate [default: node-<NODE_ID>]
+        #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+        name: String,
         /// How long it may take to catch up: seconds
         #[arg(long, value_name = "SECONDS", default_value = "3600", value_parser = seconds)]
         within: Duration,

@@ -1,18 +1,26 @@
 //! `proofline membership`
 
+use std::time::Duration;
+
 use anyhow::Result;
 use proofline_proto::v1;
 use serde_json::json;
 
 use crate::{arguments::MembershipCommand, connection::Connection, output::Answer};
 
+/// What the node allows at most: a day.
+const CATCH_UP_MAX_S: u32 = 86_400;
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+
 pub(super) async fn run(command: MembershipCommand, connection: &Connection) -> Result<Answer> {
     let (change, within) = match command {
-        MembershipCommand::Add { node_id, peer_address, client_address, within } => {
-            let member = v1::Member { node_id, peer_address, client_address };
-            (v1::ChangeMembershipRequest { add: vec![member], remove: Vec::new() }, within)
+        MembershipCommand::Add { node_id, peer_address, client_address, name, within } => {
+            let member = v1::Member { node_id, peer_address, client_address, name };
+            let catch_up_within_s = u32::try_from(within.as_secs()).unwrap_or(u32::MAX).clamp(1, CATCH_UP_MAX_S);
+            // The node takes its time, and then some to answer.
+            (v1::ChangeMembershipRequest { add: vec![member], remove: Vec::new(), catch_up_within_s }, within + ANSWER_WITHIN)
         }
-        MembershipCommand::Remove { node_ids, within } => (v1::ChangeMembershipRequest { add: Vec::new(), remove: node_ids }, within),
+        MembershipCommand::Remove { node_ids, within } => (v1::ChangeMembershipRequest { remove: node_ids, ..Default::default() }, within),
     };
     let voters: Vec<String> = connection.client.change_membership(change, within).await?.iter().map(ToString::to_string).collect();
     let text = format!("voters: {}\n", voters.join(", "));

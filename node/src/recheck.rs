@@ -1,0 +1,230 @@
+//! Checks what this node did not apply itself: the signatures and registrations behind entries that came in a snapshot.
+//!
+//! Whoever sends a snapshot sends entries, statements and trees together, and nothing in it was checked by the receiver.
+//! Before it cosigns a tree that reaches beyond what it signed last, a node walks the entries in between: each must be
+//! included in the tree at its index, each batch signed by the key that was registered for its collector there, each
+//! command by operators who could give it. The checks are the verifier's, those that an auditor makes.
+
+use proofline_ledger::{EntryIndex, LogTree, SignedBatch, Store, StoreFault, TreeSize, listing};
+use proofline_proto::v1::{self, entry_core::Body};
+use proofline_verifier::{
+    CommandError, ContentHash, EntryError, Frontier, LogEntry, LogHash, Registry, SignedError, Tenure, TreeError, TreeHash as _,
+    parse_hash, verify_inclusion, verify_open_lane, verify_statement,
+};
+use thiserror::Error;
+
+use crate::signed_tree::SignedTree;
+
+/// Why entries of a snapshot are not what collectors and operators signed.
+#[derive(Debug, Error)]
+pub enum NotAuthentic {
+    /// An entry is missing.
+    #[error("entry {0} is missing")]
+    Missing(u64),
+    /// An entry cannot be read.
+    #[error("entry {index}: {source}")]
+    Entry {
+        /// The entry.
+        index: u64,
+        /// What is wrong.
+        source: EntryError,
+    },
+    /// An entry is not in the tree at its index.
+    #[error("entry {index} is not in the tree: {source}")]
+    NotIncluded {
+        /// The entry.
+        index: u64,
+        /// What is wrong.
+        source: TreeError,
+    },
+    /// The first entry is another genesis, or a genesis stands elsewhere.
+    #[error("entry {0} is not where or what the genesis of this ledger is")]
+    Genesis(u64),
+    /// A command that operators of this ledger did not give.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    /// A signature does not verify.
+    #[error("entry {index}: {source}")]
+    Signature {
+        /// The entry.
+        index: u64,
+        /// What is wrong.
+        source: SignedError,
+    },
+    /// The key is not the one registered for the collector at that point.
+    #[error("entry {index}: the key is not the one registered for collector {collector:?}")]
+    OtherKey {
+        /// The entry.
+        index: u64,
+        /// In whose name.
+        collector: String,
+    },
+    /// An entry names another place than its batch has, or the batch has another root than was signed.
+    #[error("entry {0} is not what its collector signed at that place")]
+    OtherBatch(u64),
+    /// The state could not be read.
+    #[error(transparent)]
+    Store(#[from] StoreFault),
+}
+
+/// A batch of which entries are still to come.
+struct OpenBatch {
+    statement: v1::BatchStatement,
+    leaves: Frontier<ContentHash>,
+}
+
+/// A walk through the entries from what was signed last to the end of what was taken on trust.
+pub(crate) struct Recheck {
+    origin: String,
+    registry: Registry,
+    genesis: v1::Genesis,
+    target: SignedTree,
+    next: u64,
+    batch: Option<OpenBatch>,
+}
+
+impl Recheck {
+    /// Begins behind the first `signed` entries, and learns from them who was registered.
+    ///
+    /// # Errors
+    /// [`NotAuthentic`] when one of the registrations is not in the tree, or was not given by operators.
+    pub(crate) fn begin(store: &impl Store, genesis: v1::Genesis, signed: TreeSize, target: SignedTree) -> Result<Self, NotAuthentic> {
+        let registry = Registry::begin(&genesis);
+        let mut walk = Self { origin: genesis.origin.clone(), registry, genesis, target, next: signed.0, batch: None };
+        let mut tree = LogTree::new(store, target.size);
+        for index in listing::registry_commands(store)?.into_iter().filter(|index| index.0 < signed.0) {
+            let entry = walk.included(store, &mut tree, index.0)?;
+            if let Body::Command(command) = &entry.body {
+                walk.registry.admit(&entry, command)?;
+            }
+        }
+        Ok(walk)
+    }
+
+    /// Returns what is checked when the walk has ended.
+    pub(crate) fn target(&self) -> SignedTree {
+        self.target
+    }
+
+    /// Returns how many entries are checked.
+    pub(crate) fn checked(&self) -> TreeSize {
+        TreeSize(self.next)
+    }
+
+    /// Returns whether the walk has ended.
+    pub(crate) fn is_done(&self) -> bool {
+        self.next >= self.target.size.0
+    }
+
+    /// Checks at most `limit` further entries.
+    ///
+    /// # Errors
+    /// [`NotAuthentic`] at the first entry that nobody signed.
+    pub(crate) fn advance(&mut self, store: &impl Store, limit: u64) -> Result<(), NotAuthentic> {
+        let mut tree = LogTree::new(store, self.target.size);
+        for _ in 0..limit {
+            if self.is_done() {
+                break;
+            }
+            let entry = self.included(store, &mut tree, self.next)?;
+            self.check(store, &entry)?;
+            self.next += 1;
+        }
+        match &self.batch {
+            Some(_) if self.is_done() => Err(NotAuthentic::OtherBatch(self.next)),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn included<S: Store>(&self, store: &S, tree: &mut LogTree<'_, S>, index: u64) -> Result<LogEntry, NotAuthentic> {
+        let exact = listing::entry(store, EntryIndex(index))?.ok_or(NotAuthentic::Missing(index))?;
+        let path = tree.inclusion_path(EntryIndex(index))?.unwrap_or_default();
+        let path: Vec<LogHash> = path.iter().map(|hash| LogHash::from_bytes(hash.0)).collect();
+        let at = proofline_verifier::EntryIndex(index);
+        let (size, root) = (proofline_verifier::TreeSize(self.target.size.0), LogHash::from_bytes(self.target.root.0));
+        verify_inclusion(LogHash::leaf(&exact), at.into(), size, root, &path)
+            .map_err(|source| NotAuthentic::NotIncluded { index, source })?;
+        LogEntry::parse_at(&exact, at).map_err(|source| NotAuthentic::Entry { index, source })
+    }
+
+    fn check(&mut self, store: &impl Store, entry: &LogEntry) -> Result<(), NotAuthentic> {
+        let index = self.next;
+        let signature = |source| NotAuthentic::Signature { index, source };
+        if self.batch.is_some() && !matches!(entry.body, Body::Event(_) | Body::Rejection(_)) {
+            return Err(NotAuthentic::OtherBatch(index));
+        }
+        match &entry.body {
+            Body::Genesis(genesis) if index == 0 && *genesis == self.genesis => Ok(()),
+            Body::Genesis(_) => Err(NotAuthentic::Genesis(index)),
+            Body::Command(command) => Ok(self.registry.admit(entry, command)?),
+            Body::Equivocation(it) => {
+                let second = it.second.as_ref().ok_or(NotAuthentic::OtherBatch(index))?;
+                verify_statement(&self.origin, second).map(drop).map_err(signature)
+            }
+            Body::LaneOpened(it) => {
+                let request = it.request.as_ref().ok_or(NotAuthentic::OtherBatch(index))?;
+                verify_open_lane(&self.origin, request).map_err(signature)?;
+                self.check_key(&request.collector_id, &request.public_key)
+            }
+            // Signed by nobody: the ledger derives it from the entries before it.
+            Body::Containment(_) => Ok(()),
+            Body::LaneClosed(it) => {
+                let batch = self.open(store, it.at.as_ref())?;
+                if batch.statement.event_count == 0 { self.close(batch) } else { Err(NotAuthentic::OtherBatch(index)) }
+            }
+            Body::Event(it) => self.check_event(store, it.at.as_ref(), ContentHash::leaf(&it.event)),
+            Body::Rejection(it) => {
+                let leaf = parse_hash(&it.event_leaf).map_err(|source| NotAuthentic::NotIncluded { index, source })?;
+                self.check_event(store, it.at.as_ref(), leaf)
+            }
+        }
+    }
+
+    fn check_event(&mut self, store: &impl Store, at: Option<&v1::BatchPosition>, leaf: ContentHash) -> Result<(), NotAuthentic> {
+        let other = NotAuthentic::OtherBatch(self.next);
+        let mut batch = match self.batch.take() {
+            Some(batch) => batch,
+            None => self.open(store, at)?,
+        };
+        let is_next = at.is_some_and(|at| is_of(at, &batch.statement) && u64::from(at.offset) == batch.leaves.size().0);
+        if !is_next {
+            return Err(other);
+        }
+        batch.leaves.push(leaf);
+        if batch.leaves.size().0 < u64::from(batch.statement.event_count) {
+            self.batch = Some(batch);
+            return Ok(());
+        }
+        self.close(batch)
+    }
+
+    /// Finds what the collector signed at a place, and checks whose key did.
+    fn open(&self, store: &impl Store, at: Option<&v1::BatchPosition>) -> Result<OpenBatch, NotAuthentic> {
+        let at = at.ok_or(NotAuthentic::OtherBatch(self.next))?;
+        let statement = SignedBatch::find(store, at)?.statement;
+        if !is_of(at, &statement) {
+            return Err(NotAuthentic::OtherBatch(self.next));
+        }
+        verify_statement(&self.origin, &statement).map_err(|source| NotAuthentic::Signature { index: self.next, source })?;
+        self.check_key(&statement.collector_id, &statement.public_key)?;
+        Ok(OpenBatch { statement, leaves: Frontier::default() })
+    }
+
+    fn close(&self, batch: OpenBatch) -> Result<(), NotAuthentic> {
+        let is_signed = batch.leaves.root().as_bytes()[..] == batch.statement.events_root[..];
+        if is_signed { Ok(()) } else { Err(NotAuthentic::OtherBatch(self.next)) }
+    }
+
+    fn check_key(&self, collector: &str, public_key: &[u8]) -> Result<(), NotAuthentic> {
+        match self.registry.collector(collector, proofline_verifier::EntryIndex(self.next)) {
+            Tenure::Current(known) if known.public_key == public_key => Ok(()),
+            Tenure::Current(_) | Tenure::Ended(_) | Tenure::Unknown => {
+                Err(NotAuthentic::OtherKey { index: self.next, collector: collector.to_owned() })
+            }
+        }
+    }
+}
+
+fn is_of(at: &v1::BatchPosition, of: &v1::BatchStatement) -> bool {
+    at.collector_id == of.collector_id && (at.lane, at.epoch, at.sequence, at.count) == (of.lane, of.epoch, of.sequence, of.event_count)
+}

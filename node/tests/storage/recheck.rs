@@ -1,0 +1,246 @@
+//! What a node does before it cosigns entries that it did not apply itself.
+
+use ed25519_dalek::{Signer as _, SigningKey};
+use proofline_ledger::{Change, Changes, Ledger, LogTree, PreparedGroup, Store as _, Table, TreeSize, UnixNanos};
+use proofline_node::{
+    cosigner::{Cosigner, NotCosigned},
+    failure,
+    recheck::NotAuthentic,
+    replica::{LogIndex, Progress},
+    signed_tree::{SignedTree, SignedTreeFile},
+    store::{StateStore, StateWriter},
+};
+use proofline_proto::{
+    peer,
+    v1::{self, command::Action},
+};
+use proofline_verifier::{BatchDigest, TreeHash as _, batch_signed_bytes, command_signed_bytes, events_root, open_lane_signed_bytes};
+use prost::Message as _;
+use tokio::sync::watch;
+
+use crate::world::{ORIGIN, World, log_id};
+
+fn key(seed: u8) -> SigningKey {
+    SigningKey::from_bytes(&[seed; 32])
+}
+
+fn public(seed: u8) -> Vec<u8> {
+    key(seed).verifying_key().to_bytes().to_vec()
+}
+
+const ALICE: u8 = 1;
+const COLLECTOR: u8 = 50;
+const THIEF: u8 = 60;
+
+fn genesis() -> v1::Genesis {
+    let operator = |name: &str, seed: u8| v1::OperatorKey {
+        operator_id: name.to_owned(),
+        public_key: public(seed),
+        roles: vec![v1::OperatorRole::Registrar.into()],
+    };
+    v1::Genesis {
+        origin: ORIGIN.to_owned(),
+        apply_version: 1,
+        log_public_key: public(10),
+        operators: vec![operator("alice", ALICE), operator("bob", 2)],
+        nodes: vec![v1::NodeKey { node_id: 1, name: "node-1.test".to_owned(), public_key: public(20) }],
+        grants: Vec::new(),
+    }
+}
+
+fn command(signer: u8, action: Action) -> peer::item::Item {
+    let mut command = v1::SignedCommand {
+        origin: ORIGIN.to_owned(),
+        nonce: vec![7; 16],
+        expires_unix_ns: 60_000_000_000,
+        command: v1::Command { action: Some(action) }.encode_to_vec(),
+        signatures: Vec::new(),
+    };
+    let signature = key(signer).sign(&command_signed_bytes(&command).unwrap()).to_bytes().to_vec();
+    command.signatures.push(v1::CommandSignature { operator_id: "alice".to_owned(), public_key: public(signer), signature });
+    peer::item::Item::Command(command)
+}
+
+fn registration() -> peer::item::Item {
+    command(
+        ALICE,
+        Action::RegisterCollector(v1::RegisterCollector {
+            collector_id: "gateway".to_owned(),
+            public_key: public(COLLECTOR),
+            spiffe_id: "spiffe://example.org/gateway".to_owned(),
+            tenant_id: "acme".to_owned(),
+            agents: vec!["*".to_owned()],
+            vantages: vec![v1::Vantage::GatewayObserved.into()],
+            ..Default::default()
+        }),
+    )
+}
+
+fn opening() -> peer::item::Item {
+    let mut open = v1::SignedOpenLane {
+        public_key: public(COLLECTOR),
+        collector_id: "gateway".to_owned(),
+        lane: 0,
+        nonce: vec![1; 16],
+        signature: vec![],
+    };
+    open.signature = key(COLLECTOR).sign(&open_lane_signed_bytes(ORIGIN, &open).unwrap()).to_bytes().to_vec();
+    peer::item::Item::OpenLane(open)
+}
+
+fn statement(signer: u8, sequence: u64, previous: &BatchDigest, events: &[Vec<u8>]) -> v1::BatchStatement {
+    let mut statement = v1::BatchStatement {
+        public_key: public(signer),
+        collector_id: "gateway".to_owned(),
+        lane: 0,
+        epoch: 1,
+        sequence,
+        previous: previous.as_bytes().to_vec(),
+        event_count: events.len() as u32,
+        events_root: events_root(events).as_bytes().to_vec(),
+        signature: Vec::new(),
+    };
+    statement.signature = key(signer).sign(&batch_signed_bytes(ORIGIN, &statement).unwrap()).to_bytes().to_vec();
+    statement
+}
+
+fn batch(sequence: u64, previous: &BatchDigest, events: Vec<Vec<u8>>) -> (peer::item::Item, BatchDigest) {
+    let statement = statement(COLLECTOR, sequence, previous, &events);
+    let digest = BatchDigest::of(&batch_signed_bytes(ORIGIN, &statement).unwrap());
+    let batch = v1::Batch {
+        public_key: statement.public_key,
+        collector_id: statement.collector_id,
+        lane: 0,
+        epoch: 1,
+        sequence,
+        previous: statement.previous,
+        events: events.into_iter().map(Into::into).collect(),
+        signature: statement.signature,
+    };
+    (peer::item::Item::Batch(batch), digest)
+}
+
+fn three() -> Vec<Vec<u8>> {
+    vec![b"one".to_vec(), b"two".to_vec(), b"three".to_vec()]
+}
+
+/// A state on the disk with a registration, an opening, two batches and the closing of the lane: 8 entries.
+struct Node {
+    world: World,
+    store: StateStore,
+    writer: StateWriter,
+    writes: u64,
+}
+
+impl Node {
+    fn new() -> Self {
+        let world = World::new();
+        let (store, writer) = StateStore::open(&world.dir()).unwrap();
+        let mut node = Self { world, store, writer, writes: 0 };
+        let mut ledger = Ledger::open(&*node.store.view()).unwrap();
+        // Events that the ledger rejects stand for themselves as well as others: their leaves are signed.
+        let (first, digest) = batch(1, &BatchDigest::NONE, three());
+        let (second, digest) = batch(2, &digest, vec![b"four".to_vec()]);
+        let (closing, _) = batch(3, &digest, Vec::new());
+        for item in [peer::item::Item::Genesis(genesis()), registration(), opening(), first, second, closing] {
+            let group = peer::Group { proposed_unix_ns: 1, items: vec![peer::Item { item: Some(item) }] };
+            let prepared = PreparedGroup::decode(&group.encode_to_vec().into(), ORIGIN);
+            let applied = ledger.apply(&*node.store.view(), &prepared).unwrap();
+            node.commit(applied.changes);
+        }
+        assert_eq!(ledger.tree_size(), TreeSize(8));
+        node
+    }
+
+    fn commit(&mut self, changes: Changes) {
+        self.writes += 1;
+        self.writer.commit(changes, &log_id(1, self.writes), None).unwrap();
+    }
+
+    fn put(&mut self, table: Table, key: Vec<u8>, value: Vec<u8>) {
+        self.commit(Changes { rows: vec![Change { table, key, value: Some(value) }] });
+    }
+
+    fn tree(&self, size: u64) -> SignedTree {
+        SignedTree { size: TreeSize(size), root: LogTree::new(&*self.store.view(), TreeSize(size)).root().unwrap() }
+    }
+
+    /// Asks the node to cosign everything, when it signed `signed` entries before and did not apply `taken` of them.
+    async fn cosign(&self, signed: u64, taken: u64) -> Result<(), NotCosigned> {
+        let path = self.world.root.path().join("signed-tree");
+        let _ = std::fs::remove_file(&path);
+        SignedTreeFile::create(&path).unwrap();
+        let mut file = SignedTreeFile::open(&path).unwrap();
+        if signed > 0 {
+            file.advance(self.tree(signed)).unwrap();
+        }
+        let progress =
+            Progress { applied: Some(LogIndex(6)), tree_size: TreeSize(8), last_committed: UnixNanos(1), taken: TreeSize(taken) };
+        let (_progress, seen) = watch::channel(progress);
+        let (failures, _failed) = failure::channel();
+        let (handle, serving) =
+            Cosigner { genesis: genesis(), key: key(20), state: self.store.clone(), progress: seen, signed: file, failures }.start();
+        let serving = tokio::spawn(serving);
+        let answer = handle.cosign(self.tree(8)).await;
+        drop(handle);
+        serving.await.unwrap();
+        answer.map(drop)
+    }
+}
+
+fn first_statement(node: &Node) -> (Vec<u8>, Vec<u8>) {
+    let range = proofline_ledger::KeyRange { from: &[], to: &[0xff; 64] };
+    let rows = node.store.view().scan(Table::Statements, range, proofline_ledger::Direction::Ascending, 1).unwrap();
+    (rows[0].key.clone(), rows[0].value.clone())
+}
+
+fn replaced(row: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    let at = row.windows(from.len()).position(|window| window == from).unwrap();
+    [&row[..at], to, &row[at + from.len()..]].concat()
+}
+
+#[tokio::test]
+async fn what_collectors_and_operators_signed_is_cosigned_wherever_the_walk_begins() {
+    let node = Node::new();
+    for signed in [0, 1, 2, 3, 6, 7, 8] {
+        node.cosign(signed, 8).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_batch_that_its_collector_did_not_sign_is_not_cosigned() {
+    let mut node = Node::new();
+    let (key_of_row, row) = first_statement(&node);
+    let forged = replaced(&row, &public(COLLECTOR), &public(THIEF));
+    node.put(Table::Statements, key_of_row.clone(), forged);
+    let error = node.cosign(3, 8).await.unwrap_err();
+    assert!(matches!(error, NotCosigned::NotAuthentic(NotAuthentic::Signature { index: 3, .. })), "{error}");
+    // A signature that is good, by somebody whom nobody registered for this collector.
+    let (own, stolen) = (statement(COLLECTOR, 1, &BatchDigest::NONE, &three()), statement(THIEF, 1, &BatchDigest::NONE, &three()));
+    let row = replaced(&row, &own.public_key, &stolen.public_key);
+    node.put(Table::Statements, key_of_row, replaced(&row, &own.signature, &stolen.signature));
+    let error = node.cosign(3, 8).await.unwrap_err();
+    assert!(matches!(error, NotCosigned::NotAuthentic(NotAuthentic::OtherKey { index: 3, .. })), "{error}");
+    // What this node applied itself it checked then.
+    node.cosign(3, 3).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_entry_that_is_not_in_the_tree_is_not_cosigned() {
+    let mut node = Node::new();
+    let entry = node.store.view().get(Table::Entries, &3_u64.to_be_bytes()).unwrap().unwrap();
+    let other = node.store.view().get(Table::Entries, &4_u64.to_be_bytes()).unwrap().unwrap();
+    assert_ne!(entry, other);
+    let asked = node.tree(8);
+    node.put(Table::Entries, 3_u64.to_be_bytes().to_vec(), other);
+    assert_ne!(node.tree(8), asked, "the tile that is not full is hashed from its entries");
+    let error = node.cosign(0, 8).await.unwrap_err();
+    assert!(matches!(error, NotCosigned::NotAuthentic(NotAuthentic::Entry { index: 3, .. })), "{error}");
+}
+
+#[tokio::test]
+async fn nothing_is_cosigned_while_a_snapshot_is_being_installed() {
+    let node = Node::new();
+    let error = node.cosign(0, u64::MAX).await.unwrap_err();
+    assert!(matches!(error, NotCosigned::Unchecked { .. }), "{error}");
+}
