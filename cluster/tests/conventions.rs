@@ -37,6 +37,8 @@ fn root() -> PathBuf {
 
 struct Package {
     name: String,
+    /// Where its manifest lies.
+    directory: PathBuf,
     uses: BTreeSet<(String, bool, bool)>,
 }
 
@@ -47,6 +49,7 @@ fn packages() -> Vec<Package> {
     packages
         .map(|package| Package {
             name: package["name"].as_str().unwrap().to_owned(),
+            directory: Path::new(package["manifest_path"].as_str().unwrap()).parent().unwrap().to_owned(),
             uses: package["dependencies"]
                 .as_array()
                 .unwrap()
@@ -80,6 +83,20 @@ fn the_verifier_library_stays_small() {
     let direct: Vec<&str> =
         verifier.uses.iter().filter(|(_, is_dev, is_optional)| !is_dev && !is_optional).map(|it| it.0.as_str()).collect();
     assert_eq!(direct, VERIFIER_DIRECT);
+}
+
+#[test]
+fn every_dependency_is_named_in_the_code_that_asks_for_it() {
+    let (sources, mut unused) = (sources(), Vec::new());
+    // Stubs are generated and name what they need; measurements are not shipped.
+    for package in packages().iter().filter(|package| !["proofline-proto", "proofline-benches"].contains(&package.name.as_str())) {
+        let own = sources.iter().filter(|path| path.starts_with(&package.directory));
+        let text: String = own.map(|path| fs::read_to_string(path).unwrap()).collect();
+        let words: BTreeSet<&str> = text.split(|it: char| !it.is_alphanumeric() && it != '_').collect();
+        let missing = package.uses.iter().filter(|(name, ..)| !words.contains(name.replace('-', "_").as_str()));
+        unused.extend(missing.map(|(name, ..)| format!("{} of {}", name, package.name)));
+    }
+    assert!(unused.is_empty(), "dependencies that nothing uses: {unused:?}");
 }
 
 fn sources() -> Vec<PathBuf> {
