@@ -188,7 +188,12 @@ impl Taking<'_> {
         let event = &recordable.event;
         let agent = self.agent_of(ledger, writes, event)?;
         let cover = containment::cover(ledger, writes, event, &agent)?;
-        containment::note(ledger, writes, event, cover)?;
+        containment::note(ledger, writes, event, &agent, &cover)?;
+        if let Some(v1::event::Body::SubAgentSpawned(spawned)) = &event.body
+            && is_agent_in_scope(&self.collector.registration, &spawned.child_agent_id)
+        {
+            containment::note_spawn(writes, event, spawned)?;
+        }
         let session = match Claim::of(event) {
             Some(claim) => {
                 let found = ledger.sessions.find(writes, &key::scoped(claim.tenant, claim.id))?;
@@ -196,7 +201,7 @@ impl Taking<'_> {
             }
             None => None,
         };
-        let decision = decision::decide(writes, event, &agent, cover.first, ledger.log.next(), ledger.log.now())?;
+        let decision = decision::decide(writes, event, &agent, &cover, ledger.log.next(), ledger.log.now())?;
         let receipt = v1::EventReceipt {
             verdict: decision.verdict,
             session_position: session.as_ref().map_or(0, |of| of.session.size()),

@@ -4,6 +4,8 @@
 //! credentials and agent instances, as they were seen and as they come to be seen. Sessions below a contained session are
 //! found by walking up from them, so that one which begins later is covered by its first event.
 
+use std::collections::BTreeSet;
+
 use proofline_proto::v1;
 use v1::{ContainmentAction, ContainmentChange, TargetKind};
 
@@ -11,10 +13,12 @@ use crate::event::is_identifier;
 use crate::ids::{EntryIndex, UnixNanos};
 use crate::key;
 use crate::ledger::{Judged, Ledger};
-use crate::limits::{CONTAINMENT_CASES_MAX, CONTAINMENT_TARGETS_MAX, ENTRY_BYTES_MAX, ID_BYTES_MAX, REASON_BYTES_MAX, SESSION_DEPTH_MAX};
+use crate::limits::{
+    CONTAINMENT_CASES_MAX, CONTAINMENT_TARGETS_MAX, ENTRY_BYTES_MAX, ID_BYTES_MAX, REASON_BYTES_MAX, SESSIONS_ABOVE_MAX, SPAWNERS_MAX,
+};
 use crate::log::{Draft, InSession};
 use crate::refusal::Refusal;
-use crate::row::{CaseRow, TargetRow};
+use crate::row::{CaseRow, Spawner, SpawnsRow, TargetRow};
 use crate::session::{Claim, Sessions};
 use crate::store::{Store, StoreFault, Table};
 use crate::writes::Writes;
@@ -23,12 +27,14 @@ use crate::writes::Writes;
 const ENTRY_TARGETS_MAX: usize = 64;
 
 /// The containments that cover an event.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Cover {
     /// The one that began first.
     pub(crate) first: Option<u64>,
-    /// The first one of the event's session, or of a session above it.
-    of_session: Option<u64>,
+    /// More sessions are above the event than are looked at: nobody knows whether one of them is contained.
+    pub(crate) is_too_wide: bool,
+    /// Those of the event's session and of the sessions above it.
+    of_sessions: BTreeSet<u64>,
 }
 
 /// A change of what is contained, as it stands in the log.
@@ -53,21 +59,44 @@ pub(crate) fn cover<S: Store>(ledger: &mut Ledger, writes: &Writes<'_, S>, event
         cover.add(first_case(writes, TargetKind::Tenant, tenant, "")?);
     }
     cover.add(first_case(writes, TargetKind::Agent, tenant, agent)?);
-    for (kind, id) in Identities::of(event).all().chain(servers(event)) {
+    for (kind, id) in shown(event, agent).iter().map(|(kind, id)| (*kind, id.as_str())).chain(servers(event)) {
         cover.add(first_case(writes, kind, tenant, id)?);
     }
-    if let Some(claim) = Claim::of(event) {
-        for id in above(&mut ledger.sessions, writes, claim)? {
-            let case = first_case(writes, TargetKind::Session, tenant, &id)?;
-            cover.add(case);
-            cover.of_session = earlier(cover.of_session, case);
-            let Some(session) = ledger.sessions.find(writes, &key::scoped(tenant, &id))? else { continue };
-            for (kind, shared) in session.uses() {
-                cover.add(first_case(writes, kind, tenant, shared)?);
-            }
-        }
+    let Some(claim) = Claim::of(event) else { return Ok(cover) };
+    let above = above(&mut ledger.sessions, writes, claim)?;
+    cover.is_too_wide = above.len() > SESSIONS_ABOVE_MAX;
+    for id in above {
+        cover_by_session(ledger, writes, tenant, &id, &mut cover)?;
     }
     Ok(cover)
+}
+
+/// Adds what holds a session of the event or above it, its agent, or what it was seen with.
+fn cover_by_session<S: Store>(
+    ledger: &mut Ledger,
+    writes: &Writes<'_, S>,
+    tenant: &str,
+    id: &str,
+    cover: &mut Cover,
+) -> Result<(), StoreFault> {
+    let cases = cases(writes, &target(TargetKind::Session, tenant, id))?;
+    cover.add(cases.iter().copied().min());
+    cover.of_sessions.extend(cases);
+    let Some(session) = ledger.sessions.find(writes, &key::scoped(tenant, id))? else { return Ok(()) };
+    cover.add(first_case(writes, TargetKind::Agent, tenant, session.agent())?);
+    let shared = match session.shared(ledger.generation) {
+        Some(known) => known,
+        None => {
+            let mut first = None;
+            for (kind, shared) in session.uses() {
+                first = earlier(first, first_case(writes, kind, tenant, shared)?);
+            }
+            session.keep_shared(ledger.generation, first);
+            first
+        }
+    };
+    cover.add(shared);
+    Ok(())
 }
 
 impl Cover {
@@ -80,92 +109,99 @@ fn earlier(one: Option<u64>, other: Option<u64>) -> Option<u64> {
     one.into_iter().chain(other).min()
 }
 
-/// Takes note of whom an event shows its session to be, and of the sessions that it spawned. A contained session draws what
-/// it newly shows into its containment.
-pub(crate) fn note<S: Store>(ledger: &mut Ledger, writes: &mut Writes<'_, S>, event: &v1::Event, cover: Cover) -> Result<(), StoreFault> {
-    let Some(claim) = Claim::of(event) else { return Ok(()) };
-    note_spawn(writes, event, claim)?;
-    let Some(session) = ledger.sessions.find(writes, &key::scoped(claim.tenant, claim.id))? else { return Ok(()) };
-    let shown = Identities::of(event);
-    let new: Vec<(TargetKind, &str)> = shown.all().filter(|(kind, id)| !session.uses().any(|known| known == (*kind, *id))).collect();
-    if new.is_empty() {
+/// Takes note of whom an event shows its session to be. What a contained session shows is drawn into its containments.
+///
+/// What an agent says of itself is no evidence of what it shares: it could name anybody's credential.
+pub(crate) fn note<S: Store>(
+    ledger: &mut Ledger,
+    writes: &mut Writes<'_, S>,
+    event: &v1::Event,
+    agent: &str,
+    cover: &Cover,
+) -> Result<(), StoreFault> {
+    let Some(claim) = Claim::of(event).filter(|_| event.vantage() != v1::Vantage::SelfReported) else { return Ok(()) };
+    let shown = shown(event, agent);
+    if shown.is_empty() {
         return Ok(());
     }
-    for (kind, id) in &new {
-        session.note_use(*kind, id);
+    if let Some(session) = ledger.sessions.find(writes, &key::scoped(claim.tenant, claim.id))? {
+        session.note_uses(writes, &shown);
     }
-    session.save_uses(writes);
-    let Some(case) = cover.of_session else { return Ok(()) };
-    let targets = new.into_iter().map(|(kind, id)| target(kind, claim.tenant, id)).collect();
-    extend(ledger, writes, case, targets)
-}
-
-/// The first session to name a child in a spawn is above it, when the child itself names no parent.
-fn note_spawn<S: Store>(writes: &mut Writes<'_, S>, event: &v1::Event, claim: Claim<'_>) -> Result<(), StoreFault> {
-    let Some(v1::event::Body::SubAgentSpawned(spawned)) = &event.body else { return Ok(()) };
-    if !is_identifier(&spawned.child_session_id) || spawned.child_session_id == claim.id {
-        return Ok(());
-    }
-    let key = key::scoped(claim.tenant, &spawned.child_session_id);
-    if writes.bytes(Table::Spawns, &key)?.is_none() {
-        writes.put_bytes(Table::Spawns, key, claim.id.as_bytes().to_vec());
+    for case in &cover.of_sessions {
+        extend(ledger, writes, *case, claim.tenant, &shown)?;
     }
     Ok(())
 }
 
-/// Returns the session of a claim and those above it, the nearest first.
+/// Remembers that a session said it spawned another, for an agent that its collector may speak for.
+pub(crate) fn note_spawn<S: Store>(writes: &mut Writes<'_, S>, event: &v1::Event, of: &v1::SubAgentSpawned) -> Result<(), StoreFault> {
+    let Some(claim) = Claim::of(event) else { return Ok(()) };
+    if !is_identifier(&of.child_session_id) || of.child_session_id == claim.id {
+        return Ok(());
+    }
+    let key = key::scoped(claim.tenant, &of.child_session_id);
+    let mut row = writes.read::<SpawnsRow>(Table::Spawns, &key)?.unwrap_or_default();
+    let spawner = Spawner { session_id: claim.id.to_owned(), child_agent: of.child_agent_id.clone() };
+    if row.spawners.len() < SPAWNERS_MAX && !row.spawners.contains(&spawner) {
+        row.spawners.push(spawner);
+        writes.put(Table::Spawns, key, &row);
+    }
+    Ok(())
+}
+
+/// Returns the session of a claim and those above it, the nearest first; one more than are looked at when there are more.
 fn above<S: Store>(sessions: &mut Sessions, writes: &Writes<'_, S>, claim: Claim<'_>) -> Result<Vec<String>, StoreFault> {
-    let mut chain = vec![claim.id.to_owned()];
-    let mut parent = parent_of(sessions, writes, claim.tenant, claim.id)?;
-    if parent.is_empty() {
-        claim.parent.clone_into(&mut parent);
-    }
-    // A spawn may contradict what sessions say of their parents; a walk that comes back to where it was ends.
-    while !parent.is_empty() && !chain.contains(&parent) && chain.len() < SESSION_DEPTH_MAX as usize {
-        let next = parent_of(sessions, writes, claim.tenant, &parent)?;
-        chain.push(std::mem::replace(&mut parent, next));
-    }
-    Ok(chain)
-}
-
-fn parent_of<S: Store>(sessions: &mut Sessions, writes: &Writes<'_, S>, tenant: &str, id: &str) -> Result<String, StoreFault> {
-    let key = key::scoped(tenant, id);
-    if let Some(session) = sessions.find(writes, &key)?
-        && !session.parent().is_empty()
-    {
-        return Ok(session.parent().to_owned());
-    }
-    let spawned_by = writes.bytes(Table::Spawns, &key)?.unwrap_or_default();
-    String::from_utf8(spawned_by).map_err(|_| StoreFault::Damaged { table: Table::Spawns, key })
-}
-
-/// What an event says of whom it was done as: what a session may share with others.
-struct Identities<'a> {
-    credentials: Vec<&'a str>,
-    instance: &'a str,
-}
-
-impl<'a> Identities<'a> {
-    fn of(event: &'a v1::Event) -> Self {
-        use v1::event::Body;
-        let attribution = event.attribution.as_ref();
-        let used = match &event.body {
-            Some(Body::CredentialUsed(it)) => it.credential.as_ref(),
-            Some(Body::CredentialIssued(it)) => it.credential.as_ref(),
-            _ => None,
-        };
-        let credentials = attribution.and_then(|it| it.credential.as_ref()).into_iter().chain(used);
-        Self {
-            credentials: credentials.map(|it| it.credential_id.as_str()).collect(),
-            instance: attribution.and_then(|it| it.agent.as_ref()).map_or("", |agent| &agent.instance_id),
+    let mut found = vec![claim.id.to_owned()];
+    let mut next = 0;
+    while let Some(id) = found.get(next).cloned() {
+        next += 1;
+        for parent in parents(sessions, writes, claim, &id)? {
+            // Spawns may contradict what sessions say of their parents: a walk that comes back to where it was goes no further.
+            if !found.contains(&parent) {
+                found.push(parent);
+            }
+            if found.len() > SESSIONS_ABOVE_MAX {
+                return Ok(found);
+            }
         }
     }
+    Ok(found)
+}
 
-    fn all(&self) -> impl Iterator<Item = (TargetKind, &'a str)> {
-        let credentials = self.credentials.iter().map(|id| (TargetKind::Credential, *id));
-        let all = credentials.chain([(TargetKind::AgentInstance, self.instance)]);
-        all.filter(|(_, id)| is_identifier(id)).collect::<std::collections::BTreeSet<_>>().into_iter()
+/// Returns the sessions directly above one: the parent that it names, and those that spawned it for the agent that it has.
+fn parents<S: Store>(sessions: &mut Sessions, writes: &Writes<'_, S>, claim: Claim<'_>, id: &str) -> Result<Vec<String>, StoreFault> {
+    let key = key::scoped(claim.tenant, id);
+    let (mut parents, agent) = match sessions.find(writes, &key)? {
+        Some(session) => (vec![session.parent().to_owned()], session.agent().to_owned()),
+        None => (Vec::new(), String::new()),
+    };
+    if let Some(row) = writes.read::<SpawnsRow>(Table::Spawns, &key)? {
+        let spawners = row.spawners.into_iter().filter(|spawner| spawner.child_agent == agent);
+        parents.extend(spawners.map(|spawner| spawner.session_id));
     }
+    parents.retain(|parent| !parent.is_empty());
+    Ok(parents)
+}
+
+/// Returns what an event shows of whom it was done as, and which a session may share with others.
+fn shown(event: &v1::Event, agent: &str) -> Vec<(TargetKind, String)> {
+    use v1::event::Body;
+    let attribution = event.attribution.as_ref();
+    let named = match &event.body {
+        Some(Body::CredentialUsed(it)) => it.credential.as_ref(),
+        Some(Body::CredentialIssued(it)) => it.credential.as_ref(),
+        Some(Body::SubAgentSpawned(it)) => it.child_credential.as_ref(),
+        _ => None,
+    };
+    let credentials = attribution.and_then(|it| it.credential.as_ref()).into_iter().chain(named);
+    let credentials = credentials.map(|it| &it.credential_id).filter(|id| !id.is_empty());
+    let instance = attribution.and_then(|it| it.agent.as_ref()).map_or("", |agent| &agent.instance_id);
+    let instance = Some(instance).filter(|instance| !instance.is_empty() && !agent.is_empty());
+    let shown: BTreeSet<_> = credentials
+        .map(|id| (TargetKind::Credential, id.clone()))
+        .chain(instance.map(|instance| (TargetKind::AgentInstance, format!("{agent}/{instance}"))))
+        .collect();
+    shown.into_iter().collect()
 }
 
 fn servers(event: &v1::Event) -> impl Iterator<Item = (TargetKind, &str)> {
@@ -183,8 +219,12 @@ fn first_case<S: Store>(writes: &Writes<'_, S>, kind: TargetKind, tenant: &str, 
     if id.is_empty() && kind != TargetKind::Tenant {
         return Ok(None);
     }
-    let row = writes.read::<TargetRow>(Table::Contained, &target_key(&target(kind, tenant, id)))?;
-    Ok(row.and_then(|row| row.cases.into_iter().min()))
+    Ok(cases(writes, &target(kind, tenant, id))?.into_iter().min())
+}
+
+/// Returns the containments that hold a target itself.
+fn cases<S: Store>(writes: &Writes<'_, S>, target: &v1::Target) -> Result<Vec<u64>, StoreFault> {
+    Ok(writes.read::<TargetRow>(Table::Contained, &target_key(target))?.map(|row| row.cases).unwrap_or_default())
 }
 
 /// Carries out a responder's command, which becomes entry `cause`.
@@ -193,17 +233,17 @@ pub(crate) fn contain<S: Store>(ledger: &mut Ledger, writes: &mut Writes<'_, S>,
         Ok(asked) => asked,
         Err(refusal) => return Ok(Err(refusal)),
     };
-    let row = writes.read::<TargetRow>(Table::Contained, &target_key(asked))?.unwrap_or_default();
-    for id in &row.cases {
+    let held_by = cases(writes, asked)?;
+    for id in &held_by {
         let case = writes.read::<CaseRow>(Table::ContainmentCases, &id.to_be_bytes())?.unwrap_or_default();
         if case.action == it.action && case.targets.first() == Some(asked) {
             return Ok(Err(Refusal::AlreadyContained { containment: *id }));
         }
     }
-    if row.cases.len() >= CONTAINMENT_CASES_MAX {
+    if held_by.len() >= CONTAINMENT_CASES_MAX {
         return Ok(Err(Refusal::TooLarge {
             what: "containments of one target",
-            actual: row.cases.len() as u64 + 1,
+            actual: held_by.len() as u64 + 1,
             limit: CONTAINMENT_CASES_MAX as u64,
         }));
     }
@@ -219,9 +259,11 @@ fn begin<S: Store>(
     cause: EntryIndex,
 ) -> Result<(), StoreFault> {
     let mut targets = vec![asked.clone()];
+    let mut incomplete = false;
     if asked.kind() == TargetKind::Session
         && let Some(session) = ledger.sessions.find(writes, &key::scoped(&asked.tenant_id, &asked.id))?
     {
+        incomplete = session.shows_more();
         targets.extend(session.uses().map(|(kind, id)| target(kind, &asked.tenant_id, id)));
     }
     ledger.log.containments += 1;
@@ -234,6 +276,7 @@ fn begin<S: Store>(
         released_by: None,
         reason: it.reason.clone(),
         incident_id: it.incident_id.clone(),
+        incomplete,
     };
     let added = add_targets(ledger, writes, id, &mut case, targets)?;
     writes.put(Table::ContainmentCases, id.to_be_bytes().to_vec(), &case);
@@ -241,12 +284,31 @@ fn begin<S: Store>(
     Ok(())
 }
 
-fn extend<S: Store>(ledger: &mut Ledger, writes: &mut Writes<'_, S>, id: u64, targets: Vec<v1::Target>) -> Result<(), StoreFault> {
+fn extend<S: Store>(
+    ledger: &mut Ledger,
+    writes: &mut Writes<'_, S>,
+    id: u64,
+    tenant: &str,
+    shown: &[(TargetKind, String)],
+) -> Result<(), StoreFault> {
+    let mut targets = Vec::new();
+    for (kind, shown) in shown {
+        let target = target(*kind, tenant, shown);
+        if !cases(writes, &target)?.contains(&id) {
+            targets.push(target);
+        }
+    }
+    if targets.is_empty() {
+        return Ok(());
+    }
     let key = id.to_be_bytes().to_vec();
     let Some(mut case) = writes.read::<CaseRow>(Table::ContainmentCases, &key)? else { return Ok(()) };
+    let before = case.clone();
     let added = add_targets(ledger, writes, id, &mut case, targets)?;
-    if !added.is_empty() {
+    if case != before {
         writes.put(Table::ContainmentCases, key, &case);
+    }
+    if !added.is_empty() {
         let cause = ledger.log.next();
         ledger.changes.push(case.change(ContainmentChange::Extended, id, added, cause));
     }
@@ -266,9 +328,14 @@ fn add_targets<S: Store>(
         let key = target_key(&target);
         let mut row = writes.read::<TargetRow>(Table::Contained, &key)?.unwrap_or_default();
         let has_room = case.targets.len() < CONTAINMENT_TARGETS_MAX && row.cases.len() < CONTAINMENT_CASES_MAX;
-        if row.cases.contains(&id) || !has_room {
+        if row.cases.contains(&id) {
             continue;
         }
+        if !has_room {
+            case.incomplete = true;
+            continue;
+        }
+        ledger.generation += 1;
         ledger.log.contained += u64::from(row.cases.is_empty());
         row.cases.push(id);
         writes.put(Table::Contained, key, &row);
@@ -302,6 +369,7 @@ pub(crate) fn release<S: Store>(ledger: &mut Ledger, writes: &mut Writes<'_, S>,
             writes.put(Table::Contained, key, &row);
         }
     }
+    ledger.generation += 1;
     case.released_by = Some(cause.0);
     writes.put(Table::ContainmentCases, key, &case);
     let targets = case.targets.clone();
@@ -335,7 +403,7 @@ fn in_entries(change: v1::Containment) -> impl Iterator<Item = v1::Containment> 
     parts.into_iter().map(move |targets| v1::Containment { targets, ..change.clone() })
 }
 
-const _: () = assert!(ENTRY_TARGETS_MAX * (2 * ID_BYTES_MAX + 16) + REASON_BYTES_MAX + 2 * ID_BYTES_MAX + 4_096 < ENTRY_BYTES_MAX);
+const _: () = assert!(ENTRY_TARGETS_MAX * (3 * ID_BYTES_MAX + 16) + REASON_BYTES_MAX + 2 * ID_BYTES_MAX + 4_096 < ENTRY_BYTES_MAX);
 
 impl CaseRow {
     pub(crate) fn summary(self, id: u64) -> v1::ContainmentSummary {
@@ -348,6 +416,7 @@ impl CaseRow {
             released_by_index: self.released_by.unwrap_or(0),
             reason: self.reason,
             incident_id: self.incident_id,
+            incomplete: self.incomplete,
         }
     }
 
@@ -360,6 +429,7 @@ impl CaseRow {
             cause_index: cause.0,
             reason: self.reason.clone(),
             incident_id: self.incident_id.clone(),
+            incomplete: self.incomplete,
         }
     }
 }
@@ -396,6 +466,12 @@ fn check(it: &v1::Contain) -> Result<&v1::Target, Refusal> {
         return Err(Refusal::Malformed("the action of the containment does not fit its target"));
     }
     let is_tenant = target.kind() == TargetKind::Tenant;
-    let is_named = if is_tenant { target.id.is_empty() } else { is_identifier(&target.id) && target.tenant_id != "*" };
+    let is_id = match target.kind() {
+        TargetKind::AgentInstance => {
+            target.id.split_once('/').is_some_and(|(agent, instance)| is_identifier(agent) && is_identifier(instance))
+        }
+        _ => is_identifier(&target.id),
+    };
+    let is_named = if is_tenant { target.id.is_empty() } else { is_id && target.tenant_id != "*" };
     if is_named && is_identifier(&target.tenant_id) { Ok(target) } else { Err(Refusal::Malformed("the containment names no target")) }
 }

@@ -2,6 +2,7 @@
 
 use proofline_proto::v1;
 
+use crate::containment::Cover;
 use crate::ids::{EntryIndex, UnixNanos};
 use crate::key;
 use crate::limits::OBSERVED_GAP_MAX_NS;
@@ -10,12 +11,12 @@ use crate::store::{Store, StoreFault, Table};
 use crate::writes::Writes;
 
 /// Decides on an event that is recorded as entry `index` at `now`, and takes note of an agent that nobody registered.
-/// `agent` is the event's, or the one that its session is bound to; `containment` is the first that covers the event.
+/// `agent` is the event's, or the one that its session is bound to; `cover` is what of containments covers the event.
 pub(crate) fn decide<S: Store>(
     writes: &mut Writes<'_, S>,
     event: &v1::Event,
     agent: &str,
-    containment: Option<u64>,
+    cover: &Cover,
     index: EntryIndex,
     now: UnixNanos,
 ) -> Result<v1::Decision, StoreFault> {
@@ -32,8 +33,12 @@ pub(crate) fn decide<S: Store>(
         }
         Some(v1::AgentState::Registered) | None => v1::Verdict::Allow,
     };
-    if let Some(containment_id) = containment {
+    if let Some(containment_id) = cover.first {
         findings.push(v1::Finding { containment_id, ..built_in("built-in/contained", v1::Severity::Critical) });
+        verdict = v1::Verdict::Deny;
+    }
+    if cover.is_too_wide {
+        findings.push(built_in("built-in/lineage-too-wide", v1::Severity::Critical));
         verdict = v1::Verdict::Deny;
     }
     if event.observed_unix_ns.abs_diff(now.0) > OBSERVED_GAP_MAX_NS {

@@ -48,6 +48,24 @@ fn is_well_formed(event: &v1::Event) -> bool {
         && event.session.as_ref().is_none_or(is_well_formed_session)
         && event.payloads.iter().all(is_well_formed_commitment)
         && event.attribution.as_ref().is_none_or(is_well_formed_attribution)
+        && event.body.as_ref().is_none_or(|body| names(body).into_iter().all(is_optional_identifier))
+}
+
+/// Returns what a body says of things that can be contained.
+fn names(body: &v1::event::Body) -> Vec<&str> {
+    use v1::event::Body;
+    match body {
+        Body::ActionIntent(it) => it.tool.iter().map(|tool| tool.server_id.as_str()).collect(),
+        Body::McpConnected(it) => vec![&it.server_id],
+        Body::ToolDefined(it) => vec![&it.server_id],
+        Body::CredentialUsed(it) => it.credential.iter().map(|it| it.credential_id.as_str()).collect(),
+        Body::CredentialIssued(it) => it.credential.iter().map(|it| it.credential_id.as_str()).collect(),
+        Body::SubAgentSpawned(it) => {
+            let child = it.child_credential.as_ref().map_or("", |it| &it.credential_id);
+            vec![&it.child_session_id, &it.child_agent_id, child]
+        }
+        _ => Vec::new(),
+    }
 }
 
 fn is_well_formed_session(session: &v1::SessionRef) -> bool {
@@ -63,7 +81,8 @@ fn is_well_formed_commitment(payload: &v1::Commitment) -> bool {
 
 fn is_well_formed_attribution(of: &v1::Attribution) -> bool {
     v1::UnattributedReason::try_from(of.unattributed).is_ok()
-        && of.agent.as_ref().is_none_or(|agent| is_optional_identifier(&agent.agent_id))
+        && of.agent.as_ref().is_none_or(|agent| is_optional_identifier(&agent.agent_id) && is_optional_identifier(&agent.instance_id))
+        && of.credential.as_ref().is_none_or(|it| is_optional_identifier(&it.credential_id))
         && of.initiator.as_ref().is_none_or(is_well_formed_principal)
         && of.delegation.iter().all(is_well_formed_hop)
 }

@@ -30,6 +30,8 @@ pub struct Ledger {
     held: HeldRows,
     /// Changes of what is contained that the submission under way caused, until their entries are made.
     pub(crate) changes: Vec<v1::Containment>,
+    /// Rises whenever what is contained changes, in this process: what was looked up before may hold no longer.
+    pub(crate) generation: u64,
 }
 
 /// What one apply did. `changes` must be committed before the next apply.
@@ -69,7 +71,7 @@ impl Ledger {
     /// # Errors
     /// [`StoreFault`] when the store fails or holds damaged rows.
     pub fn open(store: &impl Store) -> Result<Self, StoreFault> {
-        Ok(Self { log: Log::open(store)?, sessions: Sessions::default(), held: HeldRows::default(), changes: Vec::new() })
+        Ok(Self { log: Log::open(store)?, sessions: Sessions::default(), held: HeldRows::default(), changes: Vec::new(), generation: 0 })
     }
 
     /// Applies one group. Total over its input: whatever was replicated has an outcome.
@@ -158,6 +160,12 @@ impl Ledger {
     #[must_use]
     pub fn origin(&self) -> &str {
         &self.log.origin
+    }
+
+    /// Returns a number that rises whenever what is contained changes, and says nothing else.
+    #[must_use]
+    pub fn containment_generation(&self) -> u64 {
+        self.generation
     }
 
     /// Returns the number of entries.

@@ -37,11 +37,15 @@ pub const EVENTS_PER_HOUR_DEFAULT: u64 = 3_600_000;
 /// Sessions that a collector may open in an hour when its registration names no number.
 pub const SESSIONS_PER_HOUR_DEFAULT: u64 = 100_000;
 /// Targets of one containment: what was asked for, and what shares its identity.
-pub const CONTAINMENT_TARGETS_MAX: usize = 1_024;
+pub const CONTAINMENT_TARGETS_MAX: usize = 256;
 /// Containments that one target can be under at once.
 pub const CONTAINMENT_CASES_MAX: usize = 64;
 /// Credentials, and agent instances, of one session that are remembered.
-pub const SESSION_USES_MAX: usize = 64;
+pub const SESSION_USES_MAX: usize = 16;
+/// Sessions that are remembered to have spawned one session.
+pub const SPAWNERS_MAX: usize = 4;
+/// Sessions that are looked at above one event.
+pub const SESSIONS_ABOVE_MAX: usize = 128;
 /// Longest reason of a containment or a release, in bytes.
 pub const REASON_BYTES_MAX: usize = 1_024;
 /// The only apply version of this build.

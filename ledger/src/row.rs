@@ -154,6 +154,25 @@ pub(crate) struct UsesRow {
     pub(crate) credentials: Vec<String>,
     #[prost(string, repeated, tag = "2")]
     pub(crate) instances: Vec<String>,
+    /// More was shown than is remembered.
+    #[prost(bool, tag = "3")]
+    pub(crate) incomplete: bool,
+}
+
+/// A row of [`Table::Spawns`].
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct SpawnsRow {
+    #[prost(message, repeated, tag = "1")]
+    pub(crate) spawners: Vec<Spawner>,
+}
+
+/// A session that said it spawned another, and for which agent.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Spawner {
+    #[prost(string, tag = "1")]
+    pub(crate) session_id: String,
+    #[prost(string, tag = "2")]
+    pub(crate) child_agent: String,
 }
 
 /// A row of [`Table::Contained`].
@@ -180,6 +199,9 @@ pub(crate) struct CaseRow {
     pub(crate) reason: String,
     #[prost(string, tag = "7")]
     pub(crate) incident_id: String,
+    /// More shares the identity of what is contained than is held.
+    #[prost(bool, tag = "8")]
+    pub(crate) incomplete: bool,
 }
 
 /// A row of [`Table::AwaitedParents`].

@@ -24,11 +24,12 @@ pub(crate) struct OpenSession {
     last: EntryIndex,
     sealed_at: Option<u64>,
     uses: UsesRow,
+    shared: Option<(u64, Option<u64>)>,
 }
 
 impl OpenSession {
     fn new(binding: SessionRow) -> Self {
-        Self { binding, tree: Frontier::default(), last: EntryIndex(0), sealed_at: None, uses: UsesRow::default() }
+        Self { binding, tree: Frontier::default(), last: EntryIndex(0), sealed_at: None, uses: UsesRow::default(), shared: None }
     }
 
     fn load<S: Store>(writes: &Writes<'_, S>, key: &[u8]) -> Result<Option<Self>, StoreFault> {
@@ -38,7 +39,7 @@ impl OpenSession {
         let tree = row::split(&head.peaks).and_then(|peaks| Frontier::restore(head.size, peaks));
         let tree = tree.ok_or_else(|| StoreFault::Damaged { table: Table::SessionHeads, key: head_key.to_vec() })?;
         let uses = writes.read(Table::SessionUses, &head_key)?.unwrap_or_default();
-        Ok(Some(Self { binding, tree, last: EntryIndex(head.last_index), sealed_at: head.sealed_at, uses }))
+        Ok(Some(Self { binding, tree, last: EntryIndex(head.last_index), sealed_at: head.sealed_at, uses, shared: None }))
     }
 
     pub(crate) fn size(&self) -> u64 {
@@ -61,16 +62,35 @@ impl OpenSession {
         credentials.chain(self.uses.instances.iter().map(|id| (v1::TargetKind::AgentInstance, id.as_str())))
     }
 
-    /// Remembers a credential or an agent instance, while there is room.
-    pub(crate) fn note_use(&mut self, kind: v1::TargetKind, id: &str) {
-        let known = if kind == v1::TargetKind::Credential { &mut self.uses.credentials } else { &mut self.uses.instances };
-        if known.len() < SESSION_USES_MAX {
-            known.push(id.to_owned());
+    /// Remembers credentials and agent instances, while there is room.
+    pub(crate) fn note_uses<S: Store>(&mut self, writes: &mut Writes<'_, S>, shown: &[(v1::TargetKind, String)]) {
+        let before = self.uses.clone();
+        for (kind, id) in shown {
+            let known = if *kind == v1::TargetKind::Credential { &mut self.uses.credentials } else { &mut self.uses.instances };
+            if known.contains(id) {
+                continue;
+            }
+            if known.len() < SESSION_USES_MAX { known.push(id.clone()) } else { self.uses.incomplete = true }
+        }
+        if self.uses != before {
+            self.shared = None;
+            writes.put(Table::SessionUses, key::session_head(SessionOrdinal(self.binding.ordinal)).to_vec(), &self.uses);
         }
     }
 
-    pub(crate) fn save_uses<S: Store>(&self, writes: &mut Writes<'_, S>) {
-        writes.put(Table::SessionUses, key::session_head(SessionOrdinal(self.binding.ordinal)).to_vec(), &self.uses);
+    /// Returns whether the session showed more than is remembered of it.
+    pub(crate) fn shows_more(&self) -> bool {
+        self.uses.incomplete
+    }
+
+    /// Returns the first containment of what the session was seen with, if it was looked up since `generation` began.
+    pub(crate) fn shared(&self, generation: u64) -> Option<Option<u64>> {
+        self.shared.filter(|(at, _)| *at == generation).map(|(_, case)| case)
+    }
+
+    /// Keeps what was looked up: it holds until what is contained changes, or what the session was seen with.
+    pub(crate) fn keep_shared(&mut self, generation: u64, case: Option<u64>) {
+        self.shared = Some((generation, case));
     }
 
     pub(crate) fn is_sealed(&self) -> bool {

@@ -56,7 +56,7 @@ pub enum Table {
     Checkpoint = 21,
     /// Session ordinal -> credentials and agent instances that the session was seen with.
     SessionUses = 22,
-    /// Tenant and session id -> the session that said it spawned it.
+    /// Tenant and session id -> the sessions that said they spawned it.
     Spawns = 23,
     /// What is contained -> the containments that hold it.
     Contained = 24,

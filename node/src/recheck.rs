@@ -6,7 +6,7 @@
 //! command by operators who could give it. The checks are the verifier's, those that an auditor makes.
 
 use proofline_ledger::{EntryIndex, LogTree, SignedBatch, Store, StoreFault, TreeSize, listing};
-use proofline_proto::v1::{self, entry_core::Body};
+use proofline_proto::v1::{self, command::Action, entry_core::Body};
 use proofline_verifier::{
     CommandError, ContentHash, EntryError, Frontier, LogEntry, LogHash, Registry, SignedError, Tenure, TreeError, TreeHash as _,
     parse_hash, verify_inclusion, verify_open_lane, verify_statement,
@@ -18,6 +18,9 @@ use crate::signed_tree::SignedTree;
 /// Why entries of a snapshot are not what collectors and operators signed.
 #[derive(Debug, Error)]
 pub enum NotAuthentic {
+    /// A change of containment names a cause that is none.
+    #[error("entry {0} changes what is contained, and what it names as the cause does not")]
+    Groundless(u64),
     /// An entry is missing.
     #[error("entry {0} is missing")]
     Missing(u64),
@@ -127,6 +130,9 @@ impl Recheck {
                 break;
             }
             let entry = self.included(store, &mut tree, self.next)?;
+            if let Body::Containment(change) = &entry.body {
+                self.check_cause(store, &mut tree, change)?;
+            }
             self.check(store, &entry)?;
             self.next += 1;
         }
@@ -134,6 +140,27 @@ impl Recheck {
             Some(_) if self.is_done() => Err(NotAuthentic::OtherBatch(self.next)),
             Some(_) | None => Ok(()),
         }
+    }
+
+    /// A change of containment is signed by nobody; the command that caused it is. What an event drew in has an event as its
+    /// cause, whose batch is checked like any other.
+    fn check_cause<S: Store>(&self, store: &S, tree: &mut LogTree<'_, S>, change: &v1::Containment) -> Result<(), NotAuthentic> {
+        let groundless = || NotAuthentic::Groundless(self.next);
+        if change.cause_index >= self.next {
+            return Err(groundless());
+        }
+        let cause = self.included(store, tree, change.cause_index)?;
+        let action = match &cause.body {
+            Body::Command(signed) => <v1::Command as prost::Message>::decode(signed.command.as_slice()).ok().and_then(|it| it.action),
+            _ => None,
+        };
+        let is_grounded = match (change.change(), action, &cause.body) {
+            (v1::ContainmentChange::Began, Some(Action::Contain(it)), _) => it.action == change.action && it.reason == change.reason,
+            (v1::ContainmentChange::Released, Some(Action::Release(it)), _) => it.containment_id == change.containment_id,
+            (v1::ContainmentChange::Extended, None, Body::Event(_)) => true,
+            _ => false,
+        };
+        if is_grounded { Ok(()) } else { Err(groundless()) }
     }
 
     fn included<S: Store>(&self, store: &S, tree: &mut LogTree<'_, S>, index: u64) -> Result<LogEntry, NotAuthentic> {

@@ -65,7 +65,7 @@ ENTRY_CORE = message(
     lane_closed=(16, M, message(at=(1, M, BATCH_POSITION)), "one of"),
     containment=(17, M, message(
         change=(1, U), containment_id=(2, U), action=(3, U), targets=(4, M, TARGET, "repeated"), cause_index=(5, U), reason=(6, S),
-        incident_id=(7, S)), "one of"))
+        incident_id=(7, S), incomplete=(8, U)), "one of"))
 PROVEN_ENTRY = message(index=(1, U), entry=(2, B), log_path=(3, B, "repeated"))
 SESSION_PROOF = message(
     checkpoint=(1, B), position=(2, U), session_size=(3, U), entry=(4, B), session_path=(5, B, "repeated"),

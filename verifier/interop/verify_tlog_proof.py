@@ -499,6 +499,8 @@ def check_members(file, last):
             raise Wrong("session-order", "a gap, or behind the seal")
         if previous and (previous.index >= member.index or previous.core["committed_unix_ns"] > member.core["committed_unix_ns"]):
             raise Wrong("session-order", "index or time falls")
+        if member.kind == "containment" and not is_of_session(member, file):
+            raise Wrong("session-order", "a containment of something else")
         if member.kind not in ("event", "containment"):
             sealed = is_seal(member, file)
             if not sealed:
@@ -509,6 +511,11 @@ def check_members(file, last):
         if mth(leaves[:count]) != member.session_root:
             raise Wrong("session-roots", f"at position {count - 1}")
     return members
+
+
+def is_of_session(member, file):
+    target = (member.body["targets"] or [None])[0]
+    return target is not None and (target["kind"], target["tenant_id"], target["id"]) == (1, file["tenant_id"], file["session_id"])
 
 
 def is_seal(member, file):

@@ -42,7 +42,7 @@ fn verdicts(world: &mut World, collector: &mut Collector, events: Vec<v1::Event>
 }
 
 fn changes(world: &World) -> Vec<(ContainmentChange, u64, Vec<v1::Target>)> {
-    let all = listing::containment_changes(&world.store, EntryIndex(0), EntryIndex(u64::MAX), 100).unwrap();
+    let all = listing::containment_changes(&world.store, EntryIndex(0), EntryIndex(u64::MAX), 1_000).unwrap();
     all.into_iter().map(|it| (it.containment.change(), it.containment.containment_id, it.containment.targets)).collect()
 }
 
@@ -114,7 +114,7 @@ fn who_shares_a_credential_or_an_instance_with_a_contained_session_does_not_esca
         (
             ContainmentChange::Began,
             1,
-            vec![target(TargetKind::Session, "s"), target(TargetKind::Credential, "token-1"), target(TargetKind::AgentInstance, "pod-1")]
+            vec![target(TargetKind::Session, "s"), target(TargetKind::Credential, "token-1"), target(TargetKind::AgentInstance, "a/pod-1")]
         )
     );
 }
@@ -127,7 +127,7 @@ fn what_a_contained_session_shows_later_is_drawn_in_and_said_so() {
     let after = vec![shown("s", "a", "token-2", "pod-1"), event("other", "b"), shown("s", "a", "token-2", "pod-1")];
     assert_eq!(verdicts(&mut world, &mut collector, after), [DENY, DENY, DENY]);
     let extended = changes(&world).remove(1);
-    let expected = vec![target(TargetKind::AgentInstance, "pod-1"), target(TargetKind::Credential, "token-2")];
+    let expected = vec![target(TargetKind::AgentInstance, "a/pod-1"), target(TargetKind::Credential, "token-2")];
     assert_eq!(extended, (ContainmentChange::Extended, 1, expected));
     assert_eq!(changes(&world).len(), 2, "what is known already is no news");
 }
@@ -145,7 +145,7 @@ fn agents_credentials_servers_and_tenants_are_contained_each_by_its_action() {
         (ContainmentAction::QuarantineAgent, target(TargetKind::Agent, "a"), vec![event("s", "a"), event("t", "b")], [DENY, ALLOW]),
         (
             ContainmentAction::QuarantineAgent,
-            target(TargetKind::AgentInstance, "pod-1"),
+            target(TargetKind::AgentInstance, "a/pod-1"),
             vec![shown("s", "a", "c", "pod-1"), shown("t", "a", "c", "pod-2")],
             [DENY, ALLOW],
         ),
@@ -268,17 +268,106 @@ fn a_sealed_session_is_contained_beside_its_tree() {
 fn a_change_with_many_targets_is_spread_over_entries_that_fit() {
     let (mut world, mut collector) = World::with_collector();
     let long = |kind: &str, n: usize| format!("{kind}-{n:0>240}");
-    for n in 0..64 {
-        assert_eq!(verdicts(&mut world, &mut collector, vec![shown("s", "a", &long("token", n), &long("pod", n))]), [ALLOW]);
-    }
+    let family: Vec<v1::Event> = (0..8).map(|n| below("s", &format!("child-{n}"), "a")).collect();
+    verdicts(&mut world, &mut collector, vec![event("s", "a")]);
+    verdicts(&mut world, &mut collector, family);
     world.command(&[RESPONDER], revoke("s")).unwrap();
+    for n in 0..128 {
+        let child = format!("child-{}", n % 8);
+        assert_eq!(verdicts(&mut world, &mut collector, vec![shown(&child, "a", &long("token", n), &long("pod", n))]), [DENY]);
+    }
     world.command(&[RESPONDER, SECOND_RESPONDER], release(1)).unwrap();
-    let changes = changes(&world);
-    let began: Vec<usize> =
-        changes.iter().filter(|(change, ..)| *change == ContainmentChange::Began).map(|(_, _, targets)| targets.len()).collect();
-    let released: usize =
-        changes.iter().filter(|(change, ..)| *change == ContainmentChange::Released).map(|(_, _, targets)| targets.len()).sum();
-    assert_eq!((began, released), (vec![64, 64, 1], 129));
+    let released: Vec<usize> =
+        changes(&world).iter().filter(|(change, ..)| *change == ContainmentChange::Released).map(|(_, _, targets)| targets.len()).collect();
+    assert_eq!(released, [64, 64, 64, 64], "one containment holds 256 targets at most");
+    assert!(listing::containments(&world.store, 0, 10).unwrap()[0].incomplete);
     assert!(world.entries().iter().all(|entry| entry.len() <= proofline_ledger::limits::ENTRY_BYTES_MAX));
     assert_eq!(verdicts(&mut world, &mut collector, vec![event("s", "a")]), [ALLOW]);
+}
+
+#[test]
+fn a_declared_parent_hides_no_spawner_and_one_spawner_hides_no_other() {
+    let (mut world, mut collector) = World::with_collector();
+    let spawn = |from: &str, child: &str, agent: &str| {
+        let mut event = event(from, "a");
+        let spawned = v1::SubAgentSpawned { child_session_id: child.to_owned(), child_agent_id: agent.to_owned(), ..Default::default() };
+        event.body = Some(v1::event::Body::SubAgentSpawned(spawned));
+        event
+    };
+    let before = vec![spawn("decoy", "child", "b"), spawn("root", "child", "b"), below("elsewhere", "child", "b"), event("bystander", "c")];
+    assert_eq!(verdicts(&mut world, &mut collector, before), [ALLOW; 4]);
+    // For another agent than the session has, a spawn says nothing.
+    assert_eq!(verdicts(&mut world, &mut collector, vec![spawn("root", "bystander", "b")]), [ALLOW]);
+    world.command(&[RESPONDER], revoke("root")).unwrap();
+    assert_eq!(verdicts(&mut world, &mut collector, vec![event("child", "b"), event("bystander", "c")]), [DENY, ALLOW]);
+}
+
+#[test]
+fn nobody_is_contained_by_what_an_agent_says_of_itself_or_by_a_name_that_two_agents_use() {
+    let (mut world, mut gateway) = World::with_collector();
+    let mut sidecar = Collector::new("sidecar-1", 51);
+    let scope = v1::RegisterCollector { vantages: vec![v1::Vantage::SelfReported.into()], ..sidecar.scope() };
+    world.command(&[ALICE], Action::RegisterCollector(scope)).unwrap();
+    sidecar.open(&mut world).unwrap();
+    verdicts(&mut world, &mut gateway, vec![shown("s", "a", "token-1", "0"), shown("victim", "b", "token-2", "0")]);
+    world.command(&[RESPONDER], revoke("s")).unwrap();
+    let said = v1::Event { vantage: v1::Vantage::SelfReported.into(), ..shown("s", "a", "token-2", "0") };
+    assert_eq!(verdicts(&mut world, &mut sidecar, vec![said]), [DENY]);
+    assert_eq!(verdicts(&mut world, &mut gateway, vec![shown("victim", "b", "token-2", "0")]), [ALLOW]);
+}
+
+#[test]
+fn every_containment_of_a_session_holds_what_it_comes_to_show() {
+    let (mut world, mut collector) = World::with_collector();
+    verdicts(&mut world, &mut collector, vec![event("s", "a"), below("s", "child", "b")]);
+    world.command(&[RESPONDER], contain(ContainmentAction::SuspendSession, target(TargetKind::Session, "s"))).unwrap();
+    world.command(&[RESPONDER], revoke("s")).unwrap();
+    verdicts(&mut world, &mut collector, vec![shown("child", "b", "token-2", "pod-2")]);
+    world.command(&[RESPONDER, SECOND_RESPONDER], release(1)).unwrap();
+    assert_eq!(verdicts(&mut world, &mut collector, vec![shown("stranger", "c", "token-2", "pod-3")]), [DENY]);
+}
+
+#[test]
+fn more_than_is_remembered_of_a_session_is_said_to_be_missing() {
+    let (mut world, mut collector) = World::with_collector();
+    for n in 0..17 {
+        verdicts(&mut world, &mut collector, vec![shown("s", "a", &format!("token-{n}"), "pod-1")]);
+    }
+    verdicts(&mut world, &mut collector, vec![event("t", "a")]);
+    world.command(&[RESPONDER], revoke("s")).unwrap();
+    world.command(&[RESPONDER], revoke("t")).unwrap();
+    let listed = listing::containments(&world.store, 0, 10).unwrap();
+    assert_eq!(listed.iter().map(|it| it.incomplete).collect::<Vec<_>>(), [true, false]);
+}
+
+#[test]
+fn a_lineage_too_wide_to_look_through_is_denied_while_anything_is_contained() {
+    let (mut world, mut collector) = World::with_collector();
+    let mut parents: Vec<String> = vec!["s".to_owned()];
+    let mut events = vec![event("s", "a")];
+    for n in 0..40 {
+        let mut above = Vec::new();
+        for (nth, child) in parents.iter().enumerate().take(4) {
+            let name = format!("above-{n}-{nth}");
+            let mut spawn = event(&name, "a");
+            let spawned = v1::SubAgentSpawned { child_session_id: child.clone(), child_agent_id: "a".to_owned(), ..Default::default() };
+            spawn.body = Some(v1::event::Body::SubAgentSpawned(spawned));
+            events.push(spawn);
+            above.push(name);
+        }
+        let more: Vec<String> = (0..3).map(|more| format!("above-{n}-{}", 4 + more)).collect();
+        for name in &more {
+            let mut spawn = event(name, "a");
+            let spawned =
+                v1::SubAgentSpawned { child_session_id: parents[0].clone(), child_agent_id: "a".to_owned(), ..Default::default() };
+            spawn.body = Some(v1::event::Body::SubAgentSpawned(spawned));
+            events.push(spawn);
+        }
+        parents = above.into_iter().chain(more).collect();
+    }
+    assert!(verdicts(&mut world, &mut collector, events).iter().all(|verdict| *verdict == ALLOW));
+    world.command(&[RESPONDER], revoke("unrelated")).unwrap();
+    let receipt = collector.append(&mut world, vec![event("s", "a"), event("t", "a")]).unwrap();
+    assert_eq!((receipt.events[0].verdict(), receipt.events[1].verdict()), (DENY, ALLOW));
+    assert!(receipt.events[0].findings.iter().any(|it| it.rule_id == "built-in/lineage-too-wide"));
 }

@@ -24,18 +24,21 @@ pub struct Progress {
     /// How many of them this process did not apply itself: what the state held when it was opened, or what came in a
     /// snapshot. The greatest number while one is being installed.
     pub taken: TreeSize,
+    /// Rises with every change of what is contained, in this process.
+    pub containment_generation: u64,
 }
 
 impl Progress {
     /// Describes a ledger that was opened over a state which somebody else made, or this node before a restart.
     pub(super) fn opened(ledger: &Ledger, applied: Option<u64>) -> Self {
         let (tree_size, last_committed) = (ledger.tree_size(), ledger.last_committed());
-        Self { applied: applied.map(LogIndex), tree_size, last_committed, taken: tree_size }
+        Self { applied: applied.map(LogIndex), tree_size, last_committed, taken: tree_size, containment_generation: 0 }
     }
 
     /// Describes the ledger after one more Raft entry.
     pub(super) fn after(self, ledger: &Ledger, applied: u64) -> Self {
         let (tree_size, last_committed) = (ledger.tree_size(), ledger.last_committed());
-        Self { applied: Some(LogIndex(applied)), tree_size, last_committed, ..self }
+        let containment_generation = self.containment_generation.max(ledger.containment_generation());
+        Self { applied: Some(LogIndex(applied)), tree_size, last_committed, containment_generation, ..self }
     }
 }

@@ -3,47 +3,60 @@
 //! A watcher is served from what this node has applied, not from what is published: it is there to stop somebody, and what
 //! is applied is committed.
 
-use std::{pin::Pin, time::Duration};
+use std::{
+    pin::Pin,
+    time::{Duration, Instant},
+};
 
 use futures::{Stream, StreamExt as _, stream};
 use proofline_ledger::{ContainmentEntry, EntryIndex, listing};
-use proofline_proto::v1::{ListContainmentsRequest, ListContainmentsResponse, WatchContainmentRequest, WatchContainmentResponse};
+use proofline_proto::v1::{
+    ContainmentSummary, ListContainmentsRequest, ListContainmentsResponse, WatchContainmentRequest, WatchContainmentResponse,
+};
 use tonic::Status;
 
 use super::{
     Api,
-    reading::{fault, page},
-    status::beyond_log,
+    reading::page,
+    status::{again, beyond_log, no_leader},
 };
-use crate::access::{Caller, Rpc, Scope};
+use crate::{
+    access::{Caller, Rpc, Scope},
+    leadership::Leadership,
+};
 
 /// How long a watcher hears nothing at most.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// Changes that are read at once.
 const CHANGES_MAX: usize = 256;
+/// Containments on a page: each may hold 256 targets.
+const PAGE_MAX: usize = 100;
 
 pub(super) type Changes = Pin<Box<dyn Stream<Item = Result<WatchContainmentResponse, Status>> + Send>>;
 
 impl Api {
-    pub(super) fn containments(&self, caller: &Caller, asked: &ListContainmentsRequest) -> Result<ListContainmentsResponse, Status> {
+    pub(super) async fn containments(&self, caller: &Caller, asked: ListContainmentsRequest) -> Result<ListContainmentsResponse, Status> {
         self.check_role(caller, Rpc::ListContainments, Scope::Tenant(&asked.tenant_id))?;
-        let limit = page(asked.page_size)?;
-        let found = listing::containments(&*self.state.view(), asked.after_id, limit).map_err(fault)?;
+        let limit = page(asked.page_size)?.min(PAGE_MAX);
+        let after = asked.after_id;
+        let found = self.read_applied(move |applied| listing::containments(applied, after, limit)).await?;
         let next_after = if found.len() == limit { found.last().map_or(0, |it| it.containment_id) } else { 0 };
-        let is_asked_for = |it: &proofline_proto::v1::ContainmentSummary| {
+        let is_asked_for = |it: &ContainmentSummary| {
             (asked.released || it.released_by_index == 0)
                 && it.targets.first().is_some_and(|of| of.tenant_id == asked.tenant_id || of.tenant_id == "*" || asked.tenant_id == "*")
         };
         Ok(ListContainmentsResponse { containments: found.into_iter().filter(is_asked_for).collect(), next_after })
     }
 
-    pub(super) fn watch(&self, caller: Caller, asked: WatchContainmentRequest) -> Result<Changes, Status> {
-        let size = self.progress.borrow().tree_size.0;
-        if asked.from_index > size {
-            return Err(beyond_log(size));
-        }
-        let watcher = Watcher { api: self.clone(), caller, tenant: asked.tenant_id, next: asked.from_index };
+    pub(super) async fn watch(&self, caller: Caller, asked: WatchContainmentRequest) -> Result<Changes, Status> {
+        let watcher = Watcher { api: self.clone(), caller, tenant: asked.tenant_id, next: asked.from_index, sent: Instant::now() };
         watcher.check()?;
+        // A watcher that comes from a node which was ahead of this one waits; one that names an index of no ledger is told so.
+        let mut progress = self.progress.clone();
+        let reached = async { progress.wait_for(|seen| seen.tree_size.0 >= asked.from_index).await.map(|_| ()) };
+        if tokio::time::timeout(HEARTBEAT, reached).await.is_err() {
+            return Err(beyond_log(self.progress.borrow().tree_size.0));
+        }
         let steps = stream::try_unfold(watcher, |watcher| async move { watcher.step().await.map(Some) });
         Ok(Box::pin(steps.flat_map(|answers: Result<Vec<_>, Status>| match answers {
             Ok(answers) => stream::iter(answers.into_iter().map(Ok).collect::<Vec<_>>()),
@@ -58,6 +71,8 @@ struct Watcher {
     caller: Caller,
     tenant: String,
     next: u64,
+    /// When the watcher last heard something.
+    sent: Instant,
 }
 
 impl Watcher {
@@ -67,27 +82,39 @@ impl Watcher {
         self.api.check_role(&self.caller, Rpc::WatchContainment, scope)
     }
 
-    /// Waits for entries, or a heartbeat's time, and answers with what came.
+    /// A beat says that nothing was missed. A node that is cut off from the others cannot say so.
+    fn check_current(&self) -> Result<(), Status> {
+        let leads_or_follows = matches!(*self.api.leadership.borrow(), Leadership::Here | Leadership::Other(_));
+        if leads_or_follows { Ok(()) } else { Err(no_leader("no leader is known here: watch at another node")) }
+    }
+
+    /// Reads what changed since; with nothing to tell, waits for a change or for the next beat.
     async fn step(mut self) -> Result<(Vec<WatchContainmentResponse>, Self), Status> {
-        let mut progress = self.api.progress.clone();
-        let next = self.next;
-        let grown = async { progress.wait_for(|seen| seen.tree_size.0 > next).await.map(|seen| seen.tree_size.0) };
-        let size = match tokio::time::timeout(HEARTBEAT, grown).await {
-            Ok(Ok(size)) => size,
-            Ok(Err(_)) => return Err(Status::unavailable("the node shuts down")),
-            Err(_) => self.next,
-        };
-        self.check()?;
-        let is_beat = size == self.next;
-        let state = self.api.state.view();
-        let read = move || listing::containment_changes(&*state, EntryIndex(next), EntryIndex(size), CHANGES_MAX);
-        let found = tokio::task::spawn_blocking(read).await.map_err(|_| Status::internal("a read was interrupted"))?.map_err(fault)?;
-        self.next = if found.len() < CHANGES_MAX { size } else { found.last().map_or(size, |last| last.index.0 + 1) };
-        let mut answers: Vec<_> = found.into_iter().filter(|change| self.is_watched(change)).map(answer).collect();
-        if is_beat {
-            answers.push(WatchContainmentResponse { next_index: self.next, ..Default::default() });
+        loop {
+            let seen = *self.api.progress.borrow();
+            let (next, size) = (self.next, seen.tree_size.0);
+            self.check()?;
+            let found = self
+                .api
+                .read_applied(move |applied| listing::containment_changes(applied, EntryIndex(next), EntryIndex(size), CHANGES_MAX))
+                .await?;
+            self.next = if found.len() < CHANGES_MAX { size } else { found.last().map_or(size, |last| last.index.0 + 1) };
+            let mut answers: Vec<_> = found.into_iter().filter(|change| self.is_watched(change)).map(answer).collect();
+            if answers.is_empty() && self.sent.elapsed() >= HEARTBEAT {
+                self.check_current()?;
+                answers.push(WatchContainmentResponse { next_index: self.next, ..Default::default() });
+            }
+            if !answers.is_empty() {
+                self.sent = Instant::now();
+                return Ok((answers, self));
+            }
+            let mut progress = self.api.progress.clone();
+            let changed = async { progress.wait_for(|now| now.containment_generation != seen.containment_generation).await.map(|_| ()) };
+            let beat = HEARTBEAT.saturating_sub(self.sent.elapsed());
+            if let Ok(Err(_)) = tokio::time::timeout(beat, changed).await {
+                return Err(again("SHUTTING_DOWN", "the node shuts down"));
+            }
         }
-        Ok((answers, self))
     }
 
     fn is_watched(&self, change: &ContainmentEntry) -> bool {

@@ -53,12 +53,12 @@ impl Control for Api {
 
     async fn list_containments(&self, request: Request<ListContainmentsRequest>) -> Result<Response<ListContainmentsResponse>, Status> {
         let caller = caller(&request)?;
-        self.containments(&caller, &request.into_inner()).map(Response::new)
+        self.containments(&caller, request.into_inner()).await.map(Response::new)
     }
 
     async fn watch_containment(&self, request: Request<WatchContainmentRequest>) -> Result<Response<Changes>, Status> {
         let caller = caller(&request)?;
-        self.watch(caller, request.into_inner()).map(Response::new)
+        self.watch(caller, request.into_inner()).await.map(Response::new)
     }
 
     async fn cluster_status(&self, request: Request<ClusterStatusRequest>) -> Result<Response<ClusterStatusResponse>, Status> {

@@ -37,6 +37,7 @@ fn replicate(writer: &StateWriter, progress: &watch::Sender<Progress>, at: u64, 
         tree_size: TreeSize(0),
         last_committed: UnixNanos(0),
         taken: TreeSize(0),
+        containment_generation: 0,
     });
 }
 
@@ -44,8 +45,13 @@ fn replicate(writer: &StateWriter, progress: &watch::Sender<Progress>, at: u64, 
 async fn a_note_that_cannot_be_read_is_passed_over_and_one_of_another_tree_ends_the_node() {
     let world = World::new();
     let (store, writer) = StateStore::open(&world.dir()).unwrap();
-    let (progress, follows) =
-        watch::channel(Progress { applied: None, tree_size: TreeSize(0), last_committed: UnixNanos(0), taken: TreeSize(0) });
+    let (progress, follows) = watch::channel(Progress {
+        applied: None,
+        tree_size: TreeSize(0),
+        last_committed: UnixNanos(0),
+        taken: TreeSize(0),
+        containment_generation: 0,
+    });
     let (published, mut served) = watch::channel(None);
     let good = note(own_root(&store));
     let mut twice = good.clone();

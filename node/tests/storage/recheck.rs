@@ -174,8 +174,13 @@ impl Node {
         if signed > 0 {
             file.advance(self.tree(signed)).unwrap();
         }
-        let progress =
-            Progress { applied: Some(LogIndex(6)), tree_size: TreeSize(8), last_committed: UnixNanos(1), taken: TreeSize(taken) };
+        let progress = Progress {
+            applied: Some(LogIndex(6)),
+            tree_size: TreeSize(8),
+            last_committed: UnixNanos(1),
+            taken: TreeSize(taken),
+            containment_generation: 0,
+        };
         let (_progress, seen) = watch::channel(progress);
         let (failures, _failed) = failure::channel();
         let (handle, serving) =

@@ -212,13 +212,21 @@ impl<'a> Session<'a> {
             if sealed_by.is_some() {
                 return Err(SessionError::BehindSeal { index });
             }
-            let is_of_ledger = matches!(member.body, Body::Containment(_));
-            if member.event.is_none() && !is_of_ledger {
-                sealed_by = Some(self.check_seal(member)?);
+            match &member.body {
+                Body::Event(_) => {}
+                Body::Containment(change) => self.check_containment(index, change)?,
+                _ => sealed_by = Some(self.check_seal(member)?),
             }
             previous = Some(member);
         }
         Ok(sealed_by)
+    }
+
+    fn check_containment(&self, index: EntryIndex, change: &v1::Containment) -> Result<(), SessionError> {
+        let is_of_session = change.targets.first().is_some_and(|target| {
+            target.kind() == v1::TargetKind::Session && target.tenant_id == self.evidence.tenant_id && target.id == self.evidence.session_id
+        });
+        if is_of_session { Ok(()) } else { Err(SessionError::NoMember { index }) }
     }
 
     fn check_seal(&self, member: &LogEntry) -> Result<EntryIndex, SessionError> {

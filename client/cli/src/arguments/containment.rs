@@ -24,9 +24,9 @@ pub(crate) enum ContainCommand {
         after_help = "Example:\n  proofline contain agent billing-01 --tenant acme --reason 'prompt injected' --signer rita=rita.key.pem"
     )]
     Agent(TargetArguments),
-    /// Stop one running instance of an agent
+    /// Stop one running instance of an agent: AGENT_ID/INSTANCE_ID
     #[command(
-        after_help = "Example:\n  proofline contain instance pod-7f9c --tenant acme --reason 'host compromised' --signer rita=rita.key.pem"
+        after_help = "Example:\n  proofline contain instance billing-01/pod-7f9c --tenant acme --reason 'host compromised' --signer rita=rita.key.pem"
     )]
     Instance(TargetArguments),
     /// Stop every action on an MCP server

@@ -1,5 +1,7 @@
 //! `proofline contain` and `proofline containment`
 
+use std::time::Duration;
+
 use anyhow::Result;
 use proofline_client::Link;
 use proofline_proto::v1::{self, command::Action};
@@ -13,11 +15,30 @@ use crate::{
     output::{Answer, Layout, print_json, print_text, table},
 };
 
-const PAGE_SIZE: u32 = 1_000;
+const PAGE_SIZE: u32 = 100;
+/// Before a stream that broke off is taken up again.
+const PAUSE: Duration = Duration::from_millis(500);
 
 pub(super) async fn contain(command: ContainCommand, connection: &Connection) -> Result<Answer> {
     let (contain, signing) = command.into_parts();
-    submit(Action::Contain(contain), &signing, connection).await
+    let tenant = contain.target.as_ref().map_or_else(String::new, |target| target.tenant_id.clone());
+    let answer = submit(Action::Contain(contain), &signing, connection).await?;
+    // The number is what a release will ask for, and the targets are what a responder wants to see now.
+    let committed = answer.json.get("index").and_then(|index| index.as_str()?.parse::<u64>().ok());
+    let began = match committed {
+        Some(index) => containments(&tenant, false, connection).await?.into_iter().find(|it| it.cause_index == index),
+        None => None,
+    };
+    let Some(began) = began else { return Ok(answer) };
+    let json = form::to_json("ContainmentSummary", &began)?;
+    let mut text = format!("containment {} in force since entry {}, over\n", began.containment_id, began.cause_index);
+    for target in &began.targets {
+        text.push_str(&format!("  {}\n", describe::target(target)));
+    }
+    if began.targets.len() == 1 && began.targets.iter().any(|it| it.kind() == v1::TargetKind::Session) {
+        text.push_str("and every session below it; no credential or instance of it is known so far. Is the id spelled right?\n");
+    }
+    Ok(Answer::new("proofline.containment/v1", json!({ "containment": json }), text))
 }
 
 pub(super) async fn run(command: ContainmentCommand, connection: &Connection, format: OutputFormat) -> Result<Answer> {
@@ -32,6 +53,13 @@ pub(super) async fn run(command: ContainmentCommand, connection: &Connection, fo
 }
 
 async fn list(tenant: &str, released: bool, connection: &Connection) -> Result<Answer> {
+    let found = containments(tenant, released, connection).await?;
+    let json = found.iter().map(|it| form::to_json("ContainmentSummary", it)).collect::<Result<Vec<_>, _>>()?;
+    let headings = ["ID", "ACTION", "TARGET", "TARGETS", "CAUSE", "REASON", "STATE"];
+    Ok(Answer::new("proofline.containments/v1", json!({ "containments": json }), table(headings, found.iter().map(row))))
+}
+
+async fn containments(tenant: &str, released: bool, connection: &Connection) -> Result<Vec<v1::ContainmentSummary>> {
     let mut found = Vec::new();
     let mut after_id = 0;
     loop {
@@ -43,13 +71,10 @@ async fn list(tenant: &str, released: bool, connection: &Connection) -> Result<A
         let page = connection.client.call(call).await?;
         found.extend(page.containments);
         if page.next_after == 0 {
-            break;
+            return Ok(found);
         }
         after_id = page.next_after;
     }
-    let json = found.iter().map(|it| form::to_json("ContainmentSummary", it)).collect::<Result<Vec<_>, _>>()?;
-    let headings = ["ID", "ACTION", "TARGET", "TARGETS", "CAUSE", "REASON", "STATE"];
-    Ok(Answer::new("proofline.containments/v1", json!({ "containments": json }), table(headings, found.iter().map(row))))
 }
 
 fn row(of: &v1::ContainmentSummary) -> [String; 7] {
@@ -61,7 +86,7 @@ fn row(of: &v1::ContainmentSummary) -> [String; 7] {
         of.containment_id.to_string(),
         describe::containment_action(of.action()),
         of.targets.first().map_or_else(String::new, describe::target),
-        of.targets.len().to_string(),
+        if of.incomplete { format!("{}, not all", of.targets.len()) } else { of.targets.len().to_string() },
         of.cause_index.to_string(),
         of.reason.clone(),
         state,
@@ -78,7 +103,16 @@ async fn watch(tenant: &str, from: u64, connection: &Connection, format: OutputF
         };
         let mut changes = connection.client.call(call).await?;
         // A stream that breaks off is taken up where it ended, at whichever node answers.
-        while let Ok(Some(answer)) = changes.message().await {
+        loop {
+            let answer = match changes.message().await {
+                Ok(Some(answer)) => answer,
+                Ok(None) => break,
+                Err(status) => {
+                    eprintln!("the node stopped answering ({}); going on from entry {next}", status.message());
+                    tokio::time::sleep(PAUSE).await;
+                    break;
+                }
+            };
             next = answer.next_index;
             let Some(change) = &answer.containment else { continue };
             match format {
