@@ -21,6 +21,8 @@ const COMMANDS_MAX: usize = 256;
 const BYTES_MAX: usize = 16 << 20;
 /// What an event costs beside its bytes, as an entry and as rows: a batch of empty events is not free.
 const EVENT_FRAME_BYTES: usize = 300;
+/// Turns of the runtime without a new submission after which a group is closed.
+const TURNS_WITHOUT_NEWS: usize = 16;
 /// Bytes of one group: one Raft entry, one fsync.
 const GROUP_BYTES_MAX: usize = 4 << 20;
 
@@ -231,9 +233,19 @@ impl Outbox {
         };
         let mut group = Gathered::default();
         group.push(first);
-        while group.bytes < GROUP_BYTES_MAX {
-            let Ok(next) = self.commands.try_recv().or_else(|_| self.batches.try_recv()) else { break };
-            group.push(next);
+        // Callers that the last group answered come again at once: a few turns of the runtime let them into this one.
+        let mut turns = 0;
+        while group.bytes < GROUP_BYTES_MAX && turns < TURNS_WITHOUT_NEWS {
+            match self.commands.try_recv().or_else(|_| self.batches.try_recv()) {
+                Ok(next) => {
+                    group.push(next);
+                    turns = 0;
+                }
+                Err(_) => {
+                    tokio::task::yield_now().await;
+                    turns += 1;
+                }
+            }
         }
         Some(group)
     }
