@@ -16,12 +16,16 @@ enum Step {
     RegisterAgent(u8),
     RevokeAgent(u8),
     Seal(u8),
+    Contain(u8),
+    Quarantine(u8),
+    Release(u8),
     Wait(u32),
 }
 
 #[derive(Clone, Debug)]
 enum Shape {
-    Good { session: u8, agent: u8, parent: Option<u8> },
+    Good { session: u8, agent: u8, parent: Option<u8>, credential: Option<u8> },
+    Spawn { session: u8, agent: u8, child: u8, of: u8 },
     Foreign,
     Unattributed,
     Garbage(Vec<u8>),
@@ -29,8 +33,9 @@ enum Shape {
 
 fn shape() -> impl Strategy<Value = Shape> {
     prop_oneof![
-        6 => (0..12_u8, 0..3_u8, prop::option::weighted(0.3, 0..12_u8))
-            .prop_map(|(session, agent, parent)| Shape::Good { session, agent, parent }),
+        6 => (0..12_u8, 0..3_u8, prop::option::weighted(0.3, 0..12_u8), prop::option::weighted(0.3, 0..4_u8))
+            .prop_map(|(session, agent, parent, credential)| Shape::Good { session, agent, parent, credential }),
+        1 => (0..12_u8, 0..3_u8, 0..12_u8, 0..3_u8).prop_map(|(session, agent, child, of)| Shape::Spawn { session, agent, child, of }),
         1 => Just(Shape::Foreign),
         1 => Just(Shape::Unattributed),
         1 => prop::collection::vec(any::<u8>(), 0..40).prop_map(Shape::Garbage),
@@ -47,14 +52,28 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..3_u8).prop_map(Step::RegisterAgent),
         1 => (0..3_u8).prop_map(Step::RevokeAgent),
         1 => (0..12_u8).prop_map(Step::Seal),
+        2 => (0..12_u8).prop_map(Step::Contain),
+        1 => (0..3_u8).prop_map(Step::Quarantine),
+        1 => (1..4_u8).prop_map(Step::Release),
         1 => (1..5_000_u32).prop_map(Step::Wait),
     ]
 }
 
 fn bytes(shape: &Shape) -> prost::bytes::Bytes {
     match shape {
-        Shape::Good { session, agent, parent } => {
+        Shape::Spawn { session, agent, child, of } => {
             let mut event = event(&format!("s{session}"), &format!("a{agent}"));
+            let (child_session_id, child_agent_id) = (format!("s{child}"), format!("a{of}"));
+            let spawned = v1::SubAgentSpawned { child_session_id, child_agent_id, ..Default::default() };
+            event.body = Some(v1::event::Body::SubAgentSpawned(spawned));
+            event.encode_to_vec().into()
+        }
+        Shape::Good { session, agent, parent, credential } => {
+            let mut event = event(&format!("s{session}"), &format!("a{agent}"));
+            if let Some(credential) = credential {
+                let shown = v1::Credential { credential_id: format!("c{credential}"), ..Default::default() };
+                event.attribution.as_mut().unwrap().credential = Some(shown);
+            }
             if let Some(parent) = parent {
                 event.session.as_mut().unwrap().parent_session_id = format!("s{parent}");
             }
@@ -101,6 +120,13 @@ impl Script {
         self.world.apply(item)
     }
 
+    fn contain(&mut self, action: v1::ContainmentAction, kind: v1::TargetKind, id: String) {
+        let target = Some(v1::Target { kind: kind.into(), tenant_id: TENANT.to_owned(), id });
+        let reason = "a test".to_owned();
+        let contain = v1::Contain { target, action: action.into(), reason, incident_id: String::new() };
+        self.command(&[RESPONDER], v1::command::Action::Contain(contain));
+    }
+
     fn open(&mut self, lane: usize) {
         let request = self.lanes[lane].open_request();
         if let proofline_ledger::Outcome::Opened(opened) = self.submit(peer::item::Item::OpenLane(request)) {
@@ -143,6 +169,16 @@ impl Script {
                 let session_id = format!("s{session}");
                 let seal = v1::SealSession { tenant_id: TENANT.to_owned(), session_id, reason: String::new() };
                 self.command(&[RESPONDER], v1::command::Action::SealSession(seal));
+            }
+            Step::Contain(session) => {
+                self.contain(v1::ContainmentAction::RevokeSession, v1::TargetKind::Session, format!("s{session}"));
+            }
+            Step::Quarantine(agent) => {
+                self.contain(v1::ContainmentAction::QuarantineAgent, v1::TargetKind::Agent, format!("a{agent}"));
+            }
+            Step::Release(id) => {
+                let release = v1::Release { containment_id: u64::from(*id), reason: "looked into".to_owned(), incident_id: String::new() };
+                self.command(&[RESPONDER, SECOND_RESPONDER], v1::command::Action::Release(release));
             }
             Step::Wait(seconds) => self.world.now += u64::from(*seconds) * SECOND_NS,
         }
