@@ -99,6 +99,26 @@ fn every_dependency_is_named_in_the_code_that_asks_for_it() {
     assert!(unused.is_empty(), "dependencies that nothing uses: {unused:?}");
 }
 
+/// What nodes say to each other only.
+const BETWEEN_NODES: [&str; 4] = ["CHECKPOINT_NOT_COSIGNED", "NOT_A_MEMBER", "NOT_COSIGNED", "NOT_YET_COSIGNED"];
+
+#[test]
+fn the_client_library_names_every_reason_that_a_node_gives() {
+    let named = reasons(&fs::read_to_string(root().join("client/lib/src/refusal.rs")).unwrap());
+    let of_nodes = sources().into_iter().filter(|path| path.starts_with(root().join("node/src/rpc")));
+    let given: BTreeSet<String> = of_nodes.flat_map(|path| reasons(&fs::read_to_string(path).unwrap())).collect();
+    assert!(given.contains("NO_LEADER") && given.len() > 40, "the reasons are found: {given:?}");
+    let unnamed: Vec<_> = given.iter().filter(|reason| !named.contains(*reason) && !BETWEEN_NODES.contains(&reason.as_str())).collect();
+    assert!(unnamed.is_empty(), "reasons without a name: {unnamed:?}");
+}
+
+/// Finds the string literals in a source that are reasons of refusals.
+fn reasons(source: &str) -> BTreeSet<String> {
+    let is_reason =
+        |text: &&str| text.len() > 4 && text.chars().all(|it| it.is_ascii_uppercase() || it == '_') && !text.starts_with("CARGO");
+    source.split('"').skip(1).step_by(2).filter(is_reason).map(str::to_owned).collect()
+}
+
 fn sources() -> Vec<PathBuf> {
     let output = Command::new("git").args(["ls-files", "--cached", "--others", "--exclude-standard", "*.rs"]).current_dir(root()).output();
     let listed = String::from_utf8(output.unwrap().stdout).unwrap();

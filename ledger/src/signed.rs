@@ -155,9 +155,10 @@ const TOGETHER_MIN: usize = 4;
 /// Checks that every claim holds, by one random combination of all their equations, at less than half the price of checking
 /// each. The coefficients are derived from the claims, so this is a pure function of them.
 ///
-/// `Forged` says that the claims do not hold *together*, or are too few: check each. Whatever `verify_strict` accepts is
-/// accepted here. The reverse has one exception, which only the holder of a key can make: a signature that differs from a
-/// valid one by a point of small order. So this may repeat a check that somebody made strictly, and not replace it.
+/// `Forged` says that the claims do not hold *together*, or are too few: check each. That can happen to claims of which each
+/// holds, if a key has a part of small order. What holds together holds each, with one exception, which only the holder of a
+/// key can make: a signature that differs from a valid one by a point of small order. So this may repeat a check that somebody
+/// made strictly, and not replace it.
 #[must_use]
 pub fn check_together(claims: &[Claim<'_>]) -> Signed {
     if claims.len() < TOGETHER_MIN {

@@ -180,7 +180,7 @@ fn hint_of_reason(reason: Reason) -> Option<&'static str> {
             Some("give --signer twice, or --sign-to FILE and let a second operator `proofline command sign` it")
         }
         Reason::UnknownOperator => Some("is the operator registered, with this key?"),
-        Reason::OperatorLacksRole => Some("registrations take a registrar, seals a responder"),
+        Reason::OperatorLacksRole => Some("registrations take a registrar; seals, containments and releases a responder"),
         Reason::BeyondCheckpoint => Some("a checkpoint that covers it is not published yet; try again"),
         Reason::ClockNotTrusted => Some("the clocks of the nodes differ: `proofline status` shows by how much"),
         Reason::NoLeader | Reason::FateUnknown => Some("a majority of the nodes must be up; `proofline status` shows them"),

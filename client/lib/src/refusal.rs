@@ -90,6 +90,10 @@ reasons! {
     AlreadyDone = "ALREADY_DONE",
     /// The command would leave fewer than two registrars.
     LastRegistrars = "LAST_REGISTRARS",
+    /// The command would leave no node that can cosign.
+    LastNode = "LAST_NODE",
+    /// What the command would stop is stopped in that way already.
+    AlreadyContained = "ALREADY_CONTAINED",
     /// A newer checkpoint is published already.
     CheckpointNotNewer = "CHECKPOINT_NOT_NEWER",
     /// The inbox of the node is full; nothing happened.
@@ -104,6 +108,30 @@ reasons! {
     ShuttingDown = "SHUTTING_DOWN",
     /// What was asked for is not covered by a published checkpoint yet.
     BeyondCheckpoint = "BEYOND_CHECKPOINT",
+    /// The log does not have as many entries.
+    BeyondLog = "BEYOND_LOG",
+    /// No checkpoint is published yet.
+    NotPublished = "NOT_PUBLISHED",
+    /// No event has named the session.
+    UnknownSession = "UNKNOWN_SESSION",
+    /// The caller's certificate lacks the role.
+    LacksRole = "LACKS_ROLE",
+    /// The caller is not the collector that the request names.
+    OtherCollector = "OTHER_COLLECTOR",
+    /// The membership is changed at the node that leads.
+    NotTheLeader = "NOT_THE_LEADER",
+    /// The membership cannot be changed so.
+    Membership = "MEMBERSHIP",
+    /// The node to be added does not answer at its address.
+    MemberUnreachable = "MEMBER_UNREACHABLE",
+    /// Another node answers at the address.
+    OtherNode = "OTHER_NODE",
+    /// The node is a member already, in another way.
+    OtherMember = "OTHER_MEMBER",
+    /// The node to be added did not catch up in time, and was taken out again.
+    DidNotCatchUp = "DID_NOT_CATCH_UP",
+    /// Raft has stopped at the node.
+    RaftStopped = "RAFT_STOPPED",
     /// The node's own store failed.
     StoreFault = "STORE_FAULT",
 }
