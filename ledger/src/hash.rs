@@ -60,6 +60,9 @@ pub enum ContentHash {}
 static LEAF: LazyLock<blake3::Hasher> = LazyLock::new(|| blake3::Hasher::new_derive_key("proofline/v1 tree leaf"));
 static NODE: LazyLock<blake3::Hasher> = LazyLock::new(|| blake3::Hasher::new_derive_key("proofline/v1 tree node"));
 static BATCH: LazyLock<blake3::Hasher> = LazyLock::new(|| blake3::Hasher::new_derive_key("proofline/v1 batch statement"));
+static FACTS: LazyLock<blake3::Hasher> = LazyLock::new(|| blake3::Hasher::new_derive_key("proofline/v1 facts"));
+static RULES: LazyLock<blake3::Hasher> = LazyLock::new(|| blake3::Hasher::new_derive_key("proofline/v1 rule set"));
+static ACTION: LazyLock<blake3::Hasher> = LazyLock::new(|| blake3::Hasher::new_derive_key("proofline/v1 action"));
 static STATE: LazyLock<blake3::Hasher> = LazyLock::new(|| blake3::Hasher::new_derive_key("proofline/v1 state digest"));
 
 fn keyed(context: &LazyLock<blake3::Hasher>, parts: &[&[u8]]) -> Hash {
@@ -88,6 +91,33 @@ impl TreeHash for ContentHash {
 #[must_use]
 pub fn batch_digest(signed_bytes: &[u8]) -> Hash {
     keyed(&BATCH, &[signed_bytes])
+}
+
+/// Digests the exact bytes of facts.
+#[must_use]
+pub(crate) fn facts_digest(facts: &[u8]) -> Hash {
+    keyed(&FACTS, &[facts])
+}
+
+/// Digests texts that belong together, each with its length.
+fn of_texts(context: &LazyLock<blake3::Hasher>, texts: &[&[u8]]) -> Hash {
+    let mut hasher = blake3::Hasher::clone(context);
+    for text in texts {
+        hasher.update(&(text.len() as u64).to_be_bytes()).update(text);
+    }
+    Hash(hasher.finalize().into())
+}
+
+/// Digests a rule set: the engine that evaluates it, the schema that it was checked against, its exact text.
+#[must_use]
+pub(crate) fn rule_set_digest(engine: &str, schema: &str, rules: &str) -> Hash {
+    of_texts(&RULES, &[engine.as_bytes(), schema.as_bytes(), rules.as_bytes()])
+}
+
+/// Digests an action that asks for an approval: tenant, session, agent, and the intent without the id of its call.
+#[must_use]
+pub(crate) fn action_digest(tenant: &str, session: &str, agent: &str, intent: &[u8]) -> Hash {
+    of_texts(&ACTION, &[tenant.as_bytes(), session.as_bytes(), agent.as_bytes(), intent])
 }
 
 /// Starts the digest of one entry's writes.

@@ -6,6 +6,7 @@
 
 use proofline_proto::v1;
 
+use crate::activation;
 use crate::batch;
 use crate::command;
 use crate::containment;
@@ -18,6 +19,7 @@ use crate::note::Note;
 use crate::prepare::{PreparedGroup, PreparedItem, PreparedOpenLane};
 use crate::refusal::Refusal;
 use crate::registry;
+use crate::rules::{self, RuleSet};
 use crate::session::Sessions;
 use crate::store::{Changes, Store, StoreFault, Table};
 use crate::writes::{HeldRows, Writes};
@@ -32,6 +34,10 @@ pub struct Ledger {
     pub(crate) changes: Vec<v1::Containment>,
     /// Rises whenever what is contained changes, in this process: what was looked up before may hold no longer.
     pub(crate) generation: u64,
+    /// The active rules.
+    pub(crate) rules: Option<RuleSet>,
+    /// Facts of each event, for who asks for them.
+    pub(crate) observed: Option<Vec<(EntryIndex, v1::Facts)>>,
 }
 
 /// What one apply did. `changes` must be committed before the next apply.
@@ -71,7 +77,15 @@ impl Ledger {
     /// # Errors
     /// [`StoreFault`] when the store fails or holds damaged rows.
     pub fn open(store: &impl Store) -> Result<Self, StoreFault> {
-        Ok(Self { log: Log::open(store)?, sessions: Sessions::default(), held: HeldRows::default(), changes: Vec::new(), generation: 0 })
+        Ok(Self {
+            log: Log::open(store)?,
+            sessions: Sessions::default(),
+            held: HeldRows::default(),
+            changes: Vec::new(),
+            generation: 0,
+            rules: activation::active(store)?,
+            observed: None,
+        })
     }
 
     /// Applies one group. Total over its input: whatever was replicated has an outcome.
@@ -79,6 +93,10 @@ impl Ledger {
     /// # Errors
     /// [`StoreFault`] when the local store fails. The replica must stop: its memory may be ahead of its store.
     pub fn apply(&mut self, store: &impl Store, group: &PreparedGroup) -> Result<Applied, StoreFault> {
+        rules::on_deep_stack(|| self.apply_group(store, group))
+    }
+
+    fn apply_group(&mut self, store: &impl Store, group: &PreparedGroup) -> Result<Applied, StoreFault> {
         self.held.trim();
         let mut held = std::mem::take(&mut self.held);
         let mut writes = Writes::new(store, &mut held);
@@ -166,6 +184,12 @@ impl Ledger {
     #[must_use]
     pub fn containment_generation(&self) -> u64 {
         self.generation
+    }
+
+    /// Returns the active rules.
+    #[must_use]
+    pub fn rules(&self) -> Option<&RuleSet> {
+        self.rules.as_ref()
     }
 
     /// Returns the number of entries.

@@ -17,7 +17,7 @@ const HELD_MAX: usize = 50_000;
 
 /// The rows that nearly every batch reads again, as the store has them: registrations and heads of lanes, not content.
 #[derive(Debug, Default)]
-pub(crate) struct HeldRows([Rows; 6]);
+pub(crate) struct HeldRows([Rows; 14]);
 
 impl HeldRows {
     /// Bounds the memory.
@@ -26,7 +26,22 @@ impl HeldRows {
     }
 
     fn of(&mut self, table: Table) -> Option<&mut Rows> {
-        let [collectors, lanes, quotas, agents, contained, spawns] = &mut self.0;
+        let [
+            collectors,
+            lanes,
+            quotas,
+            agents,
+            contained,
+            spawns,
+            counts,
+            traits,
+            members,
+            agent_counts,
+            owners,
+            credentials,
+            servers,
+            tools,
+        ] = &mut self.0;
         match table {
             Table::Collectors => Some(collectors),
             Table::Lanes => Some(lanes),
@@ -34,6 +49,14 @@ impl HeldRows {
             Table::Agents => Some(agents),
             Table::Contained => Some(contained),
             Table::Spawns => Some(spawns),
+            Table::SessionCounts => Some(counts),
+            Table::SessionTraits => Some(traits),
+            Table::Members => Some(members),
+            Table::AgentCounts => Some(agent_counts),
+            Table::ResourceOwners => Some(owners),
+            Table::CredentialsSeen => Some(credentials),
+            Table::Servers => Some(servers),
+            Table::ToolDefinitions => Some(tools),
             _ => None,
         }
     }
@@ -100,6 +123,21 @@ impl<'a, S: Store> Writes<'a, S> {
         Ok(rows)
     }
 
+    /// Returns the keys under a prefix, as the writes so far leave them, in their order.
+    pub(crate) fn under(&self, table: Table, prefix: &[u8], limit: usize) -> Result<BTreeSet<Vec<u8>>, StoreFault> {
+        let range = KeyRange { from: prefix, to: &key::behind(prefix) };
+        let committed = self.store.scan(table, range, Direction::Ascending, limit)?;
+        let mut keys: BTreeSet<_> = committed.into_iter().map(|row| row.key).collect();
+        for (key, value) in self.staged(table).iter().filter(|(key, _)| key.starts_with(prefix)) {
+            if value.is_some() {
+                keys.insert(key.clone())
+            } else {
+                keys.remove(key)
+            };
+        }
+        Ok(keys)
+    }
+
     /// Returns the keys of a small table that were removed since the apply began.
     pub(crate) fn removed(&self, table: Table) -> BTreeSet<Vec<u8>> {
         let rows = self.staged(table).iter().filter(|(_, value)| value.is_none());
@@ -125,6 +163,11 @@ impl<'a, S: Store> Writes<'a, S> {
     /// Writes a row that the entries alone determine, or that no decision reads: not part of the state digest.
     pub(crate) fn keep(&mut self, table: Table, key: Vec<u8>, value: Vec<u8>) {
         self.stage(table, key, Some(value));
+    }
+
+    /// Removes a row that was kept.
+    pub(crate) fn forget(&mut self, table: Table, key: Vec<u8>) {
+        self.stage(table, key, None);
     }
 
     /// Feeds the entry's sorted write set into `digest` and starts the next entry's.

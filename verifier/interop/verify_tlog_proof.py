@@ -20,6 +20,8 @@ from protobuf import NotCanonical, decode
 
 FORMAT = "proofline/session-evidence/v1"
 REGISTRAR, RESPONDER = 1, 2
+RESPONDERS = (
+    "seal_session", "contain", "release", "resolve_approval", "open_incident", "advance_incident", "place_hold", "release_hold")
 
 
 class Stop(Exception):
@@ -452,8 +454,9 @@ class Registry:
         action = command["one_of"]
         if action is None:
             raise Undecided(self.CHECK, "no action")
-        role = RESPONDER if action in ("seal_session", "contain", "release") else REGISTRAR
-        needed = 2 if action in ("register_operator", "revoke_operator", "register_node", "retire_node", "release") else 1
+        role = RESPONDER if action in RESPONDERS else REGISTRAR
+        two_persons = ("register_operator", "revoke_operator", "register_node", "retire_node", "release", "activate_rules", "release_hold")
+        needed = 2 if action in two_persons else 1
         for signature in signed["signatures"]:
             self.check_signer(entry.index, signature, role)
             if len(signed["nonce"]) != 16 or not is_signed(signature["public_key"], command_bytes(signed), signature["signature"]):

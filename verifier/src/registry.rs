@@ -193,7 +193,16 @@ impl Registry {
             | Action::RevokeRole(_)
             | Action::SealSession(_)
             | Action::Contain(_)
-            | Action::Release(_) => {}
+            | Action::Release(_)
+            | Action::ActivateRules(_)
+            | Action::DeclarePurpose(_)
+            | Action::RegisterServer(_)
+            | Action::ResolveApproval(_)
+            | Action::ChangeAgentState(_)
+            | Action::OpenIncident(_)
+            | Action::AdvanceIncident(_)
+            | Action::PlaceHold(_)
+            | Action::ReleaseHold(_) => {}
         }
         Ok(())
     }
@@ -256,16 +265,26 @@ impl Registry {
 #[must_use]
 pub fn command_authority(action: &Action) -> (v1::OperatorRole, usize) {
     match action {
-        Action::RegisterOperator(_) | Action::RevokeOperator(_) | Action::RegisterNode(_) | Action::RetireNode(_) => {
-            (v1::OperatorRole::Registrar, 2)
-        }
+        Action::RegisterOperator(_)
+        | Action::RevokeOperator(_)
+        | Action::RegisterNode(_)
+        | Action::RetireNode(_)
+        | Action::ActivateRules(_) => (v1::OperatorRole::Registrar, 2),
         Action::RegisterCollector(_)
         | Action::RevokeCollector(_)
         | Action::RegisterAgent(_)
         | Action::RevokeAgent(_)
         | Action::GrantRole(_)
-        | Action::RevokeRole(_) => (v1::OperatorRole::Registrar, 1),
-        Action::SealSession(_) | Action::Contain(_) => (v1::OperatorRole::Responder, 1),
-        Action::Release(_) => (v1::OperatorRole::Responder, 2),
+        | Action::RevokeRole(_)
+        | Action::DeclarePurpose(_)
+        | Action::RegisterServer(_)
+        | Action::ChangeAgentState(_) => (v1::OperatorRole::Registrar, 1),
+        Action::SealSession(_)
+        | Action::Contain(_)
+        | Action::ResolveApproval(_)
+        | Action::OpenIncident(_)
+        | Action::AdvanceIncident(_)
+        | Action::PlaceHold(_) => (v1::OperatorRole::Responder, 1),
+        Action::Release(_) | Action::ReleaseHold(_) => (v1::OperatorRole::Responder, 2),
     }
 }

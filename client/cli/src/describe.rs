@@ -171,6 +171,10 @@ fn lane(at: Option<&v1::BatchPosition>) -> String {
     at.map_or_else(String::new, |at| format!("{}/{} epoch {}", at.collector_id, at.lane, at.epoch))
 }
 
+pub(crate) fn incident_stage(of: v1::IncidentStage) -> String {
+    of.as_str_name().trim_start_matches("INCIDENT_STAGE_").to_ascii_lowercase().replace('_', " ")
+}
+
 /// What a command does, in a few words.
 pub(crate) fn action_detail(action: &Action) -> String {
     match action {
@@ -190,6 +194,20 @@ pub(crate) fn action_detail(action: &Action) -> String {
             format!("{} {target}: {}", containment_action(it.action()), it.reason)
         }
         Action::Release(it) => format!("release containment {}: {}", it.containment_id, it.reason),
+        Action::ActivateRules(it) => format!("activate rules ({} bytes): {}", it.rules.len(), it.reason),
+        Action::DeclarePurpose(it) => format!("declare purpose {}", it.purpose_id),
+        Action::ResolveApproval(it) => {
+            format!("{} what entry {} asks in session {}: {}", verdict(it.verdict()), it.intent_index, it.session_id, it.reason)
+        }
+        Action::ChangeAgentState(it) => {
+            let state = it.state().as_str_name().trim_start_matches("AGENT_STATE_").to_ascii_lowercase();
+            format!("agent {} becomes {state}: {}", it.agent_id, it.reason)
+        }
+        Action::OpenIncident(it) => format!("open incident {}: {}", it.incident_id, it.title),
+        Action::AdvanceIncident(it) => format!("incident {} is {}", it.incident_id, incident_stage(it.stage())),
+        Action::PlaceHold(it) => format!("hold {} for {}", it.target.as_ref().map_or_else(String::new, target), it.matter),
+        Action::ReleaseHold(it) => format!("release hold {}: {}", it.hold_id, it.reason),
+        Action::RegisterServer(it) => format!("register server {}{}", it.server_id, if it.approved { ", approved" } else { "" }),
     }
 }
 

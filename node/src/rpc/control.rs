@@ -4,9 +4,11 @@ use proofline_ledger::listing;
 use proofline_proto::{
     peer::{item, propose_response},
     v1::{
-        AgentState, ChangeMembershipRequest, ChangeMembershipResponse, ClusterStatusRequest, ClusterStatusResponse, ListAgentsRequest,
-        ListAgentsResponse, ListCollectorsRequest, ListCollectorsResponse, ListContainmentsRequest, ListContainmentsResponse,
-        SubmitCommandRequest, SubmitCommandResponse, WatchContainmentRequest, control_server::Control,
+        AgentState, ChangeMembershipRequest, ChangeMembershipResponse, ClusterStatusRequest, ClusterStatusResponse, GetRulesRequest,
+        GetRulesResponse, ListAgentsRequest, ListAgentsResponse, ListApprovalsRequest, ListApprovalsResponse, ListCollectorsRequest,
+        ListCollectorsResponse, ListContainmentsRequest, ListContainmentsResponse, ListHoldsRequest, ListHoldsResponse,
+        ListIncidentsRequest, ListIncidentsResponse, ListServersRequest, ListServersResponse, ListUnresolvedRequest,
+        ListUnresolvedResponse, SubmitCommandRequest, SubmitCommandResponse, WatchContainmentRequest, control_server::Control,
     },
 };
 use tonic::{Request, Response, Status};
@@ -59,6 +61,36 @@ impl Control for Api {
     async fn watch_containment(&self, request: Request<WatchContainmentRequest>) -> Result<Response<Changes>, Status> {
         let caller = caller(&request)?;
         self.watch(caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn get_rules(&self, request: Request<GetRulesRequest>) -> Result<Response<GetRulesResponse>, Status> {
+        let caller = caller(&request)?;
+        self.rules(&caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_approvals(&self, request: Request<ListApprovalsRequest>) -> Result<Response<ListApprovalsResponse>, Status> {
+        let caller = caller(&request)?;
+        self.approvals(&caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_unresolved(&self, request: Request<ListUnresolvedRequest>) -> Result<Response<ListUnresolvedResponse>, Status> {
+        let caller = caller(&request)?;
+        self.unresolved(&caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_servers(&self, request: Request<ListServersRequest>) -> Result<Response<ListServersResponse>, Status> {
+        let caller = caller(&request)?;
+        self.servers(&caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_incidents(&self, request: Request<ListIncidentsRequest>) -> Result<Response<ListIncidentsResponse>, Status> {
+        let caller = caller(&request)?;
+        self.incidents(&caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_holds(&self, request: Request<ListHoldsRequest>) -> Result<Response<ListHoldsResponse>, Status> {
+        let caller = caller(&request)?;
+        self.holds(&caller, request.into_inner()).await.map(Response::new)
     }
 
     async fn cluster_status(&self, request: Request<ClusterStatusRequest>) -> Result<Response<ClusterStatusResponse>, Status> {

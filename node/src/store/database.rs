@@ -60,6 +60,10 @@ const fn lookups(table: Table) -> Lookups {
         | Table::SessionChunks
         | Table::ContainmentCases
         | Table::ContainmentLog
+        | Table::RuleSets
+        | Table::Holds
+        | Table::DecisionFacts
+        | Table::Unresolved
         | Table::Checkpoint => Lookups::Present,
         Table::Statements
         | Table::Lanes
@@ -75,6 +79,19 @@ const fn lookups(table: Table) -> Lookups {
         | Table::SessionUses
         | Table::Spawns
         | Table::Contained
+        | Table::SessionCounts
+        | Table::SessionTraits
+        | Table::Members
+        | Table::AgentCounts
+        | Table::ResourceOwners
+        | Table::CredentialsSeen
+        | Table::Servers
+        | Table::ToolDefinitions
+        | Table::MemoryRecords
+        | Table::Intents
+        | Table::Purposes
+        | Table::Approvals
+        | Table::Incidents
         | Table::AwaitedParents => Lookups::Absent,
     }
 }
