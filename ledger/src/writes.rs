@@ -155,7 +155,12 @@ impl<'a, S: Store> Writes<'a, S> {
             if let Some(held) = held.of(table) {
                 held.extend(rows.iter().map(|(key, value)| (key.clone(), value.clone())));
             }
+            let first = changes.len();
             changes.extend(rows.into_iter().map(|(key, value)| Change { table, key, value }));
+            // In the order of keys a store's sorted memory finds the place of each row beside the last one's.
+            if let Some(of_table) = changes.get_mut(first..) {
+                of_table.sort_unstable_by(|one: &Change, other| one.key.cmp(&other.key));
+            }
         }
         Changes { rows: changes }
     }
