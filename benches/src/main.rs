@@ -79,7 +79,7 @@ enum Command {
     },
 }
 
-/// On one thread, like the load generators of others: what is called together leaves together.
+/// On one thread, whoever is measured: what is called together leaves together.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
     match Cli::parse().command {
