@@ -91,22 +91,26 @@ impl<'a, S: Store> Writes<'a, S> {
 
     /// Returns the row under `key`, as the writes so far leave it.
     pub(crate) fn read<T: Message + Default>(&self, table: Table, key: &[u8]) -> Result<Option<T>, StoreFault> {
-        self.bytes(table, key)?.map(|value| row::decode(table, key, &value)).transpose()
+        self.look(table, key, |value| value.map(|value| row::decode(table, key, value)).transpose())
     }
 
     /// Returns the exact value under `key`, as the writes so far leave it.
     pub(crate) fn bytes(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreFault> {
+        self.look(table, key, |value| Ok(value.map(<[u8]>::to_vec)))
+    }
+
+    /// Shows the value under `key` to `see`, where it lies.
+    fn look<T>(&self, table: Table, key: &[u8], see: impl FnOnce(Option<&[u8]>) -> Result<T, StoreFault>) -> Result<T, StoreFault> {
         if let Some(staged) = self.staged(table).get(key) {
-            return Ok(staged.clone());
+            return see(staged.as_deref());
         }
         let mut held = self.held.borrow_mut();
-        let Some(rows) = held.of(table) else { return self.store.get(table, key) };
+        let Some(rows) = held.of(table) else { return see(self.store.get(table, key)?.as_deref()) };
         if let Some(row) = rows.get(key) {
-            return Ok(row.clone());
+            return see(row.as_deref());
         }
         let row = self.store.get(table, key)?;
-        rows.insert(key.to_vec(), row.clone());
-        Ok(row)
+        see(rows.entry(key.to_vec()).or_insert(row).as_deref())
     }
 
     /// Returns every row of a small table, as the writes so far leave it, in key order.
@@ -198,7 +202,12 @@ impl<'a, S: Store> Writes<'a, S> {
             if let Some(held) = held.of(table) {
                 held.extend(rows.iter().map(|(key, value)| (key.clone(), value.clone())));
             }
+            let first = changes.len();
             changes.extend(rows.into_iter().map(|(key, value)| Change { table, key, value }));
+            // In the order of keys a store's sorted memory finds the place of each row beside the last one's.
+            if let Some(of_table) = changes.get_mut(first..) {
+                of_table.sort_unstable_by(|one: &Change, other| one.key.cmp(&other.key));
+            }
         }
         Changes { rows: changes }
     }
