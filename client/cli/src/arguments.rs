@@ -4,6 +4,7 @@ mod cluster;
 mod containment;
 mod deciding;
 mod evidence;
+mod incident;
 mod ingest;
 mod registry;
 
@@ -20,6 +21,7 @@ pub(crate) use deciding::{
 pub(crate) use evidence::{
     EntryArguments, ProveArguments, ReplayArguments, SessionCommand, SessionSelector, TailArguments, VerifyArguments,
 };
+pub(crate) use incident::{AdvanceArguments, HoldArguments, HoldCommand, IncidentCommand};
 pub(crate) use ingest::{AppendArguments, ImportCommand, LaneArguments, OtlpArguments, Subjects};
 pub(crate) use registry::{
     AgentCommand, AgentRegistration, AgentStateName, CollectorCommand, CollectorRegistration, KeysCommand, OperatorCommand, PublicKey,
@@ -109,6 +111,12 @@ pub(crate) enum Command {
     /// List intents that were allowed and have no outcome
     #[command(after_help = "Example:\n  proofline unresolved --tenant acme --older-than 600")]
     Unresolved(UnresolvedArguments),
+    /// Open, advance and list incidents
+    #[command(subcommand)]
+    Incident(IncidentCommand),
+    /// Keep evidence from being erased
+    #[command(subcommand)]
+    Hold(HoldCommand),
     /// Declare what agents are meant to do
     #[command(subcommand)]
     Purpose(PurposeCommand),

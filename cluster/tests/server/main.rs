@@ -17,5 +17,6 @@ mod discovery;
 mod governing;
 mod membership;
 mod reads;
+mod rules;
 mod verifying;
 mod world;
