@@ -18,7 +18,7 @@ use proofline_proto::v1::{self, command::Action};
 use proofline_verifier::EntryIndex;
 use prost::Message as _;
 
-use crate::incident::{self, AGENT, CHILD_AGENT, CHILD_SESSION, SESSION, Scene};
+use crate::incident::{self, AGENT, CHILD_SESSION, SESSION, Scene};
 
 const COLLECTOR: &str = "mcp-gateway";
 
@@ -113,7 +113,28 @@ impl Demo {
         };
         let index = self.command("alice", Action::RegisterAgent(agent)).await?;
         say(&format!("entry {}: the agent {AGENT}, with a business owner, a technical owner and a way to revoke it", index.0));
+        self.activate_rule()
+    }
+
+    /// Puts a rule in force with the command line, as two persons would: judged on what the log holds, then signed by both.
+    fn activate_rule(&self) -> Result<()> {
+        let (rules, report) = (self.evidence.join("rules.cedar"), self.evidence.join("simulation.json"));
+        fs::write(&rules, incident::RULE)?;
+        let signer = |operator: &str| format!("{operator}={}", self.cluster.plan.operator_key(operator).display());
+        self.proofline(&["rules", "simulate", &text(&rules), "--out", &text(&report)])?;
+        let activate = ["rules", "activate", &text(&rules), "--simulation", &text(&report), "--reason", "demo"];
+        let said = self.proofline(&[&activate[..], &["--signer", &signer("alice"), "--signer", &signer("bob")]].concat())?;
+        let index = said.get("index").and_then(|index| index.as_str()).context("no index")?;
+        say(&format!("entry {index}: a rule, by operators alice and bob: a sub-agent that sends data out on a person's token is revoked"));
         Ok(())
+    }
+
+    fn proofline(&self, arguments: &[&str]) -> Result<serde_json::Value> {
+        let mut command = Command::new(self.binaries.path("proofline"));
+        command.arg("--profile").arg(self.cluster.plan.profile("admin")).args(["--output", "json"]).args(arguments);
+        let output = command.output()?;
+        ensure!(output.status.success(), "proofline {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(serde_json::from_slice(&output.stdout)?)
     }
 
     fn collector(&self) -> Result<Collector> {
@@ -143,6 +164,7 @@ impl Demo {
         self.cluster.start_all().await?;
         say("      --- the killed node is back, and has caught up ---");
         collector.close().await?;
+        say("      the helper was stopped by the same commit that records what it tried");
         Ok(last)
     }
 
@@ -156,7 +178,7 @@ impl Demo {
             incident_id: "4711".to_owned(),
         };
         let index = self.command("rita", Action::Contain(contain)).await?;
-        say(&format!("entry {}: responder rita contains {SESSION}, and with it everything below: also {CHILD_AGENT}", index.0));
+        say(&format!("entry {}: responder rita contains {SESSION}, and with it everything below", index.0));
         let mut collector = self.collector()?;
         append(&mut collector, &incident::after_containment()).await?;
         collector.close().await?;
@@ -230,6 +252,10 @@ impl Demo {
         let report = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
         Ok((output.status.code(), report))
     }
+}
+
+fn text(path: &Path) -> String {
+    path.display().to_string()
 }
 
 fn connect(cluster: &Cluster, identity: &str) -> Result<Client> {

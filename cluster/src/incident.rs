@@ -20,6 +20,14 @@ pub(crate) const AGENT: &str = "build-fixer";
 /// The agent that nobody registered.
 pub(crate) const CHILD_AGENT: &str = "db-helper";
 
+/// The rule that stops the helper.
+pub(crate) const RULE: &str = r#"
+@id("helper-sends-out") @containment("revoke_session") @severity("critical") @asi("ASI01,ASI08")
+@description("A sub-agent sends data to the outside on a person's own credential")
+forbid(principal, action in Action::"intent", resource)
+when { context.depth > 0 && context.egress && context.human_credential };
+"#;
+
 /// Returns the story in order.
 pub(crate) fn scenes() -> Vec<Scene> {
     let scene = |number: u8, words, session, body| Scene { words, event: event(number, session, body) };

@@ -12,7 +12,7 @@ use crate::key;
 use crate::ledger::Ledger;
 use crate::limits::OBSERVED_GAP_MAX_NS;
 use crate::row::AgentRow;
-use crate::rules::{Because, Consequence, Mode, Rule};
+use crate::rules::{Because, Consequence, Fired, Mode, Rule};
 use crate::store::{Store, StoreFault, Table};
 use crate::writes::Writes;
 
@@ -92,7 +92,7 @@ impl Deciding<'_> {
         let Some(rules) = &ledger.rules else { return Ok(None) };
         let mut to_approve = Vec::new();
         let mut spoke = false;
-        let fired: Vec<Consequent> = rules.fired(&observed.facts).iter().map(|it| Consequent::of(it.rule, it.because)).collect();
+        let fired: Vec<Consequent> = rules.fired(&observed.facts).iter().map(Consequent::of).collect();
         for it in fired {
             spoke = true;
             if it.rule.mode == Mode::Observe {
@@ -198,12 +198,8 @@ impl Deciding<'_> {
 }
 
 impl Consequent {
-    fn of(rule: &Rule, because: Because) -> Self {
-        let consequence = match because {
-            Because::Matched => rule.consequence,
-            Because::Erred => rule.on_error,
-        };
-        Self { rule: rule.clone(), because, consequence }
+    fn of(fired: &Fired<'_>) -> Self {
+        Self { rule: fired.rule.clone(), because: fired.because, consequence: fired.consequence() }
     }
 
     fn kind(&self) -> FindingKind {

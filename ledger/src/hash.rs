@@ -98,7 +98,7 @@ pub fn batch_digest(signed_bytes: &[u8]) -> Hash {
 
 /// Digests the exact bytes of facts.
 #[must_use]
-pub(crate) fn facts_digest(facts: &[u8]) -> Hash {
+pub fn facts_digest(facts: &[u8]) -> Hash {
     keyed(&FACTS, &[facts])
 }
 

@@ -44,7 +44,7 @@ mod writes;
 pub use command::check_genesis;
 pub use containment::ContainmentEntry;
 pub use frontier::Frontier;
-pub use hash::{ContentHash, Hash, LogHash, TreeHash, batch_digest};
+pub use hash::{ContentHash, Hash, LogHash, TreeHash, batch_digest, facts_digest};
 pub use ids::{EntryIndex, Epoch, Lane, Position, Sequence, SessionOrdinal, TreeSize, UnixNanos};
 pub use ledger::{Applied, Ledger, Outcome, note_size};
 pub use log_proof::LogTree;

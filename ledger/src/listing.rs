@@ -179,6 +179,7 @@ fn agent_summary(tenant: &str, row: &Row) -> Result<v1::AgentSummary, StoreFault
         business_owner: owners.business_owner,
         technical_owner: owners.technical_owner,
         revocation_paths: owners.revocation_paths,
+        deployment: owners.deployment,
     })
 }
 

@@ -75,6 +75,20 @@ pub(crate) enum Because {
     Erred,
 }
 
+impl Fired<'_> {
+    /// Returns what follows.
+    pub(crate) fn consequence(&self) -> Consequence {
+        match self.because {
+            Because::Matched => self.rule.consequence,
+            Because::Erred => self.rule.on_error,
+        }
+    }
+
+    fn denies(&self) -> bool {
+        self.rule.mode == Mode::Enforce && self.consequence().denies()
+    }
+}
+
 impl RuleSet {
     /// Reads and checks a rule set.
     ///
@@ -135,14 +149,19 @@ impl RuleSet {
     /// Tells whether the set denies an event of which nothing is to be said, whatever the event is.
     #[must_use]
     pub fn denies_everything(&self) -> bool {
-        let denies = |it: &Fired<'_>| it.rule.mode == Mode::Enforce && it.rule.consequence.denies();
-        on_deep_stack(|| ACTIONS.iter().all(|(action, _)| self.fired(&unremarkable(action)).iter().any(denies)))
+        on_deep_stack(|| ACTIONS.iter().all(|(action, _)| self.fired(&unremarkable(action)).iter().any(Fired::denies)))
     }
 
     /// Returns the ids of the rules that have something to say about facts, whatever it is.
     #[must_use]
     pub fn evaluate(&self, facts: &v1::Facts) -> BTreeSet<String> {
         on_deep_stack(|| self.fired(facts).iter().map(|it| it.rule.id.clone()).collect())
+    }
+
+    /// Tells whether a rule denies an event with these facts.
+    #[must_use]
+    pub fn denies(&self, facts: &v1::Facts) -> bool {
+        on_deep_stack(|| self.fired(facts).iter().any(Fired::denies))
     }
 
     /// Evaluates the rules of the facts' action, and returns what has something to say, by rule id.

@@ -15,8 +15,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use cluster::{CommandFileCommand, GenesisCommand, MembershipCommand, NodeCommand};
 pub(crate) use containment::{ContainCommand, ContainmentCommand};
 pub(crate) use deciding::{
-    ActivateArguments, AnswerArguments, ApprovalCommand, ClassificationName, PurposeArguments, PurposeCommand, RulesCommand,
-    ServerArguments, ServerCommand, SimulateArguments, UnresolvedArguments,
+    ActivateArguments, AnswerArguments, ApprovalCommand, ClassificationName, DecisionCommand, PurposeArguments, PurposeCommand,
+    RulesCommand, ServerArguments, ServerCommand, SimulateArguments, UnresolvedArguments,
 };
 pub(crate) use evidence::{
     EntryArguments, ProveArguments, ReplayArguments, SessionCommand, SessionSelector, TailArguments, VerifyArguments,
@@ -105,6 +105,9 @@ pub(crate) enum Command {
     /// Check, test, simulate, activate and show rules
     #[command(subcommand)]
     Rules(RulesCommand),
+    /// Export one decision, and decide again from the file
+    #[command(subcommand)]
+    Decision(DecisionCommand),
     /// List and answer what waits for somebody's yes
     #[command(subcommand)]
     Approval(ApprovalCommand),

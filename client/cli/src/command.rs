@@ -8,6 +8,7 @@ mod collector;
 mod command_file;
 mod completions;
 mod containment;
+mod decision;
 mod entry;
 mod genesis;
 mod import;
@@ -55,6 +56,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Answer> {
         Command::Contain(it) => containment::contain(it, &connect()?).await,
         Command::Containment(it) => containment::run(it, &connect()?, global.output).await,
         Command::Rules(it) => rules::run(it, connect).await,
+        Command::Decision(it) => decision::run(it, connect).await,
         Command::Approval(it) => approval::run(it, &connect()?).await,
         Command::Unresolved(it) => approval::unresolved(it, &connect()?).await,
         Command::Incident(it) => incident::run(it, &connect()?).await,

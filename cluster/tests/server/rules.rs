@@ -136,6 +136,14 @@ async fn the_facts_of_a_decision_are_those_that_its_entry_commits_to() {
     let entry = v1::Entry::decode(entry.as_slice()).unwrap();
     let decision = v1::EntryCore::decode(entry.core).unwrap().decision.unwrap();
     assert_eq!(blake3::derive_key("proofline/v1 facts", &exact).as_slice(), decision.facts_digest);
+    let (file, policy) = (governed.world.plan().root.join("one.decision"), governed.world.plan().policy());
+    governed.done(&["decision", "export", &denied.index.to_string(), "--out", file.to_str().unwrap()]);
+    let again = governed.done(&["decision", "check", file.to_str().unwrap(), "--policy", policy.to_str().unwrap()]);
+    assert_eq!((&again["recorded"][0], &again["again"][0]), (&Value::from("drops"), &Value::from("drops")));
+    let forged = fs::read_to_string(&file).unwrap().replace("resource_delete", "resource_write");
+    fs::write(&file, forged).unwrap();
+    let wrong = governed.proofline(&["decision", "check", file.to_str().unwrap(), "--policy", policy.to_str().unwrap()]);
+    assert_eq!(wrong.status.code(), Some(3), "these are other rules");
     let facts = v1::Facts::decode(exact.as_slice()).unwrap();
     assert_eq!((facts.action.as_str(), facts.session_calls), ("resource_delete", 1));
 }

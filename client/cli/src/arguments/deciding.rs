@@ -99,6 +99,28 @@ pub(crate) struct ActivateArguments {
 }
 
 #[derive(Debug, Subcommand)]
+pub(crate) enum DecisionCommand {
+    /// Write one decision to a file: the entry with its proof, its facts, and the rules that were in force
+    #[command(after_help = "Example:\n  proofline decision export 4711 --out 4711.decision")]
+    Export {
+        /// Entry of an event on which a rule had something to say
+        index: u64,
+        /// File to write
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Decide again from such a file, offline, and compare
+    #[command(after_help = "Example:\n  proofline decision check 4711.decision --policy ledger.policy")]
+    Check {
+        /// File of one decision
+        file: PathBuf,
+        /// Trust policy
+        #[arg(long, value_name = "FILE")]
+        policy: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 pub(crate) enum ApprovalCommand {
     /// List what waits for somebody's yes
     #[command(after_help = "Example:\n  proofline approval list --tenant acme")]

@@ -64,12 +64,20 @@ async fn list(tenant: &str, state: Option<AgentStateName>, connection: &Connecti
         after_agent_id = page.next_after;
     }
     let json = found.iter().map(|it| form::to_json("AgentSummary", it)).collect::<Result<Vec<_>, _>>()?;
-    let headings = ["AGENT", "STATE", "FIRST SEEN", "BUSINESS OWNER", "TECHNICAL OWNER", "REVOCATION"];
+    let headings = ["AGENT", "STATE", "FIRST SEEN", "BUSINESS OWNER", "TECHNICAL OWNER", "REVOCATION", "REVISION"];
     Ok(Answer::new("proofline.agents/v1", json!({ "agents": json }), table(headings, found.into_iter().map(row))))
 }
 
-fn row(of: v1::AgentSummary) -> [String; 6] {
+fn row(of: v1::AgentSummary) -> [String; 7] {
     let state = of.state().as_str_name().trim_start_matches("AGENT_STATE_").to_ascii_lowercase();
     let seen = if of.first_seen_unix_ns == 0 { String::new() } else { describe::time(of.first_seen_unix_ns) };
-    [of.agent_id, state, seen, of.business_owner, of.technical_owner, of.revocation_paths.join(" ")]
+    [
+        of.agent_id,
+        state,
+        seen,
+        of.business_owner,
+        of.technical_owner,
+        of.revocation_paths.join(" "),
+        of.deployment.map(|it| it.revision).unwrap_or_default(),
+    ]
 }
