@@ -3,7 +3,13 @@ use std::{env, error::Error, path::PathBuf};
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proofline");
-    let public = ["proofline/v1/event.proto", "proofline/v1/containment.proto", "proofline/v1/entry.proto", "proofline/v1/api.proto"];
+    let public = [
+        "proofline/v1/event.proto",
+        "proofline/v1/containment.proto",
+        "proofline/v1/outlet.proto",
+        "proofline/v1/entry.proto",
+        "proofline/v1/api.proto",
+    ];
     let out = PathBuf::from(env::var("OUT_DIR")?);
     // What nodes say to each other is nobody else's contract.
     std::fs::write(out.join("descriptors.bin"), prost_bytes(&protox::compile(public, ["."])?))?;

@@ -202,6 +202,7 @@ impl Taking<'_> {
             None => None,
         };
         let decision = decision::decide(writes, event, &agent, &cover, ledger.log.next(), ledger.log.now())?;
+        containment::note_covered(writes, &cover, ledger.log.next());
         let receipt = v1::EventReceipt {
             verdict: decision.verdict,
             session_position: session.as_ref().map_or(0, |of| of.session.size()),

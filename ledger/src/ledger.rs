@@ -15,6 +15,7 @@ use crate::key;
 use crate::limits::{APPLY_VERSION, ENTRY_BYTES_MAX};
 use crate::log::{Draft, Log};
 use crate::note::Note;
+use crate::outbox;
 use crate::prepare::{PreparedGroup, PreparedItem, PreparedOpenLane};
 use crate::refusal::Refusal;
 use crate::registry;
@@ -32,6 +33,8 @@ pub struct Ledger {
     pub(crate) changes: Vec<v1::Containment>,
     /// Rises whenever what is contained changes, in this process: what was looked up before may hold no longer.
     pub(crate) generation: u64,
+    /// Rises whenever an outlet or what waits for it changes, in this process.
+    pub(crate) outlet_generation: u64,
 }
 
 /// What one apply did. `changes` must be committed before the next apply.
@@ -58,6 +61,8 @@ pub enum Outcome {
     Began,
     /// The checkpoint is the newest.
     Published,
+    /// What became of a message is in the log.
+    Delivered(EntryIndex),
     /// Nothing happened.
     Refused(Refusal),
 }
@@ -71,7 +76,14 @@ impl Ledger {
     /// # Errors
     /// [`StoreFault`] when the store fails or holds damaged rows.
     pub fn open(store: &impl Store) -> Result<Self, StoreFault> {
-        Ok(Self { log: Log::open(store)?, sessions: Sessions::default(), held: HeldRows::default(), changes: Vec::new(), generation: 0 })
+        Ok(Self {
+            log: Log::open(store)?,
+            sessions: Sessions::default(),
+            held: HeldRows::default(),
+            changes: Vec::new(),
+            generation: 0,
+            outlet_generation: 0,
+        })
     }
 
     /// Applies one group. Total over its input: whatever was replicated has an outcome.
@@ -119,6 +131,7 @@ impl Ledger {
                 Ok(done)
             }
             PreparedItem::Checkpoint(note) => self.publish(writes, note),
+            PreparedItem::Delivery(delivery) => Ok(outbox::deliver(self, writes, delivery)?.map(Outcome::Delivered)),
             PreparedItem::Genesis(_) => Ok(Err(Refusal::AlreadyBegun { origin: self.log.origin.clone() })),
             PreparedItem::Refused(refusal) => Ok(Err(refusal.clone())),
         }
@@ -166,6 +179,12 @@ impl Ledger {
     #[must_use]
     pub fn containment_generation(&self) -> u64 {
         self.generation
+    }
+
+    /// Returns a number that rises whenever an outlet or what waits for it changes, and says nothing else.
+    #[must_use]
+    pub fn outlet_generation(&self) -> u64 {
+        self.outlet_generation
     }
 
     /// Returns the number of entries.

@@ -28,6 +28,7 @@ pub(crate) fn subject(action: &Action) -> Option<String> {
         Action::RegisterNode(_) | Action::RetireNode(_) => Some("node".to_owned()),
         Action::RegisterAgent(_) | Action::RevokeAgent(_) | Action::GrantRole(_) | Action::RevokeRole(_) => None,
         Action::SealSession(_) | Action::Contain(_) | Action::Release(_) => None,
+        Action::RegisterOutlet(_) | Action::RemoveOutlet(_) | Action::ResumeOutlet(_) => None,
     }
 }
 
@@ -44,7 +45,12 @@ pub(crate) fn apply<S: Store>(writes: &mut Writes<'_, S>, action: &Action, index
         Action::RevokeRole(it) => revoke_role(writes, it.grant.as_ref()),
         Action::RegisterNode(it) => register_node(writes, it.node.as_ref()),
         Action::RetireNode(it) => retire_node(writes, it.node_id, index),
-        Action::SealSession(_) | Action::Contain(_) | Action::Release(_) => Ok(Err(Refusal::Malformed("no registry command"))),
+        Action::SealSession(_)
+        | Action::Contain(_)
+        | Action::Release(_)
+        | Action::RegisterOutlet(_)
+        | Action::RemoveOutlet(_)
+        | Action::ResumeOutlet(_) => Ok(Err(Refusal::Malformed("no registry command"))),
     }
 }
 

@@ -64,11 +64,19 @@ pub enum Table {
     ContainmentCases = 25,
     /// Entry index of each change of what is contained, to find them again.
     ContainmentLog = 26,
+    /// Outlet id -> registration, state, counts.
+    Outlets = 27,
+    /// Outlet id, entry index of a change and ordinal -> a message that waits to be sent.
+    Outbox = 28,
+    /// Number of a containment and entry index -> nothing: an event that it covered, or a delivery that tells of it.
+    AfterContainment = 29,
+    /// Outlet id and entry index -> nothing: a delivery of the outlet.
+    Deliveries = 30,
 }
 
 impl Table {
     /// Every table, in the order of its number.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 31] = [
         Self::Head,
         Self::Entries,
         Self::LogTiles,
@@ -96,6 +104,10 @@ impl Table {
         Self::Contained,
         Self::ContainmentCases,
         Self::ContainmentLog,
+        Self::Outlets,
+        Self::Outbox,
+        Self::AfterContainment,
+        Self::Deliveries,
     ];
 
     /// Returns the name under which a store keeps the table.
@@ -129,6 +141,10 @@ impl Table {
             Self::Contained => "contained",
             Self::ContainmentCases => "containment_cases",
             Self::ContainmentLog => "containment_log",
+            Self::Outlets => "outlets",
+            Self::Outbox => "outbox",
+            Self::AfterContainment => "after_containment",
+            Self::Deliveries => "deliveries",
         }
     }
 }

@@ -53,6 +53,12 @@ pub enum Rpc {
     ListContainments,
     /// `Control.WatchContainment`
     WatchContainment,
+    /// `Control.ListOutlets`
+    ListOutlets,
+    /// `Control.ListDeliveries`
+    ListDeliveries,
+    /// `Control.AfterContainment`
+    AfterContainment,
     /// `Control.ChangeMembership`
     ChangeMembership,
     /// An entry bundle over HTTP.
@@ -72,7 +78,7 @@ pub enum Needs {
 
 impl Rpc {
     /// Every procedure, in the order of the contract.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 25] = [
         Self::OpenLane,
         Self::Append,
         Self::AppendStream,
@@ -93,6 +99,9 @@ impl Rpc {
         Self::ClusterStatus,
         Self::ListContainments,
         Self::WatchContainment,
+        Self::ListOutlets,
+        Self::ListDeliveries,
+        Self::AfterContainment,
         Self::ChangeMembership,
         Self::EntryBundle,
     ];
@@ -103,15 +112,21 @@ impl Rpc {
         match self {
             Self::OpenLane | Self::Append | Self::AppendStream | Self::GetCollectorHead => Needs::ThatCollector,
             Self::GetCheckpoint | Self::WatchCheckpoints | Self::GetInclusionProof | Self::GetConsistencyProof => Needs::Certificate,
-            Self::GetEntry | Self::ReadEntries | Self::ListSessions | Self::ListSession | Self::GetSessionProof => {
-                Needs::AnyOf(&[Role::Auditor, Role::Responder])
-            }
+            Self::GetEntry
+            | Self::ReadEntries
+            | Self::ListSessions
+            | Self::ListSession
+            | Self::GetSessionProof
+            | Self::AfterContainment => Needs::AnyOf(&[Role::Auditor, Role::Responder]),
             Self::GetRegistrations | Self::EntryBundle => Needs::AnyOf(&[Role::Auditor]),
             Self::SubmitCommand => Needs::AnyOf(&[Role::Operator, Role::Responder]),
             Self::WatchContainment => Needs::AnyOf(&[Role::Collector, Role::Auditor, Role::Responder, Role::Operator]),
-            Self::ListAgents | Self::ListCollectors | Self::ClusterStatus | Self::ListContainments => {
-                Needs::AnyOf(&[Role::Auditor, Role::Responder, Role::Operator])
-            }
+            Self::ListAgents
+            | Self::ListCollectors
+            | Self::ClusterStatus
+            | Self::ListContainments
+            | Self::ListOutlets
+            | Self::ListDeliveries => Needs::AnyOf(&[Role::Auditor, Role::Responder, Role::Operator]),
             Self::ChangeMembership => Needs::AnyOf(&[Role::Operator]),
         }
     }

@@ -25,7 +25,14 @@ DEPLOYMENT = message(repository=(1, S), revision=(2, S), image_digest=(3, S), pi
 GENESIS = message(
     origin=(1, S), apply_version=(2, U), log_public_key=(3, B), operators=(4, M, OPERATOR_KEY, "repeated"),
     nodes=(5, M, NODE_KEY, "repeated"), grants=(6, M, ROLE_GRANT, "repeated"))
-SIGNED_COMMAND = message(
+SIGNED_OUTLET = message(
+    outlet_id=(1, S), tenant_id=(2, S),
+    shared_signals=(3, M, message(
+        issuer=(1, S), audience=(2, S), endpoint=(3, S), algorithm=(4, U), key_id=(5, S), subject_form=(6, U),
+        authorization=(7, U)), "one of"),
+    webhook=(4, M, message(endpoint=(1, S), key_id=(2, S)), "one of"),
+    escalate_to=(5, S), escalate_after_s=(6, U), escalations_only=(7, U))
+COMMAND = message(
     origin=(1, S), nonce=(2, B), expires_unix_ns=(3, F64), command=(4, B),
     signatures=(5, M, message(operator_id=(1, S), public_key=(2, B), signature=(3, B)), "repeated"))
 TARGET = message(kind=(1, U), tenant_id=(2, S), id=(3, S))
@@ -46,7 +53,10 @@ COMMAND = message(
     retire_node=(10, M, message(node_id=(1, U), reason=(2, S)), "one of"),
     seal_session=(11, M, message(tenant_id=(1, S), session_id=(2, S), reason=(3, S)), "one of"),
     contain=(12, M, message(target=(1, M, TARGET), action=(2, U), reason=(3, S), incident_id=(4, S)), "one of"),
-    release=(13, M, message(containment_id=(1, U), reason=(2, S), incident_id=(3, S)), "one of"))
+    release=(13, M, message(containment_id=(1, U), reason=(2, S), incident_id=(3, S)), "one of"),
+    register_outlet=(14, M, message(outlet=(1, M, OUTLET)), "one of"),
+    remove_outlet=(15, M, message(outlet_id=(1, S), reason=(2, S)), "one of"),
+    resume_outlet=(16, M, message(outlet_id=(1, S), reason=(2, S)), "one of"))
 ENTRY = message(core=(1, B), session_root=(2, B))
 ENTRY_CORE = message(
     index=(1, U), committed_unix_ns=(2, F64),
@@ -65,7 +75,11 @@ ENTRY_CORE = message(
     lane_closed=(16, M, message(at=(1, M, BATCH_POSITION)), "one of"),
     containment=(17, M, message(
         change=(1, U), containment_id=(2, U), action=(3, U), targets=(4, M, TARGET, "repeated"), cause_index=(5, U), reason=(6, S),
-        incident_id=(7, S), incomplete=(8, U)), "one of"))
+        incident_id=(7, S), incomplete=(8, U)), "one of"),
+    outlet_delivery=(18, M, message(
+        outlet_id=(1, S), containment_id=(2, U), entry_index=(3, U), ordinal=(4, U), jti=(5, S), result=(6, U), http_status=(7, U),
+        error=(8, S), attempts=(9, U), first_attempt_unix_ns=(10, F64), answered_unix_ns=(11, F64), node_id=(12, U),
+        public_key=(13, B), signature=(14, B)), "one of"))
 PROVEN_ENTRY = message(index=(1, U), entry=(2, B), log_path=(3, B, "repeated"))
 SESSION_PROOF = message(
     checkpoint=(1, B), position=(2, U), session_size=(3, U), entry=(4, B), session_path=(5, B, "repeated"),

@@ -20,6 +20,8 @@ from protobuf import NotCanonical, decode
 
 FORMAT = "proofline/session-evidence/v1"
 REGISTRAR, RESPONDER = 1, 2
+TWO_PERSONS = (
+    "register_operator", "revoke_operator", "register_node", "retire_node", "release", "register_outlet", "remove_outlet")
 
 
 class Stop(Exception):
@@ -453,7 +455,7 @@ class Registry:
         if action is None:
             raise Undecided(self.CHECK, "no action")
         role = RESPONDER if action in ("seal_session", "contain", "release") else REGISTRAR
-        needed = 2 if action in ("register_operator", "revoke_operator", "register_node", "retire_node", "release") else 1
+        needed = 2 if action in TWO_PERSONS else 1
         for signature in signed["signatures"]:
             self.check_signer(entry.index, signature, role)
             if len(signed["nonce"]) != 16 or not is_signed(signature["public_key"], command_bytes(signed), signature["signature"]):

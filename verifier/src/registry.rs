@@ -193,7 +193,10 @@ impl Registry {
             | Action::RevokeRole(_)
             | Action::SealSession(_)
             | Action::Contain(_)
-            | Action::Release(_) => {}
+            | Action::Release(_)
+            | Action::RegisterOutlet(_)
+            | Action::RemoveOutlet(_)
+            | Action::ResumeOutlet(_) => {}
         }
         Ok(())
     }
@@ -240,6 +243,12 @@ impl Registry {
         self.collectors.before(id, at)
     }
 
+    /// Returns the key of a node that was registered and not retired as of the last command that was admitted.
+    #[must_use]
+    pub fn node(&self, id: u64) -> Option<&v1::NodeKey> {
+        self.nodes.get(&id)
+    }
+
     /// Names the keys of the policy that belong to nodes which the file shows as retired.
     pub(crate) fn retired_keys_in(&self, policy: &Policy) -> Vec<String> {
         let mut warnings = Vec::new();
@@ -256,15 +265,19 @@ impl Registry {
 #[must_use]
 pub fn command_authority(action: &Action) -> (v1::OperatorRole, usize) {
     match action {
-        Action::RegisterOperator(_) | Action::RevokeOperator(_) | Action::RegisterNode(_) | Action::RetireNode(_) => {
-            (v1::OperatorRole::Registrar, 2)
-        }
+        Action::RegisterOperator(_)
+        | Action::RevokeOperator(_)
+        | Action::RegisterNode(_)
+        | Action::RetireNode(_)
+        | Action::RegisterOutlet(_)
+        | Action::RemoveOutlet(_) => (v1::OperatorRole::Registrar, 2),
         Action::RegisterCollector(_)
         | Action::RevokeCollector(_)
         | Action::RegisterAgent(_)
         | Action::RevokeAgent(_)
         | Action::GrantRole(_)
-        | Action::RevokeRole(_) => (v1::OperatorRole::Registrar, 1),
+        | Action::RevokeRole(_)
+        | Action::ResumeOutlet(_) => (v1::OperatorRole::Registrar, 1),
         Action::SealSession(_) | Action::Contain(_) => (v1::OperatorRole::Responder, 1),
         Action::Release(_) => (v1::OperatorRole::Responder, 2),
     }

@@ -4,6 +4,7 @@ mod cluster;
 mod containment;
 mod evidence;
 mod ingest;
+mod outlet;
 mod registry;
 
 use std::{path::PathBuf, str::FromStr, time::Duration};
@@ -16,6 +17,7 @@ pub(crate) use evidence::{
     EntryArguments, ProveArguments, ReplayArguments, SessionCommand, SessionSelector, TailArguments, VerifyArguments,
 };
 pub(crate) use ingest::{AppendArguments, ImportCommand, LaneArguments, OtlpArguments, Subjects};
+pub(crate) use outlet::{KeyKind, OutletCommand};
 pub(crate) use registry::{
     AgentCommand, AgentRegistration, AgentStateName, CollectorCommand, CollectorRegistration, KeysCommand, OperatorCommand, PublicKey,
     RoleArguments, RoleCommand, SignerFile, Signing, VantageName,
@@ -95,6 +97,9 @@ pub(crate) enum Command {
     /// List, follow and release containments
     #[command(subcommand)]
     Containment(ContainmentCommand),
+    /// Tell identity providers and gateways of containment, and see what became of it
+    #[command(subcommand)]
+    Outlet(OutletCommand),
     /// Register and retire the keys of nodes; each takes two signers
     #[command(subcommand)]
     Node(NodeCommand),

@@ -7,6 +7,7 @@ mod collector;
 mod command_file;
 mod completions;
 mod containment;
+mod effect;
 mod entry;
 mod genesis;
 mod import;
@@ -14,6 +15,7 @@ mod keys;
 mod membership;
 mod node;
 mod operator;
+mod outlet;
 mod prove;
 mod replay;
 mod role;
@@ -50,6 +52,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Answer> {
         Command::Role(it) => role::run(it, &connect()?).await,
         Command::Contain(it) => containment::contain(it, &connect()?).await,
         Command::Containment(it) => containment::run(it, &connect()?, global.output).await,
+        Command::Outlet(it) => outlet::run(it, connect).await,
         Command::Append(it) => append::run(it, &connect()?).await,
         Command::Import(ImportCommand::Otlp(it)) => import::run(it, &connect()?).await,
         Command::Session(it) => session::run(it, &connect()?).await,

@@ -219,7 +219,7 @@ impl Peer for OnlyStatus {
 
     async fn get_status(&self, _: Request<peer::GetStatusRequest>) -> Result<Response<peer::GetStatusResponse>, Status> {
         let status = v1::NodeStatus { node_id: 9, ..Default::default() };
-        Ok(Response::new(peer::GetStatusResponse { status: Some(status), clock_unix_ns: 0 }))
+        Ok(Response::new(peer::GetStatusResponse { status: Some(status), clock_unix_ns: 0, outlets: Vec::new() }))
     }
 }
 

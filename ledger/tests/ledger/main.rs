@@ -15,6 +15,7 @@ mod containment;
 mod contract;
 mod evidence;
 mod lists;
+mod outlets;
 mod proofs;
 mod replays;
 mod sessions;

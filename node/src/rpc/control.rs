@@ -4,9 +4,10 @@ use proofline_ledger::listing;
 use proofline_proto::{
     peer::{item, propose_response},
     v1::{
-        AgentState, ChangeMembershipRequest, ChangeMembershipResponse, ClusterStatusRequest, ClusterStatusResponse, ListAgentsRequest,
-        ListAgentsResponse, ListCollectorsRequest, ListCollectorsResponse, ListContainmentsRequest, ListContainmentsResponse,
-        SubmitCommandRequest, SubmitCommandResponse, WatchContainmentRequest, control_server::Control,
+        AfterContainmentRequest, AfterContainmentResponse, AgentState, ChangeMembershipRequest, ChangeMembershipResponse,
+        ClusterStatusRequest, ClusterStatusResponse, ListAgentsRequest, ListAgentsResponse, ListCollectorsRequest, ListCollectorsResponse,
+        ListContainmentsRequest, ListContainmentsResponse, ListDeliveriesRequest, ListDeliveriesResponse, ListOutletsRequest,
+        ListOutletsResponse, SubmitCommandRequest, SubmitCommandResponse, WatchContainmentRequest, control_server::Control,
     },
 };
 use tonic::{Request, Response, Status};
@@ -59,6 +60,21 @@ impl Control for Api {
     async fn watch_containment(&self, request: Request<WatchContainmentRequest>) -> Result<Response<Changes>, Status> {
         let caller = caller(&request)?;
         self.watch(caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_outlets(&self, request: Request<ListOutletsRequest>) -> Result<Response<ListOutletsResponse>, Status> {
+        let caller = caller(&request)?;
+        self.outlets_of(&caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_deliveries(&self, request: Request<ListDeliveriesRequest>) -> Result<Response<ListDeliveriesResponse>, Status> {
+        let caller = caller(&request)?;
+        self.deliveries(&caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn after_containment(&self, request: Request<AfterContainmentRequest>) -> Result<Response<AfterContainmentResponse>, Status> {
+        let caller = caller(&request)?;
+        self.after(&caller, request.into_inner()).await.map(Response::new)
     }
 
     async fn cluster_status(&self, request: Request<ClusterStatusRequest>) -> Result<Response<ClusterStatusResponse>, Status> {

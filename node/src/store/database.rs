@@ -60,6 +60,9 @@ const fn lookups(table: Table) -> Lookups {
         | Table::SessionChunks
         | Table::ContainmentCases
         | Table::ContainmentLog
+        | Table::Outlets
+        | Table::AfterContainment
+        | Table::Deliveries
         | Table::Checkpoint => Lookups::Present,
         Table::Statements
         | Table::Lanes
@@ -75,6 +78,7 @@ const fn lookups(table: Table) -> Lookups {
         | Table::SessionUses
         | Table::Spawns
         | Table::Contained
+        | Table::Outbox
         | Table::AwaitedParents => Lookups::Absent,
     }
 }

@@ -180,6 +180,7 @@ impl Node {
             last_committed: UnixNanos(1),
             taken: TreeSize(taken),
             containment_generation: 0,
+            outlet_generation: 0,
         };
         let (_progress, seen) = watch::channel(progress);
         let (failures, _failed) = failure::channel();

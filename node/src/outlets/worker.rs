@@ -1,0 +1,241 @@
+//! The worker of one outlet: the oldest message that is due, one at a time, while this node leads.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use proofline_ledger::{OutletAt, StoreFault, UnixNanos, Waiting, outlets};
+use proofline_proto::v1::{DeliveryResult, OutletState};
+
+use super::{
+    Dispatcher,
+    delivery::{Recorded, Said},
+    message::{Message, NotSendable},
+    post::{Answer, NoAnswer, Post},
+    schedule::{self, Patience, Protocol, Standing, Verdict, judge},
+};
+use crate::clock::unix_ns;
+
+/// Messages that are looked at: of an outlet that has more, the oldest.
+const WINDOW: usize = 512;
+/// How often a worker looks whether what was missing is there.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// A message whose result the ledger does not take is left alone for so long.
+const HELD: Duration = Duration::from_secs(3_600);
+
+/// What this leader knows of a message: gone with the lead.
+#[derive(Clone, Debug)]
+struct Tried {
+    attempts: u32,
+    key_failures: u32,
+    first_unix_ns: u64,
+    due: Instant,
+    held_until: Option<Instant>,
+}
+
+pub(super) struct Worker {
+    with: Dispatcher,
+    outlet_id: String,
+    post: Option<Arc<Post>>,
+    tried: HashMap<String, Tried>,
+    /// What was said last to be missing on this node.
+    told: Option<String>,
+}
+
+/// What a worker does next.
+enum Step {
+    Escalate(Waiting),
+    Send(Waiting),
+    Wait(Duration),
+}
+
+impl Worker {
+    pub(super) fn new(with: Dispatcher, outlet_id: String, post: Option<Arc<Post>>) -> Self {
+        Self { with, outlet_id, post, tried: HashMap::new(), told: None }
+    }
+
+    /// Works until the outlet is removed, and returns its id.
+    pub(super) async fn run(mut self) -> Result<String, StoreFault> {
+        let mut progress = self.with.progress.clone();
+        loop {
+            let seen = progress.borrow_and_update().outlet_generation;
+            let known = outlets::all(&*self.with.state.view())?.into_iter().find(|it| it.outlet.outlet_id == self.outlet_id);
+            let Some(at) = known else { return Ok(self.outlet_id) };
+            let waiting = outlets::waiting(&*self.with.state.view(), &self.with.origin, &at.outlet, WINDOW)?;
+            self.tried.retain(|jti, _| waiting.iter().any(|it| it.jti == *jti));
+            match self.next(&at, waiting) {
+                Step::Escalate(message) => self.escalate(&at, &message).await,
+                Step::Send(message) => self.send(&at, &message).await?,
+                Step::Wait(pause) => {
+                    let changed = async { progress.wait_for(|now| now.outlet_generation != seen).await.map(|_| ()) };
+                    if let Ok(Err(_)) = tokio::time::timeout(pause, changed).await {
+                        // The node shuts down, and drops this.
+                        std::future::pending::<()>().await;
+                    }
+                }
+            }
+        }
+    }
+
+    fn next(&self, at: &OutletAt, waiting: Vec<Waiting>) -> Step {
+        let (now, unix_now) = (Instant::now(), UnixNanos(unix_ns()));
+        let mut pause = LOOK_AGAIN;
+        let mut due: Option<(Instant, Waiting)> = None;
+        for message in waiting {
+            let tried = self.tried.get(&message.jti);
+            if tried.and_then(|it| it.held_until).is_some_and(|until| until > now) {
+                continue;
+            }
+            match message.escalates_at {
+                Some(escalates) if escalates <= unix_now => return Step::Escalate(message),
+                Some(escalates) => pause = pause.min(Duration::from_nanos(escalates.0 - unix_now.0)),
+                None => (),
+            }
+            let when = tried.map_or(now, |it| it.due);
+            if due.as_ref().is_none_or(|(earliest, _)| when < *earliest) {
+                due = Some((when, message));
+            }
+        }
+        match due {
+            Some((when, message)) if at.state == OutletState::Active => {
+                let until = when.saturating_duration_since(now);
+                if until.is_zero() { Step::Send(message) } else { Step::Wait(pause.min(until)) }
+            }
+            Some(_) | None => Step::Wait(pause),
+        }
+    }
+
+    async fn escalate(&mut self, at: &OutletAt, message: &Waiting) {
+        tracing::error!(
+            outlet = self.outlet_id,
+            jti = message.jti,
+            to = at.outlet.escalate_to,
+            "a message was not acknowledged in time: it is escalated"
+        );
+        let tried = self.tried.get(&message.jti);
+        let said = Said {
+            result: DeliveryResult::Escalated,
+            http_status: 0,
+            error: String::new(),
+            attempts: tried.map_or(0, |it| it.attempts),
+            first_attempt_unix_ns: tried.map_or(0, |it| it.first_unix_ns),
+            answered_unix_ns: unix_ns(),
+        };
+        self.record(at, message, said).await;
+    }
+
+    async fn send(&mut self, at: &OutletAt, message: &Waiting) -> Result<(), StoreFault> {
+        let Some(post) = self.post.clone() else {
+            self.wait(message, LOOK_AGAIN, |_| ());
+            return Ok(());
+        };
+        let (store, began) = (self.with.state.view(), unix_ns());
+        let composed = Message::compose(&*store, &self.with.origin, &self.with.settings, &at.outlet, message, began / 1_000_000_000);
+        drop(store);
+        let composed = match composed {
+            Ok(composed) => composed,
+            Err(NotSendable::Store(fault)) => return Err(fault),
+            Err(NotSendable::Unable(reason)) => {
+                self.tell(reason);
+                self.wait(message, LOOK_AGAIN, |_| ());
+                return Ok(());
+            }
+        };
+        self.told = None;
+        let sent = post.send(&composed).await;
+        self.wait(message, Duration::ZERO, |tried| {
+            tried.attempts += 1;
+            tried.first_unix_ns = if tried.attempts == 1 { began } else { tried.first_unix_ns };
+        });
+        self.conclude(at, message, &sent).await;
+        Ok(())
+    }
+
+    /// Says once, and again when it changes, why this node cannot send.
+    fn tell(&mut self, reason: String) {
+        if self.told.as_ref() != Some(&reason) {
+            tracing::error!(outlet = self.outlet_id, reason, "this node leads and cannot send to an outlet");
+            self.with.metrics.outlet_alarm();
+            self.told = Some(reason);
+        }
+    }
+
+    /// Takes note of an attempt, and of when the next one is due.
+    fn wait(&mut self, message: &Waiting, pause: Duration, note: impl FnOnce(&mut Tried)) {
+        let now = Instant::now();
+        let new = || Tried { attempts: 0, key_failures: 0, first_unix_ns: 0, due: now, held_until: None };
+        let tried = self.tried.entry(message.jti.clone()).or_insert_with(new);
+        note(tried);
+        tried.due = now + pause;
+    }
+
+    async fn conclude(&mut self, at: &OutletAt, message: &Waiting, sent: &Result<Answer, NoAnswer>) {
+        let protocol = Protocol::of(&at.outlet);
+        let Some(tried) = self.tried.get(&message.jti).cloned() else { return };
+        let verdict = judge(protocol, sent, tried.key_failures);
+        let (result, error) = match verdict {
+            Verdict::Delivered => (DeliveryResult::Delivered, String::new()),
+            Verdict::DeadLetter { error } => (DeliveryResult::DeadLetter, error),
+            Verdict::Pause { error } => (DeliveryResult::Paused, error),
+            Verdict::Disable { error } => (DeliveryResult::Disabled, error),
+            Verdict::Again { error, not_before } => {
+                let since = message.committed.max(at.active_since).0;
+                let age = Duration::from_nanos(unix_ns().saturating_sub(since));
+                let standing = Standing { jti: &message.jti, attempts: tried.attempts, age };
+                let settings = &self.with.settings;
+                let patience = Patience { first: settings.retry_first, give_up_after: settings.give_up_after };
+                match schedule::pause(protocol, standing, patience, not_before) {
+                    Some(pause) => {
+                        let reason = sent.as_ref().map_or_else(ToString::to_string, |_| String::new());
+                        tracing::warn!(
+                            outlet = self.outlet_id,
+                            jti = message.jti,
+                            error,
+                            reason,
+                            ?pause,
+                            "a message was not taken; it is sent again"
+                        );
+                        self.with.metrics.outlet_attempt_failed();
+                        return self.wait(message, pause, |tried| tried.key_failures += u32::from(error == "invalid_key"));
+                    }
+                    None => (DeliveryResult::DeadLetter, error),
+                }
+            }
+        };
+        let said = Said {
+            result,
+            http_status: sent.as_ref().map_or(0, |answer| answer.status.into()),
+            error,
+            attempts: tried.attempts,
+            first_attempt_unix_ns: tried.first_unix_ns,
+            answered_unix_ns: unix_ns(),
+        };
+        if result != DeliveryResult::Delivered {
+            tracing::error!(
+                outlet = self.outlet_id,
+                jti = message.jti,
+                result = result.as_str_name(),
+                error = said.error,
+                status = said.http_status,
+                "a message was not delivered"
+            );
+        }
+        self.record(at, message, said).await;
+    }
+
+    async fn record(&mut self, at: &OutletAt, message: &Waiting, said: Said) {
+        let result = said.result;
+        match self.with.record(&at.outlet, message, said).await {
+            Recorded::Settled => self.with.metrics.outlet_delivery(result),
+            // The worker is dropped with the lead.
+            Recorded::Lost => self.wait(message, LOOK_AGAIN, |_| ()),
+            Recorded::Refused(refusal) => {
+                tracing::error!(outlet = self.outlet_id, jti = message.jti, %refusal, "what became of a message cannot be recorded");
+                self.with.metrics.outlet_alarm();
+                self.wait(message, LOOK_AGAIN, |tried| tried.held_until = Some(Instant::now() + HELD));
+            }
+        }
+    }
+}
