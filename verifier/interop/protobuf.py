@@ -25,17 +25,17 @@ DEPLOYMENT = message(repository=(1, S), revision=(2, S), image_digest=(3, S), pi
 GENESIS = message(
     origin=(1, S), apply_version=(2, U), log_public_key=(3, B), operators=(4, M, OPERATOR_KEY, "repeated"),
     nodes=(5, M, NODE_KEY, "repeated"), grants=(6, M, ROLE_GRANT, "repeated"))
-SIGNED_OUTLET = message(
+SIGNED_COMMAND = message(
+    origin=(1, S), nonce=(2, B), expires_unix_ns=(3, F64), command=(4, B),
+    signatures=(5, M, message(operator_id=(1, S), public_key=(2, B), signature=(3, B)), "repeated"))
+TARGET = message(kind=(1, U), tenant_id=(2, S), id=(3, S))
+OUTLET = message(
     outlet_id=(1, S), tenant_id=(2, S),
     shared_signals=(3, M, message(
         issuer=(1, S), audience=(2, S), endpoint=(3, S), algorithm=(4, U), key_id=(5, S), subject_form=(6, U),
         authorization=(7, U)), "one of"),
     webhook=(4, M, message(endpoint=(1, S), key_id=(2, S)), "one of"),
     escalate_to=(5, S), escalate_after_s=(6, U), escalations_only=(7, U))
-COMMAND = message(
-    origin=(1, S), nonce=(2, B), expires_unix_ns=(3, F64), command=(4, B),
-    signatures=(5, M, message(operator_id=(1, S), public_key=(2, B), signature=(3, B)), "repeated"))
-TARGET = message(kind=(1, U), tenant_id=(2, S), id=(3, S))
 COMMAND = message(
     register_collector=(1, M, message(
         collector_id=(1, S), public_key=(2, B), spiffe_id=(3, S), tenant_id=(4, S), agents=(5, S, "repeated"),
