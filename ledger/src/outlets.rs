@@ -77,14 +77,20 @@ fn standing(row: OutletRow) -> OutletAt {
     }
 }
 
-/// Returns the oldest messages that wait for an outlet, at most `limit` of them.
+/// Returns messages that wait for an outlet, at most `limit` of them: the oldest first, or the newest.
 ///
 /// # Errors
 /// [`StoreFault`] when the store fails.
-pub fn waiting(store: &impl Store, origin: &str, outlet: &v1::Outlet, limit: usize) -> Result<Vec<Waiting>, StoreFault> {
+pub fn waiting(
+    store: &impl Store,
+    origin: &str,
+    outlet: &v1::Outlet,
+    direction: Direction,
+    limit: usize,
+) -> Result<Vec<Waiting>, StoreFault> {
     let prefix = key::text(&outlet.outlet_id);
     let range = KeyRange { from: &prefix, to: &key::behind(&prefix) };
-    let rows = store.scan(Table::Outbox, range, Direction::Ascending, limit)?;
+    let rows = store.scan(Table::Outbox, range, direction, limit)?;
     rows.iter()
         .map(|row| {
             let waiting: OutboxRow = decode(Table::Outbox, &row.key, &row.value)?;

@@ -312,3 +312,34 @@ fn signing_key(path: &Path) -> Result<SigningKey, ConfigError> {
     let pem = zeroize::Zeroizing::new(String::from_utf8_lossy(&read(path)?).into_owned());
     SigningKey::from_pkcs8_pem(&pem).map_err(|_| ConfigError::Key { path: path.to_owned() })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(text: &str) -> Result<OutletSettings, ConfigError> {
+        let source = Source { config: "node.toml".into(), data_dir: None, outlet_keys: None, insecure_loopback: false };
+        outlets(&source, Path::new("/etc/proofline"), toml::from_str(text).unwrap())
+    }
+
+    #[test]
+    fn outlets_have_defaults_and_paths_beside_the_file() {
+        let settings = of("").unwrap();
+        assert_eq!((settings.keys, settings.issuer, settings.plaintext), (None, None, Plaintext::Refused));
+        assert_eq!((settings.retry_first, settings.timeout), (Duration::from_secs(5), Duration::from_secs(10)));
+        assert_eq!(settings.give_up_after, Duration::from_hours(72));
+        let settings = of("keys = 'outlets'\nissuer = 'https://ledger.example/'\nretry_first_ms = 50").unwrap();
+        assert_eq!(settings.keys.unwrap(), Path::new("/etc/proofline/outlets"));
+        assert_eq!((settings.issuer.as_deref(), settings.retry_first), (Some("https://ledger.example/"), Duration::from_millis(50)));
+    }
+
+    #[test]
+    fn an_issuer_without_its_own_host_and_times_that_make_no_sense_are_refused() {
+        for issuer in ["http://ledger.example", "https://ledger.example/log", "https://ledger.example?x", "ledger.example", ""] {
+            assert!(matches!(of(&format!("issuer = '{issuer}'")), Err(ConfigError::Issuer(_))), "{issuer:?}");
+        }
+        for time in ["retry_first_ms = 0", "retry_first_ms = 60001", "give_up_after_s = 99999999", "timeout_ms = 18446744073709551"] {
+            assert!(matches!(of(time), Err(ConfigError::OutletTime(_))), "{time}");
+        }
+    }
+}

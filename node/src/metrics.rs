@@ -97,14 +97,17 @@ impl Metrics {
 
     /// Counts a result that was recorded, and raises the alarm when it is one for somebody to look at.
     pub fn outlet_delivery(&self, result: DeliveryResult) {
-        self.outlet_deliveries.get_or_create(&[("result", result.as_str_name())]).inc();
-        match result {
-            DeliveryResult::Delivered => (),
-            DeliveryResult::DeadLetter
-            | DeliveryResult::Paused
-            | DeliveryResult::Disabled
-            | DeliveryResult::Escalated
-            | DeliveryResult::Unspecified => self.outlet_alarm(),
+        let name = match result {
+            DeliveryResult::Delivered => "delivered",
+            DeliveryResult::DeadLetter => "dead_letter",
+            DeliveryResult::Paused => "paused",
+            DeliveryResult::Disabled => "disabled",
+            DeliveryResult::Escalated => "escalated",
+            DeliveryResult::Unspecified => "unspecified",
+        };
+        self.outlet_deliveries.get_or_create(&[("result", name)]).inc();
+        if result != DeliveryResult::Delivered {
+            self.outlet_alarm();
         }
     }
 

@@ -344,6 +344,27 @@ async fn a_paused_stream_goes_on_when_it_is_resumed_and_a_missing_key_when_it_is
 }
 
 #[tokio::test]
+async fn a_receiver_that_comes_back_gets_everything_and_the_newest_soon() {
+    const SESSIONS: usize = 300;
+    let world = found(1, "").await;
+    let (up, is_up) = watch::channel(false);
+    let receiver = Receiver::start(world.plan(), move |_, _| if *is_up.borrow() { Reply::status(200) } else { Reply::HangUp }).await;
+    register(&world, webhook("hook", receiver.url("hook"))).await;
+    for session in 0..SESSIONS {
+        revoke(&world, &format!("run-{session}")).await;
+    }
+    let down = receiver.so_far("hook");
+    up.send_replace(true);
+    let recorded = deliveries(&world, 0, |found| found.len() == SESSIONS).await;
+    assert!(recorded.iter().all(|it| it.result() == v1::DeliveryResult::Delivered));
+    let ids: std::collections::BTreeSet<&str> = recorded.iter().map(|it| it.jti.as_str()).collect();
+    assert_eq!(ids.len(), SESSIONS);
+    // Once it is there, each message comes once; one or the other may have been on its way just then.
+    let after = receiver.so_far("hook") - down;
+    assert!((SESSIONS..SESSIONS + 5).contains(&after), "{after}");
+}
+
+#[tokio::test]
 async fn what_the_identity_provider_does_not_acknowledge_goes_to_the_gateway() {
     let world = found(1, "").await;
     let receiver = Receiver::start(world.plan(), |got, _| Reply::status(if got.path == "gateway" { 204 } else { 503 })).await;

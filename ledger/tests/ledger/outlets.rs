@@ -1,5 +1,5 @@
 use ed25519_dalek::Signer as _;
-use proofline_ledger::{EntryIndex, Outcome, Refusal, Replay, listing, message_id, outlets, signed};
+use proofline_ledger::{Direction, EntryIndex, Outcome, Refusal, Replay, listing, message_id, outlets, signed};
 use proofline_proto::{peer, v1};
 use v1::command::Action;
 use v1::outlet::Kind;
@@ -88,7 +88,7 @@ fn standing(world: &World, id: &str) -> outlets::OutletAt {
 }
 
 fn waiting(world: &World, id: &str) -> Vec<outlets::Waiting> {
-    outlets::waiting(&world.store, ORIGIN, &standing(world, id).outlet, 100).unwrap()
+    outlets::waiting(&world.store, ORIGIN, &standing(world, id).outlet, Direction::Ascending, 100).unwrap()
 }
 
 fn told(world: &World, id: &str) -> Vec<(SignalKind, String)> {
@@ -121,8 +121,8 @@ fn check_replay(world: &World) {
     assert_eq!((ledger.log_root(), ledger.state_digest()), (world.ledger.log_root(), world.ledger.state_digest()));
     assert_eq!(outlets::all(&store).unwrap(), outlets::all(&world.store).unwrap());
     for it in outlets::all(&store).unwrap() {
-        let replayed = outlets::waiting(&store, ORIGIN, &it.outlet, 100).unwrap();
-        assert_eq!(replayed, outlets::waiting(&world.store, ORIGIN, &it.outlet, 100).unwrap());
+        let replayed = outlets::waiting(&store, ORIGIN, &it.outlet, Direction::Ascending, 100).unwrap();
+        assert_eq!(replayed, outlets::waiting(&world.store, ORIGIN, &it.outlet, Direction::Ascending, 100).unwrap());
     }
 }
 

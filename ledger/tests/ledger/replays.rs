@@ -1,4 +1,4 @@
-use proofline_ledger::{Divergence, EntryIndex, Ledger, Replay};
+use proofline_ledger::{Direction, Divergence, EntryIndex, Ledger, Replay};
 use proofline_proto::{peer, v1};
 use proptest::prelude::*;
 use prost::Message;
@@ -207,7 +207,7 @@ impl Script {
     fn settle(&mut self, outlet: &str, result: i32) {
         let known = proofline_ledger::outlets::all(&self.world.store).unwrap();
         let Some(it) = known.into_iter().find(|it| it.outlet.outlet_id == outlet) else { return };
-        let waiting = proofline_ledger::outlets::waiting(&self.world.store, ORIGIN, &it.outlet, 1).unwrap();
+        let waiting = proofline_ledger::outlets::waiting(&self.world.store, ORIGIN, &it.outlet, Direction::Ascending, 1).unwrap();
         let Some(oldest) = waiting.first() else { return };
         let result = v1::DeliveryResult::try_from(result).unwrap();
         let delivery = outlets::delivery(outlet, oldest.containment, oldest.entry.0, oldest.ordinal, result);
@@ -261,7 +261,7 @@ proptest! {
         let outlets = proofline_ledger::outlets::all(&store).unwrap();
         prop_assert_eq!(&outlets, &proofline_ledger::outlets::all(&world.store).unwrap());
         for it in outlets {
-            let waiting = |store| proofline_ledger::outlets::waiting(store, ORIGIN, &it.outlet, 10_000).unwrap();
+            let waiting = |store| proofline_ledger::outlets::waiting(store, ORIGIN, &it.outlet, Direction::Ascending, 10_000).unwrap();
             prop_assert_eq!(waiting(&store), waiting(&world.store));
         }
     }

@@ -165,3 +165,17 @@ fn roots(settings: &OutletSettings) -> Result<RootCertStore, String> {
     }
     if store.is_empty() { Err("no root certificate was found".to_owned()) } else { Ok(store) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date_and_not_for_ever() {
+        assert_eq!(retry_after("120"), Some(Duration::from_secs(120)));
+        assert_eq!(retry_after("99999999"), Some(RETRY_AFTER_MAX));
+        assert_eq!(retry_after("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(retry_after("Wed, 21 Oct 2499 07:28:00 GMT"), Some(RETRY_AFTER_MAX));
+        assert_eq!((retry_after("-1"), retry_after("soon"), retry_after("")), (None, None, None));
+    }
+}

@@ -38,10 +38,12 @@ impl OutletSettings {
         self.keys.as_deref().map(KeyDirectory).ok_or_else(|| "no directory of outlet keys is configured".to_owned())
     }
 
-    /// Tells what is missing on this node to send to an outlet. Reads the files that sending would read.
+    /// Tells by their ids which outlets lack something on this node, and what. Reads the files that sending would read.
     #[must_use]
-    pub fn problem(&self, outlet: &Outlet) -> Option<String> {
-        self.check(outlet).and_then(|()| Post::new(self).map(drop)).err()
+    pub fn problems(&self, outlets: &[Outlet]) -> Vec<(String, String)> {
+        let roots = if outlets.is_empty() { None } else { Post::new(self).err() };
+        let problem = |outlet: &Outlet| self.check(outlet).err().or_else(|| roots.clone()).or_else(|| self.notice(outlet));
+        outlets.iter().filter_map(|outlet| Some((outlet.outlet_id.clone(), problem(outlet)?))).collect()
     }
 
     pub(super) fn check(&self, outlet: &Outlet) -> Result<(), String> {
@@ -66,8 +68,7 @@ impl OutletSettings {
     }
 
     /// Tells of a stream whose tokens name another issuer than this node's metadata: receivers would not find its keys.
-    #[must_use]
-    pub fn notice(&self, outlet: &Outlet) -> Option<String> {
+    fn notice(&self, outlet: &Outlet) -> Option<String> {
         match (&outlet.kind, &self.issuer) {
             (Some(Kind::SharedSignals(stream)), Some(issuer)) if stream.issuer == *issuer => None,
             (Some(Kind::SharedSignals(stream)), Some(issuer)) => {

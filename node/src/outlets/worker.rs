@@ -1,12 +1,12 @@
 //! The worker of one outlet: the oldest message that is due, one at a time, while this node leads.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use proofline_ledger::{OutletAt, StoreFault, UnixNanos, Waiting, outlets};
+use proofline_ledger::{Direction, OutletAt, StoreFault, UnixNanos, Waiting, outlets};
 use proofline_proto::v1::{DeliveryResult, OutletState};
 
 use super::{
@@ -18,8 +18,9 @@ use super::{
 };
 use crate::clock::unix_ns;
 
-/// Messages that are looked at: of an outlet that has more, the oldest.
-const WINDOW: usize = 512;
+/// Messages that are looked at from each end: of an outlet that has more, the oldest and the newest. What has just been
+/// contained is tried at once, however much waits from before.
+const WINDOW: usize = 128;
 /// How often a worker looks whether what was missing is there.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// A message whose result the ledger does not take is left alone for so long.
@@ -32,6 +33,8 @@ struct Tried {
     key_failures: u32,
     first_unix_ns: u64,
     due: Instant,
+    /// As the receiver asked.
+    not_before: Instant,
     held_until: Option<Instant>,
 }
 
@@ -40,6 +43,8 @@ pub(super) struct Worker {
     outlet_id: String,
     post: Option<Arc<Post>>,
     tried: HashMap<String, Tried>,
+    /// An attempt failed since the last one that did not.
+    failing: bool,
     /// What was said last to be missing on this node.
     told: Option<String>,
 }
@@ -53,7 +58,7 @@ enum Step {
 
 impl Worker {
     pub(super) fn new(with: Dispatcher, outlet_id: String, post: Option<Arc<Post>>) -> Self {
-        Self { with, outlet_id, post, tried: HashMap::new(), told: None }
+        Self { with, outlet_id, post, tried: HashMap::new(), failing: false, told: None }
     }
 
     /// Works until the outlet is removed, and returns its id.
@@ -63,7 +68,7 @@ impl Worker {
             let seen = progress.borrow_and_update().outlet_generation;
             let known = outlets::all(&*self.with.state.view())?.into_iter().find(|it| it.outlet.outlet_id == self.outlet_id);
             let Some(at) = known else { return Ok(self.outlet_id) };
-            let waiting = outlets::waiting(&*self.with.state.view(), &self.with.origin, &at.outlet, WINDOW)?;
+            let waiting = self.window(&at)?;
             self.tried.retain(|jti, _| waiting.iter().any(|it| it.jti == *jti));
             match self.next(&at, waiting) {
                 Step::Escalate(message) => self.escalate(&at, &message).await,
@@ -77,6 +82,17 @@ impl Worker {
                 }
             }
         }
+    }
+
+    fn window(&self, at: &OutletAt) -> Result<Vec<Waiting>, StoreFault> {
+        let state = self.with.state.view();
+        let from = |end| outlets::waiting(&*state, &self.with.origin, &at.outlet, end, WINDOW);
+        let mut found = from(Direction::Ascending)?;
+        if found.len() == WINDOW {
+            let oldest: BTreeSet<String> = found.iter().map(|it| it.jti.clone()).collect();
+            found.extend(from(Direction::Descending)?.into_iter().filter(|it| !oldest.contains(&it.jti)));
+        }
+        Ok(found)
     }
 
     fn next(&self, at: &OutletAt, waiting: Vec<Waiting>) -> Step {
@@ -165,7 +181,7 @@ impl Worker {
     /// Takes note of an attempt, and of when the next one is due.
     fn wait(&mut self, message: &Waiting, pause: Duration, note: impl FnOnce(&mut Tried)) {
         let now = Instant::now();
-        let new = || Tried { attempts: 0, key_failures: 0, first_unix_ns: 0, due: now, held_until: None };
+        let new = || Tried { attempts: 0, key_failures: 0, first_unix_ns: 0, due: now, not_before: now, held_until: None };
         let tried = self.tried.entry(message.jti.clone()).or_insert_with(new);
         note(tried);
         tried.due = now + pause;
@@ -176,7 +192,10 @@ impl Worker {
         let Some(tried) = self.tried.get(&message.jti).cloned() else { return };
         let verdict = judge(protocol, sent, tried.key_failures);
         let (result, error) = match verdict {
-            Verdict::Delivered => (DeliveryResult::Delivered, String::new()),
+            Verdict::Delivered => {
+                self.recover();
+                (DeliveryResult::Delivered, String::new())
+            }
             Verdict::DeadLetter { error } => (DeliveryResult::DeadLetter, error),
             Verdict::Pause { error } => (DeliveryResult::Paused, error),
             Verdict::Disable { error } => (DeliveryResult::Disabled, error),
@@ -198,7 +217,12 @@ impl Worker {
                             "a message was not taken; it is sent again"
                         );
                         self.with.metrics.outlet_attempt_failed();
-                        return self.wait(message, pause, |tried| tried.key_failures += u32::from(error == "invalid_key"));
+                        self.failing = true;
+                        let asked = Instant::now() + not_before.unwrap_or_default();
+                        return self.wait(message, pause, |tried| {
+                            tried.key_failures += u32::from(error == "invalid_key");
+                            tried.not_before = asked;
+                        });
                     }
                     None => (DeliveryResult::DeadLetter, error),
                 }
@@ -223,6 +247,14 @@ impl Worker {
             );
         }
         self.record(at, message, said).await;
+    }
+
+    /// A receiver that answers again gets what failed meanwhile now, and not when each pause is over.
+    fn recover(&mut self) {
+        if std::mem::take(&mut self.failing) {
+            let now = Instant::now();
+            self.tried.values_mut().for_each(|tried| tried.due = tried.due.min(now.max(tried.not_before)));
+        }
     }
 
     async fn record(&mut self, at: &OutletAt, message: &Waiting, said: Said) {

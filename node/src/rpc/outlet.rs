@@ -2,12 +2,12 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use proofline_ledger::{EntryIndex, OutletAt, Store, StoreFault, entry, listing, outlets};
+use proofline_ledger::{Direction, EntryIndex, OutletAt, Store, StoreFault, entry, listing, outlets};
 use proofline_proto::{
     peer::OutletProblem,
     v1::{
         AfterContainmentRequest, AfterContainmentResponse, AfterEntry, ContainmentSummary, ListDeliveriesRequest, ListDeliveriesResponse,
-        ListOutletsRequest, ListOutletsResponse, OutletDelivery, OutletReadiness, OutletStatus, PendingDelivery, RecordedDelivery,
+        ListOutletsRequest, ListOutletsResponse, Outlet, OutletDelivery, OutletReadiness, OutletStatus, PendingDelivery, RecordedDelivery,
         entry_core::Body,
     },
 };
@@ -53,12 +53,9 @@ impl Api {
     pub(super) async fn outlet_problems(&self) -> Result<Vec<OutletProblem>, Status> {
         let settings = Arc::clone(&self.outlets);
         self.read_applied(move |applied| {
-            let known = outlets::all(applied)?.into_iter();
-            let problem = |it: OutletAt| {
-                let problem = settings.problem(&it.outlet).or_else(|| settings.notice(&it.outlet))?;
-                Some(OutletProblem { outlet_id: it.outlet.outlet_id, problem })
-            };
-            Ok(known.filter_map(problem).collect())
+            let known: Vec<Outlet> = outlets::all(applied)?.into_iter().map(|it| it.outlet).collect();
+            let problems = settings.problems(&known).into_iter();
+            Ok(problems.map(|(outlet_id, problem)| OutletProblem { outlet_id, problem }).collect())
         })
         .await
     }
@@ -69,9 +66,9 @@ impl Api {
             if node_id == self.peers.node_id() {
                 return (node_id, self.outlet_problems().await.map_err(|status| status.message().to_owned()));
             }
-            let answer = tokio::time::timeout(ANSWER_WITHIN, self.peers.status(node_id)).await;
+            let answer = tokio::time::timeout(ANSWER_WITHIN, self.peers.outlet_problems(node_id)).await;
             let problems = match answer {
-                Ok(Ok(answer)) => Ok(answer.outlets),
+                Ok(Ok(problems)) => Ok(problems),
                 Ok(Err(status)) => Err(status.message().to_owned()),
                 Err(_) => Err(format!("no answer within {} s", ANSWER_WITHIN.as_secs())),
             };
@@ -171,7 +168,8 @@ fn deliveries_of_outlet(
     let indexes = outlets::deliveries_of_outlet(store, &asked.outlet_id, EntryIndex(asked.after_index), limit)?;
     let next_after = if indexes.len() == limit { indexes.last().map_or(0, |last| last.0) } else { 0 };
     let deliveries = indexes.into_iter().filter_map(|index| delivery(store, index).transpose()).collect::<Result<_, _>>()?;
-    let waiting = if asked.after_index == 0 { outlets::waiting(store, origin, &outlet, PENDING_MAX)? } else { Vec::new() };
+    let waiting =
+        if asked.after_index == 0 { outlets::waiting(store, origin, &outlet, Direction::Ascending, PENDING_MAX)? } else { Vec::new() };
     let pending = waiting.into_iter().map(|it| PendingDelivery {
         entry_index: it.entry.0,
         ordinal: it.ordinal,

@@ -90,7 +90,7 @@ async fn list(tenant: &str, connection: &Connection) -> Result<Answer> {
     for it in &found {
         let id = it.outlet.as_ref().map_or("", |outlet| &outlet.outlet_id);
         for node in it.nodes.iter().filter(|node| !node.problem.is_empty()) {
-            text += &proofline_verifier::escape(&format!("{id}: node {} could not send: {}", node.node_id, node.problem));
+            text += &proofline_verifier::escape(&format!("{id}: node {}: {}", node.node_id, node.problem));
             text.push('\n');
         }
         if it.dropped > 0 {
