@@ -45,18 +45,27 @@ pub(crate) fn enqueue<S: Store>(
         let Some(of) = row.outlet.clone().filter(|of| is_told(of, main)) else { continue };
         let before = row.clone();
         let about = About::new(ledger, writes, main)?;
-        let (signals, silent) = signals(&of, change, main, &about);
-        row.not_addressable += silent;
-        for (ordinal, signal) in (0..).zip(signals) {
-            let waiting = OutboxRow {
-                containment_id: change.containment_id,
-                change: change.change,
-                committed_unix_ns: ledger.log.now().0,
-                signal: Some(signal),
-                escalated: false,
-                escalated_from: String::new(),
-            };
-            put(writes, &mut row, index, ordinal, &waiting);
+        let waiting = OutboxRow {
+            containment_id: change.containment_id,
+            change: change.change,
+            committed_unix_ns: ledger.log.now().0,
+            ..OutboxRow::default()
+        };
+        for (ordinal, said) in (0..).zip(signals(&of, change, main, &about)) {
+            let mut waiting = waiting.clone();
+            match said {
+                Said::Here(signal) => {
+                    waiting.signal = Some(signal);
+                    put(writes, &mut row, index, ordinal, &waiting);
+                }
+                Said::Elsewhere(signal) => {
+                    waiting.signal = Some(signal);
+                    row.not_addressable += 1;
+                    if is_webhook(outlet::find(writes, &of.escalate_to)?.as_ref()) {
+                        pass_on(writes, &of, index, ordinal, &waiting)?;
+                    }
+                }
+            }
         }
         if row != before {
             writes.put(Table::Outlets, key::text(&of.outlet_id), &row);
@@ -64,6 +73,11 @@ pub(crate) fn enqueue<S: Store>(
         }
     }
     Ok(())
+}
+
+/// A webhook can speak of anything; another stream of the same form could not name the subject either.
+fn is_webhook(row: Option<&OutletRow>) -> bool {
+    matches!(row.and_then(|row| row.outlet.as_ref()).and_then(|outlet| outlet.kind.as_ref()), Some(Kind::Webhook(_)))
 }
 
 fn is_told(outlet: &v1::Outlet, main: &v1::Target) -> bool {
@@ -131,21 +145,28 @@ impl About {
     }
 }
 
-/// Returns what an outlet is told of a change, and about how many subjects its form cannot speak.
-fn signals(outlet: &v1::Outlet, change: &v1::Containment, main: &v1::Target, about: &About) -> (Vec<v1::Signal>, u64) {
+/// Where something about a change can be said.
+enum Said {
+    /// By the outlet itself.
+    Here(v1::Signal),
+    /// Not in the form of the outlet: where it would escalate to.
+    Elsewhere(v1::Signal),
+}
+
+/// Returns what is to be said of a change, in the order of its targets.
+fn signals(outlet: &v1::Outlet, change: &v1::Containment, main: &v1::Target, about: &About) -> Vec<Said> {
     let form = match &outlet.kind {
-        Some(Kind::Webhook(_)) => return (vec![about.signal(SignalKind::ContainmentChange, None)], 0),
+        Some(Kind::Webhook(_)) => return vec![Said::Here(about.signal(SignalKind::ContainmentChange, None))],
         // What an identity provider revoked it does not give back by itself.
-        Some(Kind::SharedSignals(_)) if change.change() == ContainmentChange::Released => return (Vec::new(), 0),
+        Some(Kind::SharedSignals(_)) if change.change() == ContainmentChange::Released => return Vec::new(),
         Some(Kind::SharedSignals(stream)) => stream.subject_form(),
-        None => return (Vec::new(), 0),
+        None => return Vec::new(),
     };
-    let (mut told, mut silent) = (Vec::new(), 0);
-    for target in &change.targets {
-        let Some(kind) = signal_kind(change.action(), target, main) else { continue };
-        if is_addressable(form, target, main, about) { told.push(about.signal(kind, Some(target))) } else { silent += 1 }
-    }
-    (told, silent)
+    let said = change.targets.iter().filter_map(|target| {
+        let signal = about.signal(signal_kind(change.action(), target, main)?, Some(target));
+        Some(if is_addressable(form, target, main, about) { Said::Here(signal) } else { Said::Elsewhere(signal) })
+    });
+    said.collect()
 }
 
 /// Returns the event that says what a containment did to one of its targets; nothing for what identity providers do not know.
@@ -295,16 +316,27 @@ fn escalate<S: Store>(
     waiting: &mut OutboxRow,
 ) -> Result<Escalation, StoreFault> {
     let Some(from) = of.outlet.as_ref().filter(|from| escalation_due(from, waiting).is_some()) else { return Ok(Escalation::Nowhere) };
-    let Some(mut to) = outlet::find(writes, &from.escalate_to)? else { return Ok(Escalation::Nowhere) };
-    if !to.outlet.as_ref().is_some_and(|target| outlet::can_take(target, from)) {
+    let passed = pass_on(writes, from, EntryIndex(it.entry_index), it.ordinal, waiting)?;
+    waiting.escalated = matches!(passed, Escalation::Passed);
+    Ok(passed)
+}
+
+/// Puts a message where its outlet escalates to, unless it is there already.
+fn pass_on<S: Store>(
+    writes: &mut Writes<'_, S>,
+    from: &v1::Outlet,
+    index: EntryIndex,
+    ordinal: u32,
+    waiting: &OutboxRow,
+) -> Result<Escalation, StoreFault> {
+    let to = if from.escalate_to.is_empty() { None } else { outlet::find(writes, &from.escalate_to)? };
+    let Some(mut to) = to.filter(|to| to.outlet.as_ref().is_some_and(|target| outlet::can_take(target, from))) else {
         return Ok(Escalation::Nowhere);
-    }
-    let index = EntryIndex(it.entry_index);
-    if writes.bytes(Table::Outbox, &key::outbox(&from.escalate_to, index, it.ordinal))?.is_none() {
+    };
+    if writes.bytes(Table::Outbox, &key::outbox(&from.escalate_to, index, ordinal))?.is_none() {
         let passed = OutboxRow { escalated_from: from.outlet_id.clone(), ..waiting.clone() };
-        put(writes, &mut to, index, it.ordinal, &passed);
+        put(writes, &mut to, index, ordinal, &passed);
         writes.put(Table::Outlets, key::text(&from.escalate_to), &to);
     }
-    waiting.escalated = true;
     Ok(Escalation::Passed)
 }

@@ -182,6 +182,23 @@ fn a_stream_of_simple_subjects_counts_what_it_cannot_name() {
 }
 
 #[test]
+fn what_a_stream_cannot_name_goes_to_the_webhook_that_it_escalates_to_at_once() {
+    let last = v1::Outlet { escalations_only: true, ..webhook("gateway") };
+    let first = |id: &str| v1::Outlet { escalate_to: "gateway".to_owned(), escalate_after_s: 30, ..stream(id, SubjectForm::Simple) };
+    let (mut world, mut collector) = telling(vec![last, first("idp"), first("other-idp")]);
+    world.command(&[RESPONDER], contain(ContainmentAction::QuarantineAgent, TargetKind::Agent, "agent-1")).unwrap();
+    // Both streams pass it on, and it is the same message.
+    let passed = waiting(&world, "gateway");
+    assert_eq!((passed.len(), passed[0].escalated_from.as_str(), passed[0].ordinal), (1, "idp", 0));
+    assert_eq!(standing(&world, "idp").not_addressable, 1);
+    // What can be named is passed on only when it is not acknowledged.
+    collector.append(&mut world, vec![event("s", "agent-2")]).unwrap();
+    world.command(&[RESPONDER], revoke("s")).unwrap();
+    assert_eq!((waiting(&world, "gateway").len(), waiting(&world, "idp").len()), (1, 1));
+    check_replay(&world);
+}
+
+#[test]
 fn an_outlet_hears_of_its_tenant_and_of_what_concerns_all() {
     let of = |id: &str, tenant: &str| v1::Outlet { tenant_id: tenant.to_owned(), ..webhook(id) };
     let (mut world, _) = telling(vec![of("all", "*"), of("other", "other"), webhook("own")]);
