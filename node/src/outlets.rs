@@ -15,7 +15,7 @@ mod transmitter;
 mod webhook;
 mod worker;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use ed25519_dalek::SigningKey;
 use futures::{StreamExt as _, stream::FuturesUnordered};
@@ -29,6 +29,9 @@ pub use self::{
     transmitter::{key_set, transmitter},
 };
 use crate::{config::Config, inbox::Inbox, leadership::Leadership, metrics::Metrics, replica::Progress, rpc::Api, store::StateStore};
+
+/// Pause before a state that could not be read is read again.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// What delivering works with; clones are cheap.
 #[derive(Clone)]
@@ -73,6 +76,7 @@ impl Dispatcher {
     /// Sends until shutdown, whenever this node leads. What is under way when the lead is lost is dropped: the next leader
     /// sends it again.
     pub async fn run(self, shutdown: CancellationToken) {
+        self.tell_what_is_missing();
         let mut leadership = self.leadership.clone();
         loop {
             let leading = async { leadership.wait_for(|seen| *seen == Leadership::Here).await.map(|_| ()) };
@@ -84,8 +88,24 @@ impl Dispatcher {
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 _ = deposed => (),
-                failed = self.lead() => tracing::error!(fault = %failed, "outlets cannot be read; nothing is sent"),
+                failed = self.lead() => {
+                    tracing::error!(fault = %failed, "outlets cannot be read; nothing is sent");
+                    self.metrics.outlet_alarm();
+                    tokio::select! {
+                        () = shutdown.cancelled() => return,
+                        () = tokio::time::sleep(AGAIN) => (),
+                    }
+                }
             }
+        }
+    }
+
+    /// Says at the start what would keep this node from sending, before it is the one that has to.
+    fn tell_what_is_missing(&self) {
+        let known = outlets::all(&*self.state.view()).unwrap_or_default().into_iter().map(|it| it.outlet).collect::<Vec<_>>();
+        for (outlet, problem) in self.settings.problems(&known) {
+            tracing::error!(outlet, problem, "this node would not be able to send to an outlet, or receivers would not find its keys");
+            self.metrics.outlet_alarm();
         }
     }
 

@@ -365,6 +365,25 @@ async fn a_receiver_that_comes_back_gets_everything_and_the_newest_soon() {
 }
 
 #[tokio::test]
+async fn each_of_many_messages_is_escalated_when_none_is_acknowledged() {
+    const SESSIONS: usize = 300;
+    let world = found(1, "").await;
+    let receiver = Receiver::start(world.plan(), |got, _| if got.path == "gateway" { Reply::status(200) } else { Reply::HangUp }).await;
+    register(&world, v1::Outlet { escalations_only: true, ..webhook("gateway", receiver.url("gateway")) }).await;
+    let hook = webhook("hook", receiver.url("hook"));
+    register(&world, v1::Outlet { escalate_to: "gateway".to_owned(), escalate_after_s: 1, ..hook }).await;
+    for session in 0..SESSIONS {
+        revoke(&world, &format!("run-{session}")).await;
+    }
+    let delivered = |found: &[v1::OutletDelivery]| found.iter().filter(|it| it.result() == v1::DeliveryResult::Delivered).count();
+    let recorded = deliveries(&world, 0, |found| delivered(found) == SESSIONS).await;
+    let of_first = of(&recorded, "hook");
+    assert_eq!(of_first.len(), SESSIONS);
+    assert!(of_first.iter().all(|it| it.result() == v1::DeliveryResult::Escalated));
+    assert_eq!(receiver.so_far("gateway"), SESSIONS);
+}
+
+#[tokio::test]
 async fn what_the_identity_provider_does_not_acknowledge_goes_to_the_gateway() {
     let world = found(1, "").await;
     let receiver = Receiver::start(world.plan(), |got, _| Reply::status(if got.path == "gateway" { 204 } else { 503 })).await;

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use proofline_ledger::{Direction, OutletAt, StoreFault, UnixNanos, Waiting, outlets};
+use proofline_ledger::{Direction, OutletAt, StoreFault, UnixNanos, Waiting, limits::OUTBOX_MAX, outlets};
 use proofline_proto::v1::{DeliveryResult, OutletState};
 
 use super::{
@@ -18,8 +18,7 @@ use super::{
 };
 use crate::clock::unix_ns;
 
-/// Messages that are looked at from each end: of an outlet that has more, the oldest and the newest. What has just been
-/// contained is tried at once, however much waits from before.
+/// Messages that are looked at from each end, of an outlet that has more.
 const WINDOW: usize = 128;
 /// How often a worker looks whether what was missing is there.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
@@ -51,8 +50,8 @@ pub(super) struct Worker {
 
 /// What a worker does next.
 enum Step {
-    Escalate(Waiting),
-    Send(Waiting),
+    Escalate(Vec<Waiting>),
+    Send(Box<Waiting>),
     Wait(Duration),
 }
 
@@ -69,9 +68,12 @@ impl Worker {
             let known = outlets::all(&*self.with.state.view())?.into_iter().find(|it| it.outlet.outlet_id == self.outlet_id);
             let Some(at) = known else { return Ok(self.outlet_id) };
             let waiting = self.window(&at)?;
-            self.tried.retain(|jti, _| waiting.iter().any(|it| it.jti == *jti));
             match self.next(&at, waiting) {
-                Step::Escalate(message) => self.escalate(&at, &message).await,
+                Step::Escalate(late) => {
+                    for message in late {
+                        self.escalate(&at, &message).await;
+                    }
+                }
                 Step::Send(message) => self.send(&at, &message).await?,
                 Step::Wait(pause) => {
                     let changed = async { progress.wait_for(|now| now.outlet_generation != seen).await.map(|_| ()) };
@@ -86,40 +88,41 @@ impl Worker {
 
     fn window(&self, at: &OutletAt) -> Result<Vec<Waiting>, StoreFault> {
         let state = self.with.state.view();
-        let from = |end| outlets::waiting(&*state, &self.with.origin, &at.outlet, end, WINDOW);
-        let mut found = from(Direction::Ascending)?;
+        let from = |end, limit| outlets::waiting(&*state, &self.with.origin, &at.outlet, end, limit);
+        if !at.outlet.escalate_to.is_empty() {
+            // Any of them may have to go on to another outlet by now.
+            return from(Direction::Ascending, usize::try_from(OUTBOX_MAX).unwrap_or(usize::MAX));
+        }
+        let mut found = from(Direction::Ascending, WINDOW)?;
         if found.len() == WINDOW {
             let oldest: BTreeSet<String> = found.iter().map(|it| it.jti.clone()).collect();
-            found.extend(from(Direction::Descending)?.into_iter().filter(|it| !oldest.contains(&it.jti)));
+            found.extend(from(Direction::Descending, WINDOW)?.into_iter().filter(|it| !oldest.contains(&it.jti)));
         }
         Ok(found)
     }
 
     fn next(&self, at: &OutletAt, waiting: Vec<Waiting>) -> Step {
         let (now, unix_now) = (Instant::now(), UnixNanos(unix_ns()));
-        let mut pause = LOOK_AGAIN;
-        let mut due: Option<(Instant, Waiting)> = None;
-        for message in waiting {
-            let tried = self.tried.get(&message.jti);
-            if tried.and_then(|it| it.held_until).is_some_and(|until| until > now) {
-                continue;
-            }
-            match message.escalates_at {
-                Some(escalates) if escalates <= unix_now => return Step::Escalate(message),
-                Some(escalates) => pause = pause.min(Duration::from_nanos(escalates.0 - unix_now.0)),
-                None => (),
-            }
-            let when = tried.map_or(now, |it| it.due);
-            if due.as_ref().is_none_or(|(earliest, _)| when < *earliest) {
-                due = Some((when, message));
-            }
+        let (late, waiting): (Vec<_>, Vec<_>) = waiting
+            .into_iter()
+            .filter(|it| self.tried.get(&it.jti).and_then(|tried| tried.held_until).is_none_or(|until| until <= now))
+            .partition(|it| it.escalates_at.is_some_and(|at| at <= unix_now));
+        if !late.is_empty() {
+            return Step::Escalate(late);
         }
-        match due {
-            Some((when, message)) if at.state == OutletState::Active => {
-                let until = when.saturating_duration_since(now);
-                if until.is_zero() { Step::Send(message) } else { Step::Wait(pause.min(until)) }
-            }
-            Some(_) | None => Step::Wait(pause),
+        let escalation = waiting.iter().filter_map(|it| it.escalates_at).min();
+        let pause = escalation.map_or(LOOK_AGAIN, |at| Duration::from_nanos(at.0 - unix_now.0).min(LOOK_AGAIN));
+        if at.state != OutletState::Active {
+            return Step::Wait(pause);
+        }
+        // What was never tried comes first: the receiver may be there for it, whatever it did to the others.
+        let due = |of: &Waiting| self.tried.get(&of.jti).map(|tried| tried.due);
+        match waiting.into_iter().min_by_key(due) {
+            None => Step::Wait(pause),
+            Some(message) => match due(&message).map(|due| due.saturating_duration_since(now)).filter(|until| !until.is_zero()) {
+                Some(until) => Step::Wait(pause.min(until)),
+                None => Step::Send(Box::new(message)),
+            },
         }
     }
 
@@ -260,7 +263,12 @@ impl Worker {
     async fn record(&mut self, at: &OutletAt, message: &Waiting, said: Said) {
         let result = said.result;
         match self.with.record(&at.outlet, message, said).await {
-            Recorded::Settled => self.with.metrics.outlet_delivery(result),
+            Recorded::Settled => {
+                self.with.metrics.outlet_delivery(result);
+                if matches!(result, DeliveryResult::Delivered | DeliveryResult::DeadLetter) {
+                    self.tried.remove(&message.jti);
+                }
+            }
             // The worker is dropped with the lead.
             Recorded::Lost => self.wait(message, LOOK_AGAIN, |_| ()),
             Recorded::Refused(refusal) => {
