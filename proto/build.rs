@@ -8,6 +8,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         "proofline/v1/containment.proto",
         "proofline/v1/outlet.proto",
         "proofline/v1/entry.proto",
+        "proofline/v1/facts.proto",
         "proofline/v1/api.proto",
     ];
     let out = PathBuf::from(env::var("OUT_DIR")?);

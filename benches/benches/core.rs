@@ -80,6 +80,7 @@ impl World {
             operator_id: name.to_owned(),
             public_key: public(seed),
             roles: vec![v1::OperatorRole::Registrar.into()],
+            ..Default::default()
         };
         let genesis = v1::Genesis {
             origin: ORIGIN.to_owned(),

@@ -9,15 +9,15 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use ed25519_dalek::SigningKey;
+use futures::future::{Either, try_join_all};
 use proofline_client::{Client, LaneName, LaneSigner, Profile, RetryPolicy, Signatory, VolatileLane, generate_key, read_key, sign_command};
 use proofline_cluster::{Binaries, Cluster, Plan, TENANT, Tls, spiffe};
 use proofline_proto::v1;
-use prost::bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::{
-    events::Template,
+    batches::Batches,
     latency::{Row, Tally},
 };
 
@@ -26,9 +26,6 @@ const WARM_UP: Duration = Duration::from_secs(2);
 const LANES: usize = 64;
 /// Streams that a pipelined load uses at most.
 const STREAMS_MAX: usize = 16;
-/// Sessions that each lane writes to.
-const SESSIONS_PER_LANE: usize = 4;
-
 /// One row of the table.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scenario {
@@ -80,17 +77,18 @@ impl Bench {
         let lanes_needed = if scenario.batch == 1 { scenario.in_flight } else { scenario.in_flight.min(STREAMS_MAX) };
         let lanes = running.lanes(&client, lanes_needed).await?;
         let window = scenario.in_flight / lanes.len();
+        let count = lanes.len();
+        let signing = lanes.into_iter().enumerate().map(|(number, (client, lane))| {
+            let batches = Batches::new(lane, number, scenario.batch);
+            tokio::task::spawn_blocking(move || Ok((client, batches.sign_ahead(count)?)))
+        });
+        let signed: Vec<(Client, Batches)> = try_join_all(signing).await?.into_iter().collect::<Result<_>>()?;
         let span = self.span();
-        let loads: Vec<_> = lanes
+        let loads: Vec<_> = signed
             .into_iter()
-            .enumerate()
-            .map(|(number, (client, lane))| {
-                let load = Load { client, lane, number, batch: scenario.batch, window, span };
-                tokio::spawn(if scenario.batch == 1 {
-                    futures::future::Either::Left(load.unary())
-                } else {
-                    futures::future::Either::Right(load.stream())
-                })
+            .map(|(client, batches)| {
+                let load = Load { client, batches, batch: scenario.batch, window, span };
+                tokio::spawn(if scenario.batch == 1 { Either::Left(load.unary()) } else { Either::Right(load.stream()) })
             })
             .collect();
         let mut total = Tally::new();
@@ -163,57 +161,42 @@ impl RunningCluster {
 /// One lane under load.
 struct Load {
     client: Client,
-    lane: VolatileLane,
-    number: usize,
+    batches: Batches,
     batch: usize,
     window: usize,
     span: Span,
 }
 
 impl Load {
-    fn events(&self, templates: &[Template], count: u128) -> Vec<Bytes> {
-        let base = (self.number as u128) << 64 | count << 16;
-        let template = templates.get(usize::try_from(count).unwrap_or(0) % templates.len());
-        template.map(|template| (0..self.batch as u128).map(|n| template.event(base + n)).collect()).unwrap_or_default()
-    }
-
-    fn templates(&self) -> Vec<Template> {
-        (0..SESSIONS_PER_LANE).map(|n| Template::new(&format!("session-{:03}-{n}", self.number))).collect()
-    }
-
     /// One batch at a time; the next is sent when the last is acknowledged.
     async fn unary(mut self) -> Result<Tally> {
-        let (templates, mut tally) = (self.templates(), Tally::new());
-        let mut ingest = self.client.ingest();
-        for count in 0.. {
-            let batch = self.lane.sign(self.events(&templates, count))?;
+        let (mut tally, mut ingest) = (Tally::new(), self.client.ingest());
+        loop {
+            let batch = self.batches.next()?;
             let sent = Instant::now();
             let receipt = ingest.append(v1::AppendRequest { batch: Some(batch) }).await?.into_inner();
             ensure!(receipt.events.iter().all(|event| event.rejection == 0), "an event was rejected");
             let now = Instant::now();
             if now >= self.span.to {
-                break;
+                return Ok(tally);
             }
             if now >= self.span.from {
                 tally.add(now - sent, self.batch as u64);
             }
         }
-        Ok(tally)
     }
 
     /// As many batches on their way as the window holds.
     async fn stream(mut self) -> Result<Tally> {
-        let (templates, mut tally) = (self.templates(), Tally::new());
+        let mut tally = Tally::new();
         let (sender, requests) = mpsc::channel(self.window.max(1));
         let mut receipts = self.client.ingest().append_stream(ReceiverStream::new(requests)).await?.into_inner();
         let mut under_way = VecDeque::new();
-        let mut count = 0;
         loop {
             while under_way.len() < self.window {
-                let batch = self.lane.sign(self.events(&templates, count))?;
+                let batch = self.batches.next()?;
                 under_way.push_back(Instant::now());
                 sender.send(v1::AppendRequest { batch: Some(batch) }).await.context("the stream ended")?;
-                count += 1;
             }
             let receipt = receipts.message().await?.context("the stream ended")?;
             ensure!(receipt.events.iter().all(|event| event.rejection == 0), "an event was rejected");

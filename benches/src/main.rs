@@ -1,5 +1,6 @@
 //! Measures Proofline over its public API, beside etcd and PostgreSQL on the same disk in the same run.
 
+mod batches;
 mod conditions;
 mod etcd;
 mod events;
@@ -78,7 +79,8 @@ enum Command {
     },
 }
 
-#[tokio::main]
+/// On one thread, whoever is measured: what is called together leaves together.
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Run { data, out, seconds } => run(&Bench::new(data, Duration::from_secs(seconds))?, &out).await,

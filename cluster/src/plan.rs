@@ -219,7 +219,12 @@ impl Plan {
         };
         for (name, role) in OPERATORS {
             let key = new_key(&self.operator_key(name))?;
-            genesis.operators.push(v1::OperatorKey { operator_id: name.to_owned(), public_key: public(&key), roles: vec![role.into()] });
+            genesis.operators.push(v1::OperatorKey {
+                operator_id: name.to_owned(),
+                public_key: public(&key),
+                roles: vec![role.into()],
+                ..Default::default()
+            });
         }
         for node in &self.nodes {
             let key = new_key(&keys.join(format!("{}.key.pem", node.name)))?;

@@ -5,6 +5,7 @@ use v1::entry_core::Body;
 
 use crate::containment;
 use crate::decision;
+use crate::facts;
 use crate::hash::Hash;
 use crate::ids::{EntryIndex, Epoch, Sequence};
 use crate::key;
@@ -194,6 +195,14 @@ impl Taking<'_> {
         {
             containment::note_spawn(writes, event, spawned)?;
         }
+        let observed = facts::observe(ledger, writes, event, &agent)?;
+        let decision = decision::decide(ledger, writes, event, &agent, &cover, &observed)?;
+        if let Some(kept) = &mut ledger.observed {
+            kept.push((ledger.log.next(), observed.facts.clone()));
+        }
+        decision::note_agent(ledger, writes, &event.tenant_id, &agent)?;
+        observed.settle(writes, ledger.log.next(), decision.verdict());
+        containment::note_covered(writes, &cover, ledger.log.next());
         let session = match Claim::of(event) {
             Some(claim) => {
                 let found = ledger.sessions.find(writes, &key::scoped(claim.tenant, claim.id))?;
@@ -201,13 +210,12 @@ impl Taking<'_> {
             }
             None => None,
         };
-        let decision = decision::decide(writes, event, &agent, &cover, ledger.log.next(), ledger.log.now())?;
-        containment::note_covered(writes, &cover, ledger.log.next());
         let receipt = v1::EventReceipt {
             verdict: decision.verdict,
             session_position: session.as_ref().map_or(0, |of| of.session.size()),
             rejection: 0,
             findings: decision.findings.clone(),
+            action_digest: decision.action_digest.clone(),
         };
         let body = Body::Event(v1::RecordedEvent { at: Some(at), event: recordable.exact.clone() });
         ledger.log.append(writes, Draft { body, decision: Some(decision), session });

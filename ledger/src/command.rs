@@ -4,11 +4,15 @@ use proofline_proto::v1;
 use v1::command::Action;
 use v1::entry_core::Body;
 
+use crate::activation;
+use crate::approvals;
 use crate::containment;
 use crate::event::{is_identifier, is_key_name};
 use crate::ids::{EntryIndex, UnixNanos};
+use crate::incidents;
 use crate::key;
 use crate::ledger::{Judged, Ledger};
+use crate::lifecycle;
 use crate::limits::{APPLY_VERSION, COMMAND_LIFE_MAX_NS, ORIGIN_BYTES_MAX, SIGNER_ID_BYTES_MAX};
 use crate::log::{Draft, InSession};
 use crate::outlet;
@@ -34,9 +38,11 @@ pub(crate) struct Authority {
 pub(crate) fn authority(action: &Action) -> Authority {
     use v1::OperatorRole::{Registrar, Responder};
     match action {
-        Action::RegisterOperator(_) | Action::RevokeOperator(_) | Action::RegisterNode(_) | Action::RetireNode(_) => {
-            Authority { role: Registrar, signers: 2 }
-        }
+        Action::RegisterOperator(_)
+        | Action::RevokeOperator(_)
+        | Action::RegisterNode(_)
+        | Action::RetireNode(_)
+        | Action::ActivateRules(_) => Authority { role: Registrar, signers: 2 },
         // What leaves the ledger, and what stops to leave it.
         Action::RegisterOutlet(_) | Action::RemoveOutlet(_) => Authority { role: Registrar, signers: 2 },
         Action::ResumeOutlet(_) => Authority { role: Registrar, signers: 1 },
@@ -45,10 +51,24 @@ pub(crate) fn authority(action: &Action) -> Authority {
         | Action::RegisterAgent(_)
         | Action::RevokeAgent(_)
         | Action::GrantRole(_)
-        | Action::RevokeRole(_) => Authority { role: Registrar, signers: 1 },
-        Action::SealSession(_) | Action::Contain(_) => Authority { role: Responder, signers: 1 },
-        Action::Release(_) => Authority { role: Responder, signers: 2 },
+        | Action::RevokeRole(_)
+        | Action::DeclarePurpose(_)
+        | Action::RegisterServer(_)
+        | Action::ChangeAgentState(_) => Authority { role: Registrar, signers: 1 },
+        Action::SealSession(_)
+        | Action::Contain(_)
+        | Action::ResolveApproval(_)
+        | Action::OpenIncident(_)
+        | Action::AdvanceIncident(_)
+        | Action::PlaceHold(_) => Authority { role: Responder, signers: 1 },
+        Action::Release(_) | Action::ReleaseHold(_) => Authority { role: Responder, signers: 2 },
     }
+}
+
+/// Returns the role and the number of signers that a command needs.
+pub(crate) fn needed(action: &Action) -> (v1::OperatorRole, usize) {
+    let Authority { role, signers } = authority(action);
+    (role, signers)
 }
 
 /// Carries out a command, or answers why not. A refused command changes nothing.
@@ -75,6 +95,13 @@ pub(crate) fn apply<S: Store>(ledger: &mut Ledger, writes: &mut Writes<'_, S>, c
         Action::RegisterOutlet(it) => outlet::register(ledger, writes, it.outlet.as_ref(), index)?,
         Action::RemoveOutlet(it) => outlet::remove(ledger, writes, it)?,
         Action::ResumeOutlet(it) => outlet::resume(ledger, writes, it, index)?,
+        Action::ActivateRules(it) => activation::activate(ledger, writes, it, index),
+        Action::OpenIncident(it) => incidents::open(writes, it, index, now)?,
+        Action::AdvanceIncident(it) => incidents::advance(writes, it, index, now)?,
+        Action::PlaceHold(it) => incidents::place(ledger, writes, it, index),
+        Action::ReleaseHold(it) => incidents::release(writes, it, index)?,
+        Action::ChangeAgentState(it) => lifecycle::change(ledger, writes, it)?,
+        Action::ResolveApproval(it) => approvals::resolve(writes, it, signed, index, now)?,
         action => registry::apply(writes, action, index, now)?,
     };
     if let Err(refusal) = effect {

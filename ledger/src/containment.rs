@@ -4,13 +4,18 @@
 //! credentials and agent instances, as they were seen and as they come to be seen. Sessions below a contained session are
 //! found by walking up from them, so that one which begins later is covered by its first event.
 
+mod target;
+
 use std::collections::BTreeSet;
 
 use proofline_proto::v1;
-use v1::{ContainmentAction, ContainmentChange, TargetKind};
+use v1::{ContainmentChange, TargetKind};
 
+pub(crate) use self::target::server;
+use self::target::{check, is_short, servers, shown, target, target_key};
 use crate::event::is_identifier;
 use crate::ids::{EntryIndex, UnixNanos};
+use crate::incidents;
 use crate::key;
 use crate::ledger::{Judged, Ledger};
 use crate::limits::{
@@ -19,7 +24,7 @@ use crate::limits::{
 use crate::log::{Draft, InSession};
 use crate::outbox;
 use crate::refusal::Refusal;
-use crate::row::{CaseRow, Spawner, SpawnsRow, TargetRow};
+use crate::row::{CaseRow, HoldRow, Spawner, SpawnsRow, TargetRow};
 use crate::session::{Claim, Sessions};
 use crate::store::{Store, StoreFault, Table};
 use crate::writes::Writes;
@@ -190,38 +195,6 @@ fn parents<S: Store>(sessions: &mut Sessions, writes: &Writes<'_, S>, claim: Cla
     Ok(parents)
 }
 
-/// Returns what an event shows of whom it was done as, and which a session may share with others.
-fn shown(event: &v1::Event, agent: &str) -> Vec<(TargetKind, String)> {
-    use v1::event::Body;
-    let attribution = event.attribution.as_ref();
-    let named = match &event.body {
-        Some(Body::CredentialUsed(it)) => it.credential.as_ref(),
-        Some(Body::CredentialIssued(it)) => it.credential.as_ref(),
-        Some(Body::SubAgentSpawned(it)) => it.child_credential.as_ref(),
-        _ => None,
-    };
-    let credentials = attribution.and_then(|it| it.credential.as_ref()).into_iter().chain(named);
-    let credentials = credentials.map(|it| &it.credential_id).filter(|id| !id.is_empty());
-    let instance = attribution.and_then(|it| it.agent.as_ref()).map_or("", |agent| &agent.instance_id);
-    let instance = Some(instance).filter(|instance| !instance.is_empty() && !agent.is_empty());
-    let shown: BTreeSet<_> = credentials
-        .map(|id| (TargetKind::Credential, id.clone()))
-        .chain(instance.map(|instance| (TargetKind::AgentInstance, format!("{agent}/{instance}"))))
-        .collect();
-    shown.into_iter().collect()
-}
-
-fn servers(event: &v1::Event) -> impl Iterator<Item = (TargetKind, &str)> {
-    use v1::event::Body;
-    let server = match &event.body {
-        Some(Body::ActionIntent(it)) => it.tool.as_ref().map(|tool| tool.server_id.as_str()),
-        Some(Body::McpConnected(it)) => Some(it.server_id.as_str()),
-        Some(Body::ToolDefined(it)) => Some(it.server_id.as_str()),
-        _ => None,
-    };
-    server.filter(|id| !id.is_empty()).map(|id| (TargetKind::Server, id)).into_iter()
-}
-
 fn cases_of<S: Store>(writes: &Writes<'_, S>, kind: TargetKind, tenant: &str, id: &str) -> Result<Vec<u64>, StoreFault> {
     if id.is_empty() && kind != TargetKind::Tenant {
         return Ok(Vec::new());
@@ -241,11 +214,8 @@ pub(crate) fn contain<S: Store>(ledger: &mut Ledger, writes: &mut Writes<'_, S>,
         Err(refusal) => return Ok(Err(refusal)),
     };
     let held_by = cases(writes, asked)?;
-    for id in &held_by {
-        let case = writes.read::<CaseRow>(Table::ContainmentCases, &id.to_be_bytes())?.unwrap_or_default();
-        if case.action == it.action && case.targets.first() == Some(asked) {
-            return Ok(Err(Refusal::AlreadyContained { containment: *id }));
-        }
+    if let Some(containment) = same_case(writes, &held_by, it, asked)? {
+        return Ok(Err(Refusal::AlreadyContained { containment }));
     }
     if held_by.len() >= CONTAINMENT_CASES_MAX {
         return Ok(Err(Refusal::TooLarge {
@@ -258,13 +228,41 @@ pub(crate) fn contain<S: Store>(ledger: &mut Ledger, writes: &mut Writes<'_, S>,
     Ok(Ok(()))
 }
 
+/// Carries out what a rule decided about the event that becomes entry `cause`, and returns the containment that holds now.
+pub(crate) fn by_rule<S: Store>(
+    ledger: &mut Ledger,
+    writes: &mut Writes<'_, S>,
+    it: &v1::Contain,
+    cause: EntryIndex,
+) -> Result<u64, StoreFault> {
+    let Ok(asked) = check(it) else { return Ok(0) };
+    let held_by = cases(writes, asked)?;
+    match same_case(writes, &held_by, it, asked)? {
+        Some(known) => Ok(known),
+        // Under so many containments one more changes nothing.
+        None if held_by.len() >= CONTAINMENT_CASES_MAX => Ok(held_by.into_iter().min().unwrap_or_default()),
+        None => begin(ledger, writes, it, asked, cause),
+    }
+}
+
+/// Returns the containment in force that does the same to the same target.
+fn same_case<S: Store>(writes: &Writes<'_, S>, held_by: &[u64], it: &v1::Contain, asked: &v1::Target) -> Result<Option<u64>, StoreFault> {
+    for id in held_by {
+        let case = writes.read::<CaseRow>(Table::ContainmentCases, &id.to_be_bytes())?.unwrap_or_default();
+        if case.action == it.action && case.targets.first() == Some(asked) {
+            return Ok(Some(*id));
+        }
+    }
+    Ok(None)
+}
+
 fn begin<S: Store>(
     ledger: &mut Ledger,
     writes: &mut Writes<'_, S>,
     it: &v1::Contain,
     asked: &v1::Target,
     cause: EntryIndex,
-) -> Result<(), StoreFault> {
+) -> Result<u64, StoreFault> {
     let mut targets = vec![asked.clone()];
     let mut incomplete = false;
     if asked.kind() == TargetKind::Session
@@ -288,7 +286,18 @@ fn begin<S: Store>(
     let added = add_targets(ledger, writes, id, &mut case, targets)?;
     writes.put(Table::ContainmentCases, id.to_be_bytes().to_vec(), &case);
     ledger.changes.push(case.change(ContainmentChange::Began, id, added, cause));
-    Ok(())
+    // What was stopped is evidence from now on.
+    let hold = HoldRow {
+        target: Some(asked.clone()),
+        matter: format!("containment {id}"),
+        authority: it.reason.clone(),
+        placed_index: cause.0,
+        containment_id: id,
+        released_by: None,
+    };
+    incidents::hold(ledger, writes, &hold);
+    incidents::note_containment(writes, &asked.tenant_id, &it.incident_id, id)?;
+    Ok(id)
 }
 
 fn extend<S: Store>(
@@ -440,46 +449,4 @@ impl CaseRow {
             incomplete: self.incomplete,
         }
     }
-}
-
-fn target(kind: TargetKind, tenant: &str, id: &str) -> v1::Target {
-    v1::Target { kind: kind.into(), tenant_id: tenant.to_owned(), id: id.to_owned() }
-}
-
-fn target_key(of: &v1::Target) -> Vec<u8> {
-    let mut key = of.kind.to_be_bytes().to_vec();
-    key.extend(key::scoped(&of.tenant_id, &of.id));
-    key
-}
-
-fn is_short(reason: &str, incident: &str) -> bool {
-    reason.len() <= REASON_BYTES_MAX && (incident.is_empty() || is_identifier(incident))
-}
-
-/// Checks that a command names a target that its action can stop.
-fn check(it: &v1::Contain) -> Result<&v1::Target, Refusal> {
-    let target = it.target.as_ref().ok_or(Refusal::Malformed("the containment names no target"))?;
-    if it.reason.is_empty() || !is_short(&it.reason, &it.incident_id) {
-        return Err(Refusal::Malformed("a containment gives no reason, or a reason or an incident that is too long"));
-    }
-    let fits = match it.action() {
-        ContainmentAction::SuspendSession | ContainmentAction::RevokeSession => target.kind() == TargetKind::Session,
-        ContainmentAction::RevokeCredential => target.kind() == TargetKind::Credential,
-        ContainmentAction::QuarantineAgent => matches!(target.kind(), TargetKind::Agent | TargetKind::AgentInstance),
-        ContainmentAction::BlockServer => target.kind() == TargetKind::Server,
-        ContainmentAction::HaltAgents => target.kind() == TargetKind::Tenant,
-        ContainmentAction::Unspecified => false,
-    };
-    if !fits {
-        return Err(Refusal::Malformed("the action of the containment does not fit its target"));
-    }
-    let is_tenant = target.kind() == TargetKind::Tenant;
-    let is_id = match target.kind() {
-        TargetKind::AgentInstance => {
-            target.id.split_once('/').is_some_and(|(agent, instance)| is_identifier(agent) && is_identifier(instance))
-        }
-        _ => is_identifier(&target.id),
-    };
-    let is_named = if is_tenant { target.id.is_empty() } else { is_id && target.tenant_id != "*" };
-    if is_named && is_identifier(&target.tenant_id) { Ok(target) } else { Err(Refusal::Malformed("the containment names no target")) }
 }

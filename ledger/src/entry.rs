@@ -23,6 +23,7 @@ pub(crate) fn receipt(entry: &[u8]) -> Option<v1::EventReceipt> {
                 session_position: core.session.map_or(0, |session| session.position),
                 rejection: 0,
                 findings: decision.findings,
+                action_digest: decision.action_digest,
             })
         }
         Body::Rejection(rejection) => Some(v1::EventReceipt { rejection: rejection.reason, ..Default::default() }),

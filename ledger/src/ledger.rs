@@ -6,6 +6,7 @@
 
 use proofline_proto::v1;
 
+use crate::activation;
 use crate::batch;
 use crate::command;
 use crate::containment;
@@ -19,6 +20,7 @@ use crate::outbox;
 use crate::prepare::{PreparedGroup, PreparedItem, PreparedOpenLane};
 use crate::refusal::Refusal;
 use crate::registry;
+use crate::rules::{self, RuleSet};
 use crate::session::Sessions;
 use crate::store::{Changes, Store, StoreFault, Table};
 use crate::writes::{HeldRows, Writes};
@@ -35,6 +37,10 @@ pub struct Ledger {
     pub(crate) generation: u64,
     /// Rises whenever an outlet or what waits for it changes, in this process.
     pub(crate) outlet_generation: u64,
+    /// The active rules.
+    pub(crate) rules: Option<RuleSet>,
+    /// Facts of each event, for who asks for them.
+    pub(crate) observed: Option<Vec<(EntryIndex, v1::Facts)>>,
 }
 
 /// What one apply did. `changes` must be committed before the next apply.
@@ -83,6 +89,8 @@ impl Ledger {
             changes: Vec::new(),
             generation: 0,
             outlet_generation: 0,
+            rules: activation::active(store)?,
+            observed: None,
         })
     }
 
@@ -91,6 +99,10 @@ impl Ledger {
     /// # Errors
     /// [`StoreFault`] when the local store fails. The replica must stop: its memory may be ahead of its store.
     pub fn apply(&mut self, store: &impl Store, group: &PreparedGroup) -> Result<Applied, StoreFault> {
+        rules::on_deep_stack(|| self.apply_group(store, group))
+    }
+
+    fn apply_group(&mut self, store: &impl Store, group: &PreparedGroup) -> Result<Applied, StoreFault> {
         self.held.trim();
         let mut held = std::mem::take(&mut self.held);
         let mut writes = Writes::new(store, &mut held);
@@ -185,6 +197,12 @@ impl Ledger {
     #[must_use]
     pub fn outlet_generation(&self) -> u64 {
         self.outlet_generation
+    }
+
+    /// Returns the active rules.
+    #[must_use]
+    pub fn rules(&self) -> Option<&RuleSet> {
+        self.rules.as_ref()
     }
 
     /// Returns the number of entries.

@@ -5,6 +5,8 @@
 //! change of state that can influence a later entry is itself an entry, so the entries alone re-derive everything.
 //! What it does not do: no I/O, no clock, no randomness, no threads. The store it reads through is a [`Store`].
 
+mod activation;
+mod approvals;
 mod batch;
 mod command;
 mod containment;
@@ -12,11 +14,14 @@ mod decision;
 mod endpoint;
 pub mod entry;
 mod event;
+mod facts;
 mod frontier;
 mod hash;
 mod ids;
+mod incidents;
 mod key;
 mod ledger;
+mod lifecycle;
 pub mod limits;
 pub mod listing;
 mod log;
@@ -29,11 +34,14 @@ mod prepare;
 mod quota;
 mod refusal;
 mod registry;
+mod rehearsal;
 mod replay;
 mod row;
+mod rules;
 mod session;
 mod session_proof;
 pub mod signed;
+mod simulation;
 mod store;
 mod writes;
 
@@ -50,6 +58,9 @@ pub use outlets::{OutletAt, Waiting};
 pub use prepare::{PreparedBatch, PreparedCommand, PreparedDelivery, PreparedGroup, PreparedItem, PreparedOpenLane};
 pub use refusal::Refusal;
 pub use registry::cosigners;
+pub use rehearsal::Rehearsal;
 pub use replay::{Divergence, Replay};
+pub use rules::{Consequence, ENGINE, Mode, Rule, RuleFault, RuleProblem, RuleSet};
 pub use session_proof::{SessionAt, SignedBatch, session_at, session_entries, session_path};
+pub use simulation::{RuleDifference, Simulation};
 pub use store::{Change, Changes, Direction, KeyRange, MapStore, Row, Store, StoreFault, Table};

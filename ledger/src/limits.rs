@@ -10,8 +10,8 @@ pub const EVENT_LIST_MAX: usize = 64;
 pub const BATCH_EVENTS_MAX: usize = 4_096;
 /// Most bytes of events in one batch.
 pub const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Longest command, in bytes.
-pub const COMMAND_BYTES_MAX: usize = 16 * 1024;
+/// Longest command, in bytes: a rule set and what stands around it.
+pub const COMMAND_BYTES_MAX: usize = 52 * 1024;
 /// Longest identifier, in bytes.
 pub const ID_BYTES_MAX: usize = 256;
 /// Longest collector or operator id, in bytes.
@@ -48,6 +48,24 @@ pub const SPAWNERS_MAX: usize = 4;
 pub const SESSIONS_ABOVE_MAX: usize = 128;
 /// Longest reason of a containment or a release, in bytes.
 pub const REASON_BYTES_MAX: usize = 1_024;
+/// Where counters stop, so that sums of them in a rule cannot overflow: 2^53.
+pub const COUNT_MAX: u64 = 1 << 53;
+/// Members of one set of a session.
+pub const SESSION_SET_MAX: u64 = 4_096;
+/// Resources, tools, servers and credentials of one agent that are remembered, over all its sessions.
+pub const AGENT_SET_MAX: u64 = 65_536;
+/// Tools, servers, tags and refused actions of one session that are remembered.
+pub const SESSION_LIST_MAX: usize = 64;
+/// Longest life of a credential that is not called standing, in seconds: 12 hours.
+pub const STANDING_CREDENTIAL_S: u64 = 12 * 3_600;
+/// Most rules of a rule set.
+pub const RULES_MAX: usize = 200;
+/// Longest rule set, in bytes: it stands in its entry as a whole.
+pub const RULES_BYTES_MAX: usize = 48 * 1_024;
+/// Longest rule, in bytes, comments apart: what can be read without a stack beyond bounds.
+pub const RULE_BYTES_MAX: usize = 4_096;
+/// Deepest nesting of the conditions of a rule.
+pub const RULE_DEPTH_MAX: usize = 32;
 /// The only apply version of this build.
 pub const APPLY_VERSION: u32 = 1;
 /// Longest URL of an outlet, in bytes.

@@ -1,5 +1,7 @@
 //! Reads the registry page by page: sessions, agents, collectors, roles, and the commands that vouch for keys.
 
+mod deciding;
+
 use proofline_proto::v1;
 
 use crate::containment::ContainmentEntry;
@@ -11,6 +13,8 @@ use crate::key;
 use crate::row::{self, AgentRow, CaseRow, CollectorRow, HeadRow, LaneRow, SessionRow, decode};
 use crate::session_proof::{SessionAt, covered};
 use crate::store::{Direction, KeyRange, Row, Store, StoreFault, Table};
+
+pub use deciding::{approvals, facts, holds, incidents, rule_sets, servers, unresolved};
 
 /// Entries that are read before their bytes are counted.
 const ENTRIES_AT_ONCE: usize = 16;

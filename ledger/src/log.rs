@@ -25,6 +25,8 @@ pub(crate) struct Log {
     pub(crate) contained: u64,
     /// Containments so far.
     pub(crate) containments: u64,
+    /// Holds so far.
+    pub(crate) holds: u64,
     tree: Frontier<LogHash>,
     /// Leaf hashes of the level-0 tile that is not full yet.
     edge: Vec<Hash>,
@@ -56,6 +58,7 @@ impl Log {
             next_session: head.next_session,
             contained: head.contained,
             containments: head.containments,
+            holds: head.holds,
             edge: edge(store, head.size)?,
             tree: Frontier::restore(head.size, peaks).ok_or_else(damaged)?,
             digest: Hash::from_slice(&head.state_digest).unwrap_or_default(),
@@ -155,6 +158,7 @@ impl Log {
             next_session: self.next_session,
             contained: self.contained,
             containments: self.containments,
+            holds: self.holds,
         };
         writes.keep(Table::Head, key::SINGLE.to_vec(), head.encode_to_vec());
     }

@@ -1,5 +1,6 @@
 //! Why the ledger refused a submission. A refusal changes nothing, except that an equivocation is recorded.
 
+use proofline_proto::v1;
 use thiserror::Error;
 
 use crate::hash::Hash;
@@ -117,6 +118,69 @@ pub enum Refusal {
         /// Registered limit.
         limit: u64,
     },
+    /// An agent's life does not go that way.
+    #[error("agent {agent:?} is {}, and cannot become {} from there", state_name(*.from), state_name(*.to))]
+    IllegalTransition {
+        /// Which agent.
+        agent: String,
+        /// What it is.
+        from: v1::AgentState,
+        /// What was asked for.
+        to: v1::AgentState,
+    },
+    /// Nobody answers for the agent, or nobody knows how to stop it.
+    #[error("agent {agent:?} needs a business owner, a technical owner and a revocation path before it goes into production")]
+    NotOwned {
+        /// Which agent.
+        agent: String,
+    },
+    /// Nothing would stop the agent.
+    #[error("no rules are in force: activate a rule set before an agent goes into production")]
+    NoRules,
+    /// The stages of an incident come in their order.
+    #[error("incident {incident:?} goes on with {}, not with {}", stage_name(*.next), stage_name(*.asked))]
+    WrongStage {
+        /// Which incident.
+        incident: String,
+        /// What was asked for.
+        asked: v1::IncidentStage,
+        /// What comes next.
+        next: v1::IncidentStage,
+    },
+    /// The incident is said to be contained, and no containment names it.
+    #[error("no containment names incident {incident:?}: contain something with its id first")]
+    NothingContained {
+        /// Which incident.
+        incident: String,
+    },
+    /// The rules cannot be let in.
+    #[error("the rules have {problems} problems; the first: {first}")]
+    BadRules {
+        /// How many.
+        problems: usize,
+        /// The first of them, with its place.
+        first: String,
+    },
+    /// The rules would deny whatever happens, and the command does not say that this is meant.
+    #[error("the rules deny every event, even one of which nothing is to be said; the command must say that this is meant")]
+    RulesDenyEverything,
+    /// The rules were written for another engine.
+    #[error("the rules are for {asked:?}, this ledger evaluates with {here:?}")]
+    OtherRuleEngine {
+        /// What the command names.
+        asked: String,
+        /// What this ledger has.
+        here: &'static str,
+    },
+    /// The approval ends too early or too late.
+    #[error("an approval must end after now, and within 24 hours")]
+    ApprovalLife,
+    /// Nobody approves what they asked for.
+    #[error("operator {operator:?} is the person for whom the agent acts: somebody else must approve")]
+    ApproverIsRequester {
+        /// Who signed.
+        operator: String,
+    },
     /// The command's end of life has come.
     #[error("the command expired")]
     CommandExpired,
@@ -191,4 +255,15 @@ pub enum Refusal {
         /// Nodes that are registered and not retired.
         nodes: usize,
     },
+}
+
+fn state_name(state: v1::AgentState) -> String {
+    state.as_str_name().trim_start_matches("AGENT_STATE_").to_ascii_lowercase()
+}
+
+fn stage_name(stage: v1::IncidentStage) -> String {
+    match stage {
+        v1::IncidentStage::Unspecified => "nothing: it is closed".to_owned(),
+        stage => stage.as_str_name().trim_start_matches("INCIDENT_STAGE_").to_ascii_lowercase().replace('_', " "),
+    }
 }

@@ -4,12 +4,13 @@ use proofline_proto::v1;
 use v1::command::Action;
 
 use crate::event::{is_identifier, is_key_name};
+use crate::facts::is_owned;
 use crate::ids::{EntryIndex, UnixNanos};
 use crate::key;
 use crate::ledger::Judged;
-use crate::limits::SIGNER_ID_BYTES_MAX;
+use crate::limits::{REASON_BYTES_MAX, SIGNER_ID_BYTES_MAX};
 use crate::refusal::Refusal;
-use crate::row::{AgentRow, CollectorRow, NodeRow, OperatorRow, decode};
+use crate::row::{AgentRow, CollectorRow, NodeRow, OperatorRow, ServerRow, decode};
 use crate::signed::is_strong_key;
 use crate::store::{Direction, KeyRange, Store, StoreFault, Table};
 use crate::writes::Writes;
@@ -27,6 +28,9 @@ pub(crate) fn subject(action: &Action) -> Option<String> {
         Action::RegisterOperator(_) | Action::RevokeOperator(_) => Some("operator".to_owned()),
         Action::RegisterNode(_) | Action::RetireNode(_) => Some("node".to_owned()),
         Action::RegisterAgent(_) | Action::RevokeAgent(_) | Action::GrantRole(_) | Action::RevokeRole(_) => None,
+        Action::DeclarePurpose(_) | Action::RegisterServer(_) | Action::ActivateRules(_) | Action::ResolveApproval(_) => None,
+        Action::ChangeAgentState(_) | Action::OpenIncident(_) | Action::AdvanceIncident(_) => None,
+        Action::PlaceHold(_) | Action::ReleaseHold(_) => None,
         Action::SealSession(_) | Action::Contain(_) | Action::Release(_) => None,
         Action::RegisterOutlet(_) | Action::RemoveOutlet(_) | Action::ResumeOutlet(_) => None,
     }
@@ -45,9 +49,18 @@ pub(crate) fn apply<S: Store>(writes: &mut Writes<'_, S>, action: &Action, index
         Action::RevokeRole(it) => revoke_role(writes, it.grant.as_ref()),
         Action::RegisterNode(it) => register_node(writes, it.node.as_ref()),
         Action::RetireNode(it) => retire_node(writes, it.node_id, index),
+        Action::DeclarePurpose(it) => Ok(declare_purpose(writes, it)),
+        Action::RegisterServer(it) => register_server(writes, it, now),
         Action::SealSession(_)
         | Action::Contain(_)
         | Action::Release(_)
+        | Action::ActivateRules(_)
+        | Action::ResolveApproval(_)
+        | Action::ChangeAgentState(_)
+        | Action::OpenIncident(_)
+        | Action::AdvanceIncident(_)
+        | Action::PlaceHold(_)
+        | Action::ReleaseHold(_)
         | Action::RegisterOutlet(_)
         | Action::RemoveOutlet(_)
         | Action::ResumeOutlet(_) => Ok(Err(Refusal::Malformed("no registry command"))),
@@ -106,13 +119,14 @@ fn register_agent<S: Store>(writes: &mut Writes<'_, S>, it: &v1::RegisterAgent, 
     if known.as_ref().is_some_and(|row| row.state() == v1::AgentState::Decommissioned) {
         return Ok(Err(already("agent", &it.agent_id, "decommissioned")));
     }
+    // A registration changes what is known of an agent, not how far it came; but production keeps its conditions.
+    let state = known.as_ref().map_or(v1::AgentState::Unregistered, AgentRow::state);
+    let state = if state == v1::AgentState::Unregistered { v1::AgentState::Registered } else { state };
     let seen = known.map_or((index.0, now.0), |row| (row.first_seen_index, row.first_seen_unix_ns));
-    let row = AgentRow {
-        state: v1::AgentState::Registered.into(),
-        first_seen_index: seen.0,
-        first_seen_unix_ns: seen.1,
-        registration: Some(it.clone()),
-    };
+    let row = AgentRow { state: state.into(), first_seen_index: seen.0, first_seen_unix_ns: seen.1, registration: Some(it.clone()) };
+    if state == v1::AgentState::Production && !is_owned(&row) {
+        return Ok(Err(Refusal::NotOwned { agent: it.agent_id.clone() }));
+    }
     writes.put(Table::Agents, key, &row);
     Ok(Ok(()))
 }
@@ -127,6 +141,29 @@ fn revoke_agent<S: Store>(writes: &mut Writes<'_, S>, it: &v1::RevokeAgent) -> J
     }
     row.state = v1::AgentState::Decommissioned.into();
     writes.put(Table::Agents, key, &row);
+    Ok(Ok(()))
+}
+
+fn declare_purpose<S: Store>(writes: &mut Writes<'_, S>, it: &v1::DeclarePurpose) -> Result<(), Refusal> {
+    if !is_identifier(&it.tenant_id) || !is_identifier(&it.purpose_id) || it.description.len() > REASON_BYTES_MAX {
+        return Err(Refusal::Malformed("the purpose has no tenant or no id, or is described at too great a length"));
+    }
+    let lists = [&it.allowed_tools, &it.allowed_resources, &it.regions];
+    if lists.iter().any(|list| list.len() > LISTED_MAX || list.iter().any(|one| one.is_empty() || one.chars().any(char::is_control))) {
+        return Err(Refusal::Malformed("the purpose lists nothing by name, or too much"));
+    }
+    writes.put(Table::Purposes, key::scoped(&it.tenant_id, &it.purpose_id), it);
+    Ok(())
+}
+
+fn register_server<S: Store>(writes: &mut Writes<'_, S>, it: &v1::RegisterServer, now: UnixNanos) -> Judged<()> {
+    if !is_identifier(&it.tenant_id) || !is_identifier(&it.server_id) {
+        return Ok(Err(Refusal::Malformed("the registration names no tenant or no server")));
+    }
+    let key = key::scoped(&it.tenant_id, &it.server_id);
+    let known = writes.read::<ServerRow>(Table::Servers, &key)?;
+    let first_seen_unix_ns = known.map_or(now.0, |row| row.first_seen_unix_ns);
+    writes.put(Table::Servers, key, &ServerRow { registration: Some(it.clone()), first_seen_unix_ns });
     Ok(Ok(()))
 }
 

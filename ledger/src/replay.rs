@@ -72,6 +72,18 @@ impl Replay {
         Ok(Self { ledger: Ledger::open(&store)?, store, origin: String::new(), batch: None, pushed: 0 })
     }
 
+    /// As [`new`](Self::new), and keeps the facts of each event for [`observed`](Self::observed).
+    pub(crate) fn observing() -> Result<Self, Divergence> {
+        let mut replay = Self::new()?;
+        replay.ledger.observed = Some(Vec::new());
+        Ok(replay)
+    }
+
+    /// Returns the facts of the events that were applied since the last call.
+    pub(crate) fn observed(&mut self) -> Vec<(EntryIndex, v1::Facts)> {
+        self.ledger.observed.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
     /// Takes the next entry.
     ///
     /// # Errors

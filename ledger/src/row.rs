@@ -29,6 +29,9 @@ pub(crate) struct HeadRow {
     /// Containments so far, released ones too.
     #[prost(uint64, tag = "9")]
     pub(crate) containments: u64,
+    /// Holds so far, released ones too.
+    #[prost(uint64, tag = "10")]
+    pub(crate) holds: u64,
 }
 
 /// A row of [`Table::Lanes`].
@@ -248,6 +251,95 @@ pub(crate) struct OutboxRow {
     /// The outlet that it came from; empty when it came from none.
     #[prost(string, tag = "6")]
     pub(crate) escalated_from: String,
+}
+
+/// A row of [`Table::Servers`].
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ServerRow {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) registration: Option<v1::RegisterServer>,
+    #[prost(fixed64, tag = "2")]
+    pub(crate) first_seen_unix_ns: u64,
+}
+
+/// A row of [`Table::RuleSets`].
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct RuleSetRow {
+    #[prost(string, tag = "1")]
+    pub(crate) rules: String,
+    #[prost(bytes = "vec", tag = "2")]
+    pub(crate) digest: Vec<u8>,
+    #[prost(bytes = "vec", tag = "3")]
+    pub(crate) simulation_digest: Vec<u8>,
+    #[prost(fixed64, tag = "4")]
+    pub(crate) activated_unix_ns: u64,
+}
+
+/// A row of [`Table::Approvals`].
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ApprovalRow {
+    #[prost(string, tag = "1")]
+    pub(crate) tenant_id: String,
+    #[prost(string, tag = "2")]
+    pub(crate) session_id: String,
+    #[prost(string, tag = "3")]
+    pub(crate) agent_id: String,
+    /// The newest entry that asks.
+    #[prost(uint64, tag = "4")]
+    pub(crate) intent_index: u64,
+    /// For whom the agent acts.
+    #[prost(message, optional, tag = "5")]
+    pub(crate) requester: Option<v1::Principal>,
+    #[prost(string, repeated, tag = "6")]
+    pub(crate) rules: Vec<String>,
+    #[prost(bytes = "vec", tag = "7")]
+    pub(crate) action_digest: Vec<u8>,
+    /// Unspecified until somebody answers.
+    #[prost(enumeration = "v1::Verdict", tag = "8")]
+    pub(crate) verdict: i32,
+    #[prost(fixed64, tag = "9")]
+    pub(crate) expires_unix_ns: u64,
+    #[prost(uint64, tag = "10")]
+    pub(crate) resolved_index: u64,
+    /// The entry that used the approval up.
+    #[prost(uint64, optional, tag = "11")]
+    pub(crate) used_by: Option<u64>,
+    #[prost(fixed64, tag = "12")]
+    pub(crate) asked_unix_ns: u64,
+}
+
+/// A row of [`Table::Incidents`].
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct IncidentRow {
+    #[prost(string, tag = "1")]
+    pub(crate) title: String,
+    #[prost(enumeration = "v1::Severity", tag = "2")]
+    pub(crate) severity: i32,
+    /// Empty while only containments have named the incident.
+    #[prost(message, repeated, tag = "3")]
+    pub(crate) steps: Vec<v1::IncidentStep>,
+    #[prost(enumeration = "v1::IncidentCause", tag = "4")]
+    pub(crate) cause: i32,
+    #[prost(uint64, repeated, tag = "5")]
+    pub(crate) containments: Vec<u64>,
+}
+
+/// A row of [`Table::Holds`].
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct HoldRow {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) target: Option<v1::Target>,
+    #[prost(string, tag = "2")]
+    pub(crate) matter: String,
+    #[prost(string, tag = "3")]
+    pub(crate) authority: String,
+    #[prost(uint64, tag = "4")]
+    pub(crate) placed_index: u64,
+    /// The containment that placed it; 0: by hand.
+    #[prost(uint64, tag = "5")]
+    pub(crate) containment_id: u64,
+    #[prost(uint64, optional, tag = "6")]
+    pub(crate) released_by: Option<u64>,
 }
 
 /// A row of [`Table::AwaitedParents`].

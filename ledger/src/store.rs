@@ -64,19 +64,53 @@ pub enum Table {
     ContainmentCases = 25,
     /// Entry index of each change of what is contained, to find them again.
     ContainmentLog = 26,
+    /// Tenant and session id -> what the session did so far, in numbers.
+    SessionCounts = 27,
+    /// Tenant and session id -> what the session showed of itself: tools, tags, taint, refusals.
+    SessionTraits = 28,
+    /// Set, owner of the set and member -> who touched it.
+    Members = 29,
+    /// Tenant and agent id -> what the agent did in the current hour.
+    AgentCounts = 30,
+    /// Tenant and resource -> whose it is.
+    ResourceOwners = 31,
+    /// Tenant and credential -> the session it was issued to or first seen in.
+    CredentialsSeen = 32,
+    /// Tenant and server id -> registration of an MCP server.
+    Servers = 33,
+    /// Tenant, server and tool -> definitions of the tool.
+    ToolDefinitions = 34,
+    /// Tenant, store and record -> who wrote a memory last.
+    MemoryRecords = 35,
+    /// Tenant and event id of an intent -> its entry.
+    Intents = 36,
+    /// Entry index of an intent that was allowed and has no outcome -> its event id.
+    Unresolved = 37,
+    /// Tenant and purpose id -> what was declared.
+    Purposes = 38,
+    /// Tenant, session and digest of an action -> who asked, and what was answered.
+    Approvals = 39,
+    /// Entry index of an activation -> the rule set; the last is the active one.
+    RuleSets = 40,
+    /// Entry index of an event on which a rule had something to say -> its facts.
+    DecisionFacts = 41,
+    /// Tenant and incident id -> the stages that it reached.
+    Incidents = 42,
+    /// Number of a hold -> what must not be erased.
+    Holds = 43,
     /// Outlet id -> registration, state, counts.
-    Outlets = 27,
+    Outlets = 44,
     /// Outlet id, entry index of a change and ordinal -> a message that waits to be sent.
-    Outbox = 28,
+    Outbox = 45,
     /// Number of a containment and entry index -> nothing: an event that it covered, or a delivery that tells of it.
-    AfterContainment = 29,
+    AfterContainment = 46,
     /// Outlet id and entry index -> nothing: a delivery of the outlet.
-    Deliveries = 30,
+    Deliveries = 47,
 }
 
 impl Table {
     /// Every table, in the order of its number.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 48] = [
         Self::Head,
         Self::Entries,
         Self::LogTiles,
@@ -104,6 +138,23 @@ impl Table {
         Self::Contained,
         Self::ContainmentCases,
         Self::ContainmentLog,
+        Self::SessionCounts,
+        Self::SessionTraits,
+        Self::Members,
+        Self::AgentCounts,
+        Self::ResourceOwners,
+        Self::CredentialsSeen,
+        Self::Servers,
+        Self::ToolDefinitions,
+        Self::MemoryRecords,
+        Self::Intents,
+        Self::Unresolved,
+        Self::Purposes,
+        Self::Approvals,
+        Self::RuleSets,
+        Self::DecisionFacts,
+        Self::Incidents,
+        Self::Holds,
         Self::Outlets,
         Self::Outbox,
         Self::AfterContainment,
@@ -141,6 +192,23 @@ impl Table {
             Self::Contained => "contained",
             Self::ContainmentCases => "containment_cases",
             Self::ContainmentLog => "containment_log",
+            Self::SessionCounts => "session_counts",
+            Self::SessionTraits => "session_traits",
+            Self::Members => "members",
+            Self::AgentCounts => "agent_counts",
+            Self::ResourceOwners => "resource_owners",
+            Self::CredentialsSeen => "credentials_seen",
+            Self::Servers => "servers",
+            Self::ToolDefinitions => "tool_definitions",
+            Self::MemoryRecords => "memory_records",
+            Self::Intents => "intents",
+            Self::Unresolved => "unresolved",
+            Self::Purposes => "purposes",
+            Self::Approvals => "approvals",
+            Self::RuleSets => "rule_sets",
+            Self::DecisionFacts => "decision_facts",
+            Self::Incidents => "incidents",
+            Self::Holds => "holds",
             Self::Outlets => "outlets",
             Self::Outbox => "outbox",
             Self::AfterContainment => "after_containment",

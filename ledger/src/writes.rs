@@ -17,7 +17,7 @@ const HELD_MAX: usize = 50_000;
 
 /// The rows that nearly every batch reads again, as the store has them: registrations and heads of lanes, not content.
 #[derive(Debug, Default)]
-pub(crate) struct HeldRows([Rows; 6]);
+pub(crate) struct HeldRows([Rows; 14]);
 
 impl HeldRows {
     /// Bounds the memory.
@@ -26,7 +26,22 @@ impl HeldRows {
     }
 
     fn of(&mut self, table: Table) -> Option<&mut Rows> {
-        let [collectors, lanes, quotas, agents, contained, spawns] = &mut self.0;
+        let [
+            collectors,
+            lanes,
+            quotas,
+            agents,
+            contained,
+            spawns,
+            counts,
+            traits,
+            members,
+            agent_counts,
+            owners,
+            credentials,
+            servers,
+            tools,
+        ] = &mut self.0;
         match table {
             Table::Collectors => Some(collectors),
             Table::Lanes => Some(lanes),
@@ -34,6 +49,14 @@ impl HeldRows {
             Table::Agents => Some(agents),
             Table::Contained => Some(contained),
             Table::Spawns => Some(spawns),
+            Table::SessionCounts => Some(counts),
+            Table::SessionTraits => Some(traits),
+            Table::Members => Some(members),
+            Table::AgentCounts => Some(agent_counts),
+            Table::ResourceOwners => Some(owners),
+            Table::CredentialsSeen => Some(credentials),
+            Table::Servers => Some(servers),
+            Table::ToolDefinitions => Some(tools),
             _ => None,
         }
     }
@@ -68,22 +91,26 @@ impl<'a, S: Store> Writes<'a, S> {
 
     /// Returns the row under `key`, as the writes so far leave it.
     pub(crate) fn read<T: Message + Default>(&self, table: Table, key: &[u8]) -> Result<Option<T>, StoreFault> {
-        self.bytes(table, key)?.map(|value| row::decode(table, key, &value)).transpose()
+        self.look(table, key, |value| value.map(|value| row::decode(table, key, value)).transpose())
     }
 
     /// Returns the exact value under `key`, as the writes so far leave it.
     pub(crate) fn bytes(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreFault> {
+        self.look(table, key, |value| Ok(value.map(<[u8]>::to_vec)))
+    }
+
+    /// Shows the value under `key` to `see`, where it lies.
+    fn look<T>(&self, table: Table, key: &[u8], see: impl FnOnce(Option<&[u8]>) -> Result<T, StoreFault>) -> Result<T, StoreFault> {
         if let Some(staged) = self.staged(table).get(key) {
-            return Ok(staged.clone());
+            return see(staged.as_deref());
         }
         let mut held = self.held.borrow_mut();
-        let Some(rows) = held.of(table) else { return self.store.get(table, key) };
+        let Some(rows) = held.of(table) else { return see(self.store.get(table, key)?.as_deref()) };
         if let Some(row) = rows.get(key) {
-            return Ok(row.clone());
+            return see(row.as_deref());
         }
         let row = self.store.get(table, key)?;
-        rows.insert(key.to_vec(), row.clone());
-        Ok(row)
+        see(rows.entry(key.to_vec()).or_insert(row).as_deref())
     }
 
     /// Returns every row of a small table, as the writes so far leave it, in key order.
@@ -104,6 +131,21 @@ impl<'a, S: Store> Writes<'a, S> {
             };
         }
         Ok(rows)
+    }
+
+    /// Returns the keys under a prefix, as the writes so far leave them, in their order.
+    pub(crate) fn under(&self, table: Table, prefix: &[u8], limit: usize) -> Result<BTreeSet<Vec<u8>>, StoreFault> {
+        let range = KeyRange { from: prefix, to: &key::behind(prefix) };
+        let committed = self.store.scan(table, range, Direction::Ascending, limit)?;
+        let mut keys: BTreeSet<_> = committed.into_iter().map(|row| row.key).collect();
+        for (key, value) in self.staged(table).iter().filter(|(key, _)| key.starts_with(prefix)) {
+            if value.is_some() {
+                keys.insert(key.clone())
+            } else {
+                keys.remove(key)
+            };
+        }
+        Ok(keys)
     }
 
     /// Returns the keys of a small table that were removed since the apply began.
@@ -131,6 +173,11 @@ impl<'a, S: Store> Writes<'a, S> {
     /// Writes a row that the entries alone determine, or that no decision reads: not part of the state digest.
     pub(crate) fn keep(&mut self, table: Table, key: Vec<u8>, value: Vec<u8>) {
         self.stage(table, key, Some(value));
+    }
+
+    /// Removes a row that was kept.
+    pub(crate) fn forget(&mut self, table: Table, key: Vec<u8>) {
+        self.stage(table, key, None);
     }
 
     /// Feeds the entry's sorted write set into `digest` and starts the next entry's.
@@ -161,7 +208,12 @@ impl<'a, S: Store> Writes<'a, S> {
             if let Some(held) = held.of(table) {
                 held.extend(rows.iter().map(|(key, value)| (key.clone(), value.clone())));
             }
+            let first = changes.len();
             changes.extend(rows.into_iter().map(|(key, value)| Change { table, key, value }));
+            // In the order of keys a store's sorted memory finds the place of each row beside the last one's.
+            if let Some(of_table) = changes.get_mut(first..) {
+                of_table.sort_unstable_by(|one: &Change, other| one.key.cmp(&other.key));
+            }
         }
         Changes { rows: changes }
     }

@@ -17,6 +17,8 @@ pub enum Rpc {
     OpenLane,
     /// `Ingest.Append`
     Append,
+    /// `Ingest.Propose`
+    Propose,
     /// `Ingest.AppendStream`
     AppendStream,
     /// `Ingest.GetCollectorHead`
@@ -39,6 +41,8 @@ pub enum Rpc {
     GetConsistencyProof,
     /// `Audit.GetSessionProof`
     GetSessionProof,
+    /// `Audit.GetFacts`
+    GetFacts,
     /// `Audit.GetRegistrations`
     GetRegistrations,
     /// `Control.SubmitCommand`
@@ -49,6 +53,18 @@ pub enum Rpc {
     ListCollectors,
     /// `Control.ClusterStatus`
     ClusterStatus,
+    /// `Control.GetRules`
+    GetRules,
+    /// `Control.ListApprovals`
+    ListApprovals,
+    /// `Control.ListUnresolved`
+    ListUnresolved,
+    /// `Control.ListServers`
+    ListServers,
+    /// `Control.ListIncidents`
+    ListIncidents,
+    /// `Control.ListHolds`
+    ListHolds,
     /// `Control.ListContainments`
     ListContainments,
     /// `Control.WatchContainment`
@@ -78,9 +94,10 @@ pub enum Needs {
 
 impl Rpc {
     /// Every procedure, in the order of the contract.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 33] = [
         Self::OpenLane,
         Self::Append,
+        Self::Propose,
         Self::AppendStream,
         Self::GetCollectorHead,
         Self::GetCheckpoint,
@@ -92,11 +109,18 @@ impl Rpc {
         Self::GetInclusionProof,
         Self::GetConsistencyProof,
         Self::GetSessionProof,
+        Self::GetFacts,
         Self::GetRegistrations,
         Self::SubmitCommand,
         Self::ListAgents,
         Self::ListCollectors,
         Self::ClusterStatus,
+        Self::GetRules,
+        Self::ListApprovals,
+        Self::ListUnresolved,
+        Self::ListServers,
+        Self::ListIncidents,
+        Self::ListHolds,
         Self::ListContainments,
         Self::WatchContainment,
         Self::ListOutlets,
@@ -110,13 +134,14 @@ impl Rpc {
     #[must_use]
     pub const fn needs(self) -> Needs {
         match self {
-            Self::OpenLane | Self::Append | Self::AppendStream | Self::GetCollectorHead => Needs::ThatCollector,
+            Self::OpenLane | Self::Append | Self::Propose | Self::AppendStream | Self::GetCollectorHead => Needs::ThatCollector,
             Self::GetCheckpoint | Self::WatchCheckpoints | Self::GetInclusionProof | Self::GetConsistencyProof => Needs::Certificate,
             Self::GetEntry
             | Self::ReadEntries
             | Self::ListSessions
             | Self::ListSession
             | Self::GetSessionProof
+            | Self::GetFacts
             | Self::AfterContainment => Needs::AnyOf(&[Role::Auditor, Role::Responder]),
             Self::GetRegistrations | Self::EntryBundle => Needs::AnyOf(&[Role::Auditor]),
             Self::SubmitCommand => Needs::AnyOf(&[Role::Operator, Role::Responder]),
@@ -126,7 +151,13 @@ impl Rpc {
             | Self::ClusterStatus
             | Self::ListContainments
             | Self::ListOutlets
-            | Self::ListDeliveries => Needs::AnyOf(&[Role::Auditor, Role::Responder, Role::Operator]),
+            | Self::ListDeliveries
+            | Self::GetRules
+            | Self::ListApprovals
+            | Self::ListUnresolved
+            | Self::ListServers
+            | Self::ListIncidents
+            | Self::ListHolds => Needs::AnyOf(&[Role::Auditor, Role::Responder, Role::Operator]),
             Self::ChangeMembership => Needs::AnyOf(&[Role::Operator]),
         }
     }

@@ -3,6 +3,7 @@
 mod audit;
 mod containment;
 mod control;
+mod deciding;
 mod forward;
 mod ingest;
 mod membership;

@@ -18,7 +18,7 @@ BATCH_POSITION = message(
 BATCH_STATEMENT = message(
     public_key=(1, B), collector_id=(2, S), lane=(3, U), epoch=(4, U), sequence=(5, U), previous=(6, B),
     event_count=(7, U), events_root=(8, B), signature=(9, B))
-OPERATOR_KEY = message(operator_id=(1, S), public_key=(2, B), roles=(3, U, "packed"))
+OPERATOR_KEY = message(operator_id=(1, S), public_key=(2, B), roles=(3, U, "packed"), subject=(4, S))
 NODE_KEY = message(node_id=(1, U), name=(2, S), public_key=(3, B))
 ROLE_GRANT = message(spiffe_id=(1, S), role=(2, U), tenant_id=(3, S))
 DEPLOYMENT = message(repository=(1, S), revision=(2, S), image_digest=(3, S), pipeline_run=(4, S))
@@ -56,14 +56,29 @@ COMMAND = message(
     release=(13, M, message(containment_id=(1, U), reason=(2, S), incident_id=(3, S)), "one of"),
     register_outlet=(14, M, message(outlet=(1, M, OUTLET)), "one of"),
     remove_outlet=(15, M, message(outlet_id=(1, S), reason=(2, S)), "one of"),
-    resume_outlet=(16, M, message(outlet_id=(1, S), reason=(2, S)), "one of"))
+    resume_outlet=(16, M, message(outlet_id=(1, S), reason=(2, S)), "one of"),
+    activate_rules=(20, M, message(
+        rules=(1, S), engine=(2, S), simulation_digest=(3, B), denies_everything=(4, U), reason=(5, S)), "one of"),
+    declare_purpose=(21, M, message(
+        tenant_id=(1, S), purpose_id=(2, S), allowed_tools=(3, S, "repeated"), allowed_resources=(4, S, "repeated"),
+        classification_max=(5, U), regions=(6, S, "repeated"), expires_unix_ns=(7, F64), description=(8, S)), "one of"),
+    resolve_approval=(22, M, message(
+        tenant_id=(1, S), session_id=(2, S), intent_index=(3, U), action_digest=(4, B), verdict=(5, U), expires_unix_ns=(6, F64),
+        reason=(7, S)), "one of"),
+    register_server=(30, M, message(
+        tenant_id=(1, S), server_id=(2, S), name=(3, S), business_owner=(4, S), technical_owner=(5, S), approved=(6, U)), "one of"),
+    change_agent_state=(31, M, message(tenant_id=(1, S), agent_id=(2, S), state=(3, U), reason=(4, S)), "one of"),
+    open_incident=(32, M, message(tenant_id=(1, S), incident_id=(2, S), title=(3, S), severity=(4, U)), "one of"),
+    advance_incident=(33, M, message(tenant_id=(1, S), incident_id=(2, S), stage=(3, U), cause=(4, U), note=(5, S)), "one of"),
+    place_hold=(34, M, message(target=(1, M, TARGET), matter=(2, S), authority=(3, S)), "one of"),
+    release_hold=(35, M, message(hold_id=(1, U), reason=(2, S)), "one of"))
 ENTRY = message(core=(1, B), session_root=(2, B))
 ENTRY_CORE = message(
     index=(1, U), committed_unix_ns=(2, F64),
     session=(3, M, message(tenant_id=(1, S), session_id=(2, S), position=(3, U))),
     decision=(4, M, message(
         verdict=(1, U), findings=(2, M, message(rule_id=(1, S), severity=(2, U), kind=(3, U), containment_id=(4, U)), "repeated"),
-        facts_digest=(3, B), rule_set_digest=(4, B))),
+        facts_digest=(3, B), rule_set_digest=(4, B), action_digest=(5, B))),
     event=(10, M, message(at=(1, M, BATCH_POSITION), event=(2, B)), "one of"),
     genesis=(11, M, GENESIS, "one of"),
     command=(12, M, SIGNED_COMMAND, "one of"),

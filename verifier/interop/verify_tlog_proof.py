@@ -20,8 +20,11 @@ from protobuf import NotCanonical, decode
 
 FORMAT = "proofline/session-evidence/v1"
 REGISTRAR, RESPONDER = 1, 2
+RESPONDERS = (
+    "seal_session", "contain", "release", "resolve_approval", "open_incident", "advance_incident", "place_hold", "release_hold")
 TWO_PERSONS = (
-    "register_operator", "revoke_operator", "register_node", "retire_node", "release", "register_outlet", "remove_outlet")
+    "register_operator", "revoke_operator", "register_node", "retire_node", "release", "register_outlet", "remove_outlet",
+    "activate_rules", "release_hold")
 
 
 class Stop(Exception):
@@ -454,7 +457,7 @@ class Registry:
         action = command["one_of"]
         if action is None:
             raise Undecided(self.CHECK, "no action")
-        role = RESPONDER if action in ("seal_session", "contain", "release") else REGISTRAR
+        role = RESPONDER if action in RESPONDERS else REGISTRAR
         needed = 2 if action in TWO_PERSONS else 1
         for signature in signed["signatures"]:
             self.check_signer(entry.index, signature, role)

@@ -196,7 +196,16 @@ impl Registry {
             | Action::Release(_)
             | Action::RegisterOutlet(_)
             | Action::RemoveOutlet(_)
-            | Action::ResumeOutlet(_) => {}
+            | Action::ResumeOutlet(_)
+            | Action::ActivateRules(_)
+            | Action::DeclarePurpose(_)
+            | Action::RegisterServer(_)
+            | Action::ResolveApproval(_)
+            | Action::ChangeAgentState(_)
+            | Action::OpenIncident(_)
+            | Action::AdvanceIncident(_)
+            | Action::PlaceHold(_)
+            | Action::ReleaseHold(_) => {}
         }
         Ok(())
     }
@@ -270,15 +279,24 @@ pub fn command_authority(action: &Action) -> (v1::OperatorRole, usize) {
         | Action::RegisterNode(_)
         | Action::RetireNode(_)
         | Action::RegisterOutlet(_)
-        | Action::RemoveOutlet(_) => (v1::OperatorRole::Registrar, 2),
+        | Action::RemoveOutlet(_)
+        | Action::ActivateRules(_) => (v1::OperatorRole::Registrar, 2),
         Action::RegisterCollector(_)
         | Action::RevokeCollector(_)
         | Action::RegisterAgent(_)
         | Action::RevokeAgent(_)
         | Action::GrantRole(_)
         | Action::RevokeRole(_)
+        | Action::DeclarePurpose(_)
+        | Action::RegisterServer(_)
+        | Action::ChangeAgentState(_)
         | Action::ResumeOutlet(_) => (v1::OperatorRole::Registrar, 1),
-        Action::SealSession(_) | Action::Contain(_) => (v1::OperatorRole::Responder, 1),
-        Action::Release(_) => (v1::OperatorRole::Responder, 2),
+        Action::SealSession(_)
+        | Action::Contain(_)
+        | Action::ResolveApproval(_)
+        | Action::OpenIncident(_)
+        | Action::AdvanceIncident(_)
+        | Action::PlaceHold(_) => (v1::OperatorRole::Responder, 1),
+        Action::Release(_) | Action::ReleaseHold(_) => (v1::OperatorRole::Responder, 2),
     }
 }

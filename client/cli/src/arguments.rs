@@ -2,6 +2,7 @@
 
 mod cluster;
 mod containment;
+mod deciding;
 mod evidence;
 mod ingest;
 mod outlet;
@@ -13,6 +14,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use cluster::{CommandFileCommand, GenesisCommand, MembershipCommand, NodeCommand};
 pub(crate) use containment::{ContainCommand, ContainmentCommand};
+pub(crate) use deciding::{
+    ActivateArguments, AnswerArguments, ApprovalCommand, ClassificationName, PurposeArguments, PurposeCommand, RulesCommand,
+    ServerArguments, ServerCommand, SimulateArguments, UnresolvedArguments,
+};
 pub(crate) use evidence::{
     EntryArguments, ProveArguments, ReplayArguments, SessionCommand, SessionSelector, TailArguments, VerifyArguments,
 };
@@ -100,6 +105,21 @@ pub(crate) enum Command {
     /// Tell identity providers and gateways of containment, and see what became of it
     #[command(subcommand)]
     Outlet(OutletCommand),
+    /// Check, test, simulate, activate and show rules
+    #[command(subcommand)]
+    Rules(RulesCommand),
+    /// List and answer what waits for somebody's yes
+    #[command(subcommand)]
+    Approval(ApprovalCommand),
+    /// List intents that were allowed and have no outcome
+    #[command(after_help = "Example:\n  proofline unresolved --tenant acme --older-than 600")]
+    Unresolved(UnresolvedArguments),
+    /// Declare what agents are meant to do
+    #[command(subcommand)]
+    Purpose(PurposeCommand),
+    /// Register and list MCP servers
+    #[command(subcommand)]
+    Server(ServerCommand),
     /// Register and retire the keys of nodes; each takes two signers
     #[command(subcommand)]
     Node(NodeCommand),

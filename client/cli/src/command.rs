@@ -2,6 +2,7 @@
 
 mod agent;
 mod append;
+mod approval;
 mod checkpoint;
 mod collector;
 mod command_file;
@@ -17,8 +18,10 @@ mod node;
 mod operator;
 mod outlet;
 mod prove;
+mod purpose;
 mod replay;
 mod role;
+mod rules;
 mod session;
 mod signing;
 mod status;
@@ -53,6 +56,11 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Answer> {
         Command::Contain(it) => containment::contain(it, &connect()?).await,
         Command::Containment(it) => containment::run(it, &connect()?, global.output).await,
         Command::Outlet(it) => outlet::run(it, connect).await,
+        Command::Rules(it) => rules::run(it, connect).await,
+        Command::Approval(it) => approval::run(it, &connect()?).await,
+        Command::Unresolved(it) => approval::unresolved(it, &connect()?).await,
+        Command::Purpose(it) => purpose::purpose(it, &connect()?).await,
+        Command::Server(it) => purpose::server(it, &connect()?).await,
         Command::Append(it) => append::run(it, &connect()?).await,
         Command::Import(ImportCommand::Otlp(it)) => import::run(it, &connect()?).await,
         Command::Session(it) => session::run(it, &connect()?).await,

@@ -213,6 +213,10 @@ fn outlet(of: &v1::Outlet) -> String {
     format!("register outlet {} of {}: {what}{escalates}{only}", of.outlet_id, of.tenant_id)
 }
 
+pub(crate) fn incident_stage(of: v1::IncidentStage) -> String {
+    of.as_str_name().trim_start_matches("INCIDENT_STAGE_").to_ascii_lowercase().replace('_', " ")
+}
+
 /// What a command does, in a few words.
 pub(crate) fn action_detail(action: &Action) -> String {
     match action {
@@ -235,6 +239,20 @@ pub(crate) fn action_detail(action: &Action) -> String {
         Action::RegisterOutlet(it) => it.outlet.as_ref().map_or_else(String::new, outlet),
         Action::RemoveOutlet(it) => format!("remove outlet {}: {}", it.outlet_id, it.reason),
         Action::ResumeOutlet(it) => format!("resume outlet {}: {}", it.outlet_id, it.reason),
+        Action::ActivateRules(it) => format!("activate rules ({} bytes): {}", it.rules.len(), it.reason),
+        Action::DeclarePurpose(it) => format!("declare purpose {}", it.purpose_id),
+        Action::ResolveApproval(it) => {
+            format!("{} what entry {} asks in session {}: {}", verdict(it.verdict()), it.intent_index, it.session_id, it.reason)
+        }
+        Action::ChangeAgentState(it) => {
+            let state = it.state().as_str_name().trim_start_matches("AGENT_STATE_").to_ascii_lowercase();
+            format!("agent {} becomes {state}: {}", it.agent_id, it.reason)
+        }
+        Action::OpenIncident(it) => format!("open incident {}: {}", it.incident_id, it.title),
+        Action::AdvanceIncident(it) => format!("incident {} is {}", it.incident_id, incident_stage(it.stage())),
+        Action::PlaceHold(it) => format!("hold {} for {}", it.target.as_ref().map_or_else(String::new, target), it.matter),
+        Action::ReleaseHold(it) => format!("release hold {}: {}", it.hold_id, it.reason),
+        Action::RegisterServer(it) => format!("register server {}{}", it.server_id, if it.approved { ", approved" } else { "" }),
     }
 }
 

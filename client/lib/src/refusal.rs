@@ -94,6 +94,32 @@ reasons! {
     LastNode = "LAST_NODE",
     /// What the command would stop is stopped in that way already.
     AlreadyContained = "ALREADY_CONTAINED",
+    /// An agent's life does not go that way.
+    IllegalTransition = "ILLEGAL_TRANSITION",
+    /// An agent without owners or without a revocation path does not go into production.
+    NotOwned = "NOT_OWNED",
+    /// No rules are in force.
+    NoRules = "NO_RULES",
+    /// The stages of an incident come in their order.
+    WrongStage = "WRONG_STAGE",
+    /// No containment names the incident.
+    NothingContained = "NOTHING_CONTAINED",
+    /// The rule set cannot be let in; the message says what is wrong, and where.
+    BadRules = "BAD_RULES",
+    /// The rules would deny every event, and the command does not say that this is meant.
+    RulesDenyEverything = "RULES_DENY_EVERYTHING",
+    /// The rules were written for another engine than the ledger's.
+    OtherRuleEngine = "OTHER_RULE_ENGINE",
+    /// The approval ends too early or too late.
+    ApprovalLife = "APPROVAL_LIFE",
+    /// Nobody approves what they asked for.
+    ApproverIsRequester = "APPROVER_IS_REQUESTER",
+    /// Only a batch of one intent can be proposed.
+    NotAProposal = "NOT_A_PROPOSAL",
+    /// No facts are kept of the entry.
+    NoFacts = "NO_FACTS",
+    /// No rule set was activated by the entry.
+    UnknownRuleSet = "UNKNOWN_RULE_SET",
     /// A newer checkpoint is published already.
     CheckpointNotNewer = "CHECKPOINT_NOT_NEWER",
     /// The inbox of the node is full; nothing happened.

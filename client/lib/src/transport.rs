@@ -17,7 +17,10 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::transport::Channel;
 use tower::service_fn;
 
-use crate::profile::{ChannelKind, Endpoint, TlsFiles};
+use crate::{
+    gathering::Gathering,
+    profile::{ChannelKind, Endpoint, TlsFiles},
+};
 
 const ALPN: &[u8] = b"h2";
 const CONNECT_TIME: Duration = Duration::from_secs(3);
@@ -91,19 +94,19 @@ pub(crate) fn channel(endpoint: &Endpoint, tls: Option<&TlsFiles>) -> Result<Cha
     }
 }
 
-async fn connect_plaintext(uri: Uri) -> Result<TokioIo<TcpStream>, ConnectError> {
+async fn connect_plaintext(uri: Uri) -> Result<TokioIo<Gathering<TcpStream>>, ConnectError> {
     let stream = connect_tcp(&uri).await?;
     if !stream.peer_addr()?.ip().is_loopback() {
         return Err(ConnectError::PlaintextBeyondLoopback(uri.to_string()));
     }
-    Ok(TokioIo::new(stream))
+    Ok(TokioIo::new(Gathering(stream)))
 }
 
-async fn connect_tls(uri: Uri, files: TlsFiles) -> Result<TokioIo<TlsStream<TcpStream>>, ConnectError> {
+async fn connect_tls(uri: Uri, files: TlsFiles) -> Result<TokioIo<Gathering<TlsStream<TcpStream>>>, ConnectError> {
     let host = host_of(&uri)?;
     let server = ServerName::try_from(host.clone()).map_err(|_| ConnectError::Host(host))?;
     let connector = TlsConnector::from(Arc::new(client_config(&files)?));
-    Ok(TokioIo::new(connector.connect(server, connect_tcp(&uri).await?).await?))
+    Ok(TokioIo::new(Gathering(connector.connect(server, connect_tcp(&uri).await?).await?)))
 }
 
 async fn connect_tcp(uri: &Uri) -> Result<TcpStream, ConnectError> {

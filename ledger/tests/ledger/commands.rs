@@ -10,6 +10,7 @@ fn register_operator(name: &str, seed: u8) -> Action {
             operator_id: name.to_owned(),
             public_key: public(&key(seed)),
             roles: vec![v1::OperatorRole::Registrar.into()],
+            ..Default::default()
         }),
     })
 }

@@ -40,6 +40,7 @@ pub fn genesis() -> v1::Genesis {
         operator_id: name.to_owned(),
         public_key: public(&key(seed)),
         roles: vec![role.into()],
+        ..Default::default()
     };
     let node = |id: u64| v1::NodeKey { node_id: id, name: format!("node-{id}.test"), public_key: public(&key(20 + id as u8)) };
     v1::Genesis {

@@ -6,9 +6,10 @@ use futures::{Stream, StreamExt as _, stream};
 use proofline_ledger::{EntryIndex, Position, SessionAt, SignedBatch, TreeSize, entry, listing, session_at, session_entries, session_path};
 use proofline_proto::v1::{
     GetCheckpointRequest, GetCheckpointResponse, GetConsistencyProofRequest, GetConsistencyProofResponse, GetEntryRequest,
-    GetEntryResponse, GetInclusionProofRequest, GetInclusionProofResponse, GetRegistrationsRequest, GetRegistrationsResponse,
-    GetSessionProofRequest, GetSessionProofResponse, ListSessionRequest, ListSessionResponse, ListSessionsRequest, ListSessionsResponse,
-    ReadEntriesRequest, ReadEntriesResponse, SessionMember, SessionProof, WatchCheckpointsRequest, audit_server::Audit, entry_core::Body,
+    GetEntryResponse, GetFactsRequest, GetFactsResponse, GetInclusionProofRequest, GetInclusionProofResponse, GetRegistrationsRequest,
+    GetRegistrationsResponse, GetSessionProofRequest, GetSessionProofResponse, ListSessionRequest, ListSessionResponse,
+    ListSessionsRequest, ListSessionsResponse, ReadEntriesRequest, ReadEntriesResponse, SessionMember, SessionProof,
+    WatchCheckpointsRequest, audit_server::Audit, entry_core::Body,
 };
 use tokio_stream::wrappers::WatchStream;
 use tonic::{Request, Response, Status};
@@ -116,6 +117,11 @@ impl Audit for Api {
         self.check_role(&caller, Rpc::GetSessionProof, Scope::Tenant(&asked.tenant_id))?;
         let proof = self.read(move |view| session_proof(view, &asked)).await?;
         Ok(Response::new(GetSessionProofResponse { proof: Some(proof) }))
+    }
+
+    async fn get_facts(&self, request: Request<GetFactsRequest>) -> Result<Response<GetFactsResponse>, Status> {
+        let caller = caller(&request)?;
+        self.facts(&caller, request.into_inner()).await.map(Response::new)
     }
 
     async fn get_registrations(&self, request: Request<GetRegistrationsRequest>) -> Result<Response<GetRegistrationsResponse>, Status> {

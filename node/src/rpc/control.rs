@@ -5,9 +5,11 @@ use proofline_proto::{
     peer::{item, propose_response},
     v1::{
         AfterContainmentRequest, AfterContainmentResponse, AgentState, ChangeMembershipRequest, ChangeMembershipResponse,
-        ClusterStatusRequest, ClusterStatusResponse, ListAgentsRequest, ListAgentsResponse, ListCollectorsRequest, ListCollectorsResponse,
-        ListContainmentsRequest, ListContainmentsResponse, ListDeliveriesRequest, ListDeliveriesResponse, ListOutletsRequest,
-        ListOutletsResponse, SubmitCommandRequest, SubmitCommandResponse, WatchContainmentRequest, control_server::Control,
+        ClusterStatusRequest, ClusterStatusResponse, GetRulesRequest, GetRulesResponse, ListAgentsRequest, ListAgentsResponse,
+        ListApprovalsRequest, ListApprovalsResponse, ListCollectorsRequest, ListCollectorsResponse, ListContainmentsRequest,
+        ListContainmentsResponse, ListDeliveriesRequest, ListDeliveriesResponse, ListHoldsRequest, ListHoldsResponse, ListIncidentsRequest,
+        ListIncidentsResponse, ListOutletsRequest, ListOutletsResponse, ListServersRequest, ListServersResponse, ListUnresolvedRequest,
+        ListUnresolvedResponse, SubmitCommandRequest, SubmitCommandResponse, WatchContainmentRequest, control_server::Control,
     },
 };
 use tonic::{Request, Response, Status};
@@ -75,6 +77,36 @@ impl Control for Api {
     async fn after_containment(&self, request: Request<AfterContainmentRequest>) -> Result<Response<AfterContainmentResponse>, Status> {
         let caller = caller(&request)?;
         self.after(&caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn get_rules(&self, request: Request<GetRulesRequest>) -> Result<Response<GetRulesResponse>, Status> {
+        let caller = caller(&request)?;
+        self.rules(&caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_approvals(&self, request: Request<ListApprovalsRequest>) -> Result<Response<ListApprovalsResponse>, Status> {
+        let caller = caller(&request)?;
+        self.approvals(&caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_unresolved(&self, request: Request<ListUnresolvedRequest>) -> Result<Response<ListUnresolvedResponse>, Status> {
+        let caller = caller(&request)?;
+        self.unresolved(&caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_servers(&self, request: Request<ListServersRequest>) -> Result<Response<ListServersResponse>, Status> {
+        let caller = caller(&request)?;
+        self.servers(&caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_incidents(&self, request: Request<ListIncidentsRequest>) -> Result<Response<ListIncidentsResponse>, Status> {
+        let caller = caller(&request)?;
+        self.incidents(&caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_holds(&self, request: Request<ListHoldsRequest>) -> Result<Response<ListHoldsResponse>, Status> {
+        let caller = caller(&request)?;
+        self.holds(&caller, request.into_inner()).await.map(Response::new)
     }
 
     async fn cluster_status(&self, request: Request<ClusterStatusRequest>) -> Result<Response<ClusterStatusResponse>, Status> {

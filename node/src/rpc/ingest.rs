@@ -5,15 +5,16 @@ use proofline_ledger::{Lane, listing};
 use proofline_proto::{
     peer::{item, propose_response},
     v1::{
-        AppendRequest, AppendResponse, GetCollectorHeadRequest, GetCollectorHeadResponse, OpenLaneRequest, OpenLaneResponse,
-        ingest_server::Ingest,
+        AppendRequest, AppendResponse, Batch, Event, GetCollectorHeadRequest, GetCollectorHeadResponse, OpenLaneRequest, OpenLaneResponse,
+        ProposeRequest, ProposeResponse, event::Body, ingest_server::Ingest,
     },
 };
+use prost::Message as _;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
     Api, caller,
-    status::fault_status,
+    status::{fault_status, malformed},
     submit::{Route, Settled},
 };
 use crate::access::{Caller, check_collector};
@@ -43,6 +44,19 @@ impl Ingest for Api {
         receipt(settled).map(Response::new)
     }
 
+    async fn propose(&self, request: Request<ProposeRequest>) -> Result<Response<ProposeResponse>, Status> {
+        let caller = caller(&request)?;
+        let batch = request.into_inner().batch;
+        let is_proposal = batch.as_ref().is_some_and(is_one_intent);
+        let item = self.batch(&caller, AppendRequest { batch })?;
+        if !is_proposal {
+            return Err(malformed("NOT_A_PROPOSAL", "a proposal is a batch of exactly one event, an action_intent"));
+        }
+        let settled = self.submit(item).await;
+        self.metrics.appended(&settled);
+        proposed(receipt(settled)?).map(Response::new)
+    }
+
     async fn append_stream(&self, request: Request<Streaming<AppendRequest>>) -> Result<Response<Receipts>, Status> {
         let caller = caller(&request)?;
         let api = self.clone();
@@ -68,6 +82,26 @@ impl Ingest for Api {
         let head = listing::collector_head(&*state, &asked.collector_id, Lane(asked.lane)).map_err(|fault| fault_status(&fault))?;
         Ok(Response::new(head))
     }
+}
+
+/// Looks at what is proposed before it takes a place in the chain. What cannot be read is left to the ledger to refuse.
+fn is_one_intent(batch: &Batch) -> bool {
+    let [event] = batch.events.as_slice() else { return false };
+    Event::decode(event.clone()).is_ok_and(|event| matches!(event.body, Some(Body::ActionIntent(_))))
+}
+
+fn proposed(receipt: AppendResponse) -> Result<ProposeResponse, Status> {
+    let event = receipt.events.into_iter().next().ok_or_else(other_outcome)?;
+    Ok(ProposeResponse {
+        index: receipt.first_index,
+        verdict: event.verdict,
+        session_position: event.session_position,
+        rejection: event.rejection,
+        findings: event.findings,
+        action_digest: event.action_digest,
+        epoch: receipt.epoch,
+        sequence: receipt.sequence,
+    })
 }
 
 impl Api {

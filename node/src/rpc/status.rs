@@ -91,6 +91,16 @@ fn answer(refusal: &Refusal) -> Answer {
         Refusal::AlreadyContained { containment } => Answer::new(AlreadyExists, "ALREADY_CONTAINED").with("containment", containment),
         Refusal::LastNode => Answer::new(FailedPrecondition, "LAST_NODE"),
         Refusal::LastRegistrars => Answer::new(FailedPrecondition, "LAST_REGISTRARS"),
+        Refusal::IllegalTransition { .. } => Answer::new(FailedPrecondition, "ILLEGAL_TRANSITION"),
+        Refusal::NotOwned { .. } => Answer::new(FailedPrecondition, "NOT_OWNED"),
+        Refusal::NoRules => Answer::new(FailedPrecondition, "NO_RULES"),
+        Refusal::WrongStage { .. } => Answer::new(FailedPrecondition, "WRONG_STAGE"),
+        Refusal::NothingContained { .. } => Answer::new(FailedPrecondition, "NOTHING_CONTAINED"),
+        Refusal::BadRules { .. } => Answer::new(InvalidArgument, "BAD_RULES"),
+        Refusal::RulesDenyEverything => Answer::new(FailedPrecondition, "RULES_DENY_EVERYTHING"),
+        Refusal::OtherRuleEngine { here, .. } => Answer::new(FailedPrecondition, "OTHER_RULE_ENGINE").with("engine", here),
+        Refusal::ApprovalLife => Answer::new(InvalidArgument, "APPROVAL_LIFE"),
+        Refusal::ApproverIsRequester { .. } => Answer::new(PermissionDenied, "APPROVER_IS_REQUESTER"),
         Refusal::CheckpointNotNewer { .. } => Answer::new(FailedPrecondition, "CHECKPOINT_NOT_NEWER"),
         Refusal::CheckpointNotCosigned { .. } => Answer::new(FailedPrecondition, "CHECKPOINT_NOT_COSIGNED"),
     }
@@ -142,6 +152,11 @@ pub(crate) fn again(reason: &'static str, message: impl Into<String>) -> Status 
 /// Not possible as things are.
 pub(super) fn refused(reason: &'static str, message: impl Into<String>) -> Status {
     Answer::new(Code::FailedPrecondition, reason).status(message.into())
+}
+
+/// Not what the contract describes.
+pub(super) fn malformed(reason: &'static str, message: impl Into<String>) -> Status {
+    Answer::new(Code::InvalidArgument, reason).status(message.into())
 }
 
 /// Not for this caller.

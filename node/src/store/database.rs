@@ -63,6 +63,10 @@ const fn lookups(table: Table) -> Lookups {
         | Table::Outlets
         | Table::AfterContainment
         | Table::Deliveries
+        | Table::RuleSets
+        | Table::Holds
+        | Table::DecisionFacts
+        | Table::Unresolved
         | Table::Checkpoint => Lookups::Present,
         Table::Statements
         | Table::Lanes
@@ -79,6 +83,19 @@ const fn lookups(table: Table) -> Lookups {
         | Table::Spawns
         | Table::Contained
         | Table::Outbox
+        | Table::SessionCounts
+        | Table::SessionTraits
+        | Table::Members
+        | Table::AgentCounts
+        | Table::ResourceOwners
+        | Table::CredentialsSeen
+        | Table::Servers
+        | Table::ToolDefinitions
+        | Table::MemoryRecords
+        | Table::Intents
+        | Table::Purposes
+        | Table::Approvals
+        | Table::Incidents
         | Table::AwaitedParents => Lookups::Absent,
     }
 }

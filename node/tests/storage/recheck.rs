@@ -39,6 +39,7 @@ fn genesis() -> v1::Genesis {
         operator_id: name.to_owned(),
         public_key: public(seed),
         roles: vec![v1::OperatorRole::Registrar.into()],
+        ..Default::default()
     };
     v1::Genesis {
         origin: ORIGIN.to_owned(),

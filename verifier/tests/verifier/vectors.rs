@@ -159,8 +159,15 @@ fn the_vectors_on_disk_are_the_generated_ones() {
     let on_disk = std::fs::read_dir(directory()).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
     assert_eq!(on_disk.collect::<std::collections::BTreeSet<_>>(), generated.keys().cloned().collect());
     for (name, bytes) in generated {
-        assert!(std::fs::read(directory().join(&name)).unwrap() == bytes, "{name} is not what is generated");
+        let on_disk = std::fs::read(directory().join(&name)).unwrap();
+        // The order of members depends on what else is built beside this crate.
+        let is_same_json = || name == "index.json" && json(&on_disk) == json(&bytes);
+        assert!(on_disk == bytes || is_same_json(), "{name} is not what is generated");
     }
+}
+
+fn json(bytes: &[u8]) -> Value {
+    serde_json::from_slice(bytes).unwrap()
 }
 
 #[test]

@@ -344,6 +344,7 @@ pub(crate) fn genesis() -> v1::Genesis {
         operator_id: who.name.to_owned(),
         public_key: who.public(),
         roles: roles.iter().map(|role| i32::from(*role)).collect(),
+        ..Default::default()
     };
     let node =
         |(number, who): (usize, &Signer)| v1::NodeKey { node_id: number as u64 + 1, name: who.name.to_owned(), public_key: who.public() };

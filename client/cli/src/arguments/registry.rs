@@ -233,6 +233,9 @@ pub(crate) enum OperatorCommand {
         /// What their key may sign; may be given several times
         #[arg(long = "role", value_enum, required = true)]
         roles: Vec<OperatorRoleName>,
+        /// Under which the person appears as an initiator: nobody approves what they asked for
+        #[arg(long, default_value = "")]
+        subject: String,
         #[command(flatten)]
         signing: Signing,
     },

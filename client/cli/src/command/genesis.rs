@@ -100,7 +100,12 @@ fn create(plan: &Path, out: &Path, policy: Option<&Path>) -> Result<Answer> {
 fn genesis(plan: Plan) -> Result<v1::Genesis> {
     let operator = |it: Operator| -> Result<v1::OperatorKey> {
         let public_key = public_key(&it.public_key).with_context(|| format!("operator {:?}", it.id))?;
-        Ok(v1::OperatorKey { operator_id: it.id, public_key, roles: it.roles.into_iter().map(|role| role.of_contract().into()).collect() })
+        Ok(v1::OperatorKey {
+            operator_id: it.id,
+            public_key,
+            roles: it.roles.into_iter().map(|role| role.of_contract().into()).collect(),
+            ..Default::default()
+        })
     };
     let node = |it: Node| -> Result<v1::NodeKey> {
         let public_key = public_key(&it.public_key).with_context(|| format!("node {:?}", it.name))?;

@@ -48,7 +48,7 @@ fn dave() -> Signer {
 fn register_dave() -> Action {
     let roles = vec![v1::OperatorRole::Registrar.into()];
     Action::RegisterOperator(v1::RegisterOperator {
-        operator: Some(v1::OperatorKey { operator_id: "dave".to_owned(), public_key: dave().public(), roles }),
+        operator: Some(v1::OperatorKey { operator_id: "dave".to_owned(), public_key: dave().public(), roles, ..Default::default() }),
     })
 }
 

@@ -183,6 +183,10 @@ impl Ingest for Double {
         self.call(|state| state.append(&batch)).map(Response::new)
     }
 
+    async fn propose(&self, _: Request<v1::ProposeRequest>) -> Result<Response<v1::ProposeResponse>, Status> {
+        Err(Status::unimplemented("a collector appends"))
+    }
+
     async fn append_stream(&self, request: Request<Streaming<v1::AppendRequest>>) -> Result<Response<Self::AppendStreamStream>, Status> {
         let double = self.clone();
         // Ends with the first refusal, as the contract says.

@@ -1,0 +1,120 @@
+//! Approvals: one exact action, in one session, once, by somebody else than whoever asks.
+
+use proofline_proto::v1;
+use prost::Message as _;
+use v1::event::Body;
+
+use crate::hash::{Hash, action_digest};
+use crate::ids::{EntryIndex, UnixNanos};
+use crate::key;
+use crate::ledger::Judged;
+use crate::limits::{COMMAND_LIFE_MAX_NS, REASON_BYTES_MAX};
+use crate::refusal::Refusal;
+use crate::row::{ApprovalRow, OperatorRow};
+use crate::store::{Store, StoreFault, Table};
+use crate::writes::Writes;
+
+/// An action that needs an approval.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    key: Vec<u8>,
+    pub(crate) digest: Hash,
+    row: ApprovalRow,
+}
+
+/// How an action that needs an approval stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Somebody said yes, and nobody has used it.
+    Approved,
+    /// Somebody said no.
+    Denied,
+    /// Nobody said anything that holds now.
+    Open,
+}
+
+impl Asked {
+    /// Returns what an event asks for; only an intent with a digest of its arguments can be approved: without it, the approval
+    /// would be for anything that the tool can do.
+    pub(crate) fn of<S: Store>(writes: &Writes<'_, S>, event: &v1::Event, agent: &str) -> Result<Option<Self>, StoreFault> {
+        let Some(Body::ActionIntent(intent)) = &event.body else { return Ok(None) };
+        let Some(session) = event.session.as_ref().filter(|_| !intent.action_digest.is_empty()) else { return Ok(None) };
+        let mut exact = intent.clone();
+        if let Some(tool) = &mut exact.tool {
+            // Each try is a call of its own.
+            tool.call_id.clear();
+        }
+        let digest = action_digest(&event.tenant_id, &session.session_id, agent, &exact.encode_to_vec());
+        let mut key = key::scoped(&event.tenant_id, &session.session_id);
+        key.extend_from_slice(&digest.0);
+        let row = writes.read::<ApprovalRow>(Table::Approvals, &key)?.unwrap_or_else(|| ApprovalRow {
+            tenant_id: event.tenant_id.clone(),
+            session_id: session.session_id.clone(),
+            agent_id: agent.to_owned(),
+            requester: event.attribution.as_ref().and_then(|it| it.initiator.clone()),
+            action_digest: digest.0.to_vec(),
+            ..Default::default()
+        });
+        Ok(Some(Self { key, digest, row }))
+    }
+
+    pub(crate) fn standing(&self, now: UnixNanos) -> Standing {
+        let holds = self.row.used_by.is_none() && self.row.expires_unix_ns > now.0;
+        match self.row.verdict() {
+            v1::Verdict::Allow if holds => Standing::Approved,
+            v1::Verdict::Deny if holds => Standing::Denied,
+            _ => Standing::Open,
+        }
+    }
+
+    /// Uses the approval up, by the entry that is recorded next.
+    pub(crate) fn use_up<S: Store>(mut self, writes: &mut Writes<'_, S>, index: EntryIndex) {
+        self.row.used_by = Some(index.0);
+        writes.put(Table::Approvals, self.key, &self.row);
+    }
+
+    /// Asks for an approval, by the entry that is recorded next.
+    pub(crate) fn ask<S: Store>(mut self, writes: &mut Writes<'_, S>, rules: Vec<String>, index: EntryIndex, now: UnixNanos) {
+        let asked = ApprovalRow { rules, intent_index: index.0, asked_unix_ns: now.0, ..self.row };
+        self.row = ApprovalRow { verdict: 0, expires_unix_ns: 0, resolved_index: 0, used_by: None, ..asked };
+        writes.put(Table::Approvals, self.key, &self.row);
+    }
+}
+
+/// Carries out a responder's answer, which becomes entry `index`.
+pub(crate) fn resolve<S: Store>(
+    writes: &mut Writes<'_, S>,
+    it: &v1::ResolveApproval,
+    signed: &v1::SignedCommand,
+    index: EntryIndex,
+    now: UnixNanos,
+) -> Judged<()> {
+    if !matches!(it.verdict(), v1::Verdict::Allow | v1::Verdict::Deny) || it.reason.is_empty() || it.reason.len() > REASON_BYTES_MAX {
+        return Ok(Err(Refusal::Malformed("an approval says ALLOW or DENY, and gives a reason of at most 1,024 bytes")));
+    }
+    if it.expires_unix_ns <= now.0 || it.expires_unix_ns - now.0 > COMMAND_LIFE_MAX_NS {
+        return Ok(Err(Refusal::ApprovalLife));
+    }
+    let mut key = key::scoped(&it.tenant_id, &it.session_id);
+    key.extend_from_slice(&it.action_digest);
+    let known = writes.read::<ApprovalRow>(Table::Approvals, &key)?;
+    let Some(mut row) = known.filter(|row| row.intent_index == it.intent_index) else {
+        return Ok(Err(Refusal::UnknownSubject { what: "request for an approval in entry", name: it.intent_index.to_string() }));
+    };
+    if row.verdict() != v1::Verdict::Unspecified {
+        return Ok(Err(Refusal::AlreadyDone { what: "approval of entry", name: it.intent_index.to_string(), state: "answered" }));
+    }
+    let requester = row.requester.as_ref().map_or("", |it| it.subject.as_str());
+    for signer in &signed.signatures {
+        let operator = writes.read::<OperatorRow>(Table::Operators, &key::text(&signer.operator_id))?.and_then(|row| row.key);
+        let subject = operator.map(|key| key.subject).unwrap_or_default();
+        if !requester.is_empty() && (signer.operator_id == requester || subject == requester) {
+            return Ok(Err(Refusal::ApproverIsRequester { operator: signer.operator_id.clone() }));
+        }
+    }
+    row.verdict = it.verdict;
+    row.expires_unix_ns = it.expires_unix_ns;
+    row.resolved_index = index.0;
+    writes.put(Table::Approvals, key, &row);
+    Ok(Ok(()))
+}

@@ -1,0 +1,187 @@
+//! The rows that facts are computed from.
+
+use proofline_proto::v1;
+use prost::Message;
+
+use crate::ids::EntryIndex;
+use crate::store::{Store, StoreFault, Table};
+use crate::writes::Writes;
+
+/// A row of [`Table::SessionCounts`]: what nearly every event of a session changes.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct SessionCounts {
+    #[prost(uint64, tag = "1")]
+    pub(crate) calls: u64,
+    #[prost(uint64, tag = "2")]
+    pub(crate) resources: u64,
+    #[prost(uint64, tag = "3")]
+    pub(crate) systems: u64,
+    #[prost(uint64, tag = "4")]
+    pub(crate) records: u64,
+    #[prost(uint64, tag = "5")]
+    pub(crate) bytes_read: u64,
+    #[prost(uint64, tag = "6")]
+    pub(crate) bytes_out: u64,
+    #[prost(uint64, tag = "7")]
+    pub(crate) amount: u64,
+    #[prost(uint64, tag = "8")]
+    pub(crate) tokens: u64,
+    #[prost(uint64, tag = "9")]
+    pub(crate) denied: u64,
+    #[prost(uint64, tag = "10")]
+    pub(crate) failed: u64,
+    #[prost(uint64, tag = "11")]
+    pub(crate) writes: u64,
+    #[prost(uint64, tag = "12")]
+    pub(crate) deletes: u64,
+    #[prost(uint64, tag = "13")]
+    pub(crate) credentials: u64,
+    #[prost(uint64, tag = "14")]
+    pub(crate) scopes: u64,
+    #[prost(uint64, tag = "15")]
+    pub(crate) spawned: u64,
+    #[prost(uint64, tag = "16")]
+    pub(crate) classification: u64,
+    #[prost(uint64, tag = "17")]
+    pub(crate) egress: u64,
+    #[prost(uint64, tag = "18")]
+    pub(crate) turn_calls: u64,
+    #[prost(uint64, tag = "19")]
+    pub(crate) turn_writes: u64,
+    #[prost(uint64, tag = "20")]
+    pub(crate) reach_resources: u64,
+    #[prost(uint64, tag = "21")]
+    pub(crate) reach_systems: u64,
+    #[prost(bool, tag = "22")]
+    pub(crate) overflow: bool,
+    /// Which turn it is, from 0.
+    #[prost(uint64, tag = "23")]
+    pub(crate) turn: u64,
+}
+
+/// A row of [`Table::SessionTraits`]: what few events of a session change.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct SessionTraits {
+    /// The session above: the declared parent, or the session that spawned this one.
+    #[prost(string, tag = "1")]
+    pub(crate) above: String,
+    #[prost(string, repeated, tag = "2")]
+    pub(crate) tools: Vec<String>,
+    #[prost(string, repeated, tag = "3")]
+    pub(crate) servers: Vec<String>,
+    #[prost(string, repeated, tag = "4")]
+    pub(crate) tags: Vec<String>,
+    /// The first owner whose data the session touched.
+    #[prost(string, tag = "5")]
+    pub(crate) owner: String,
+    #[prost(bool, tag = "6")]
+    pub(crate) tainted: bool,
+    #[prost(fixed64, tag = "7")]
+    pub(crate) stepped_up_unix_ns: u64,
+    #[prost(string, tag = "8")]
+    pub(crate) step_up_acr: String,
+    #[prost(message, repeated, tag = "9")]
+    pub(crate) refusals: Vec<RefusedTool>,
+}
+
+/// How often a tool was refused on a resource.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct RefusedTool {
+    #[prost(string, tag = "1")]
+    pub(crate) tool: String,
+    #[prost(string, tag = "2")]
+    pub(crate) resource: String,
+    #[prost(uint64, tag = "3")]
+    pub(crate) times: u64,
+    /// By a verdict of the ledger.
+    #[prost(bool, tag = "4")]
+    pub(crate) denied: bool,
+}
+
+/// A row of [`Table::AgentCounts`]: what an agent did in one hour, over all sessions, and how large its sets are.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct AgentCounts {
+    #[prost(uint64, tag = "1")]
+    pub(crate) hour: u64,
+    #[prost(uint64, tag = "2")]
+    pub(crate) calls: u64,
+    #[prost(uint64, tag = "3")]
+    pub(crate) tokens: u64,
+    #[prost(uint64, tag = "4")]
+    pub(crate) denied: u64,
+    #[prost(uint64, tag = "5")]
+    pub(crate) new_tools: u64,
+    #[prost(uint64, tag = "6")]
+    pub(crate) new_resources: u64,
+    #[prost(uint64, tag = "7")]
+    pub(crate) new_credentials: u64,
+    /// Of all time: rows of the agent in the sets.
+    #[prost(uint64, tag = "8")]
+    pub(crate) seen: u64,
+}
+
+/// A row of [`Table::CredentialsSeen`].
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct CredentialRow {
+    /// The session that it was issued to, or first seen in.
+    #[prost(string, tag = "1")]
+    pub(crate) session: String,
+    #[prost(fixed64, tag = "2")]
+    pub(crate) first_seen_unix_ns: u64,
+}
+
+/// A row of [`Table::ToolDefinitions`].
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ToolRow {
+    /// The definition that was seen first.
+    #[prost(bytes = "vec", tag = "1")]
+    pub(crate) first: Vec<u8>,
+    /// The newest.
+    #[prost(bytes = "vec", tag = "2")]
+    pub(crate) newest: Vec<u8>,
+    #[prost(fixed64, tag = "3")]
+    pub(crate) newest_unix_ns: u64,
+    #[prost(string, tag = "4")]
+    pub(crate) server: String,
+    #[prost(string, tag = "5")]
+    pub(crate) name: String,
+}
+
+/// A row of [`Table::MemoryRecords`]: who wrote a record last.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct MemoryRow {
+    #[prost(string, tag = "1")]
+    pub(crate) agent: String,
+    #[prost(bool, tag = "2")]
+    pub(crate) tainted: bool,
+}
+
+/// What is known of the intent of an outcome, from its entry.
+#[derive(Clone, Debug)]
+pub(crate) struct Intended {
+    pub(crate) index: EntryIndex,
+    pub(crate) verdict: v1::Verdict,
+    pub(crate) action: v1::ActionIntent,
+}
+
+/// A row that may be missing, and is written only when it changed.
+#[derive(Debug)]
+pub(crate) struct Held<T> {
+    table: Table,
+    key: Vec<u8>,
+    before: T,
+    pub(crate) now: T,
+}
+
+impl<T: Message + Default + Clone + PartialEq> Held<T> {
+    pub(crate) fn read<S: Store>(writes: &Writes<'_, S>, table: Table, key: Vec<u8>) -> Result<Self, StoreFault> {
+        let before: T = writes.read(table, &key)?.unwrap_or_default();
+        Ok(Self { table, key, now: before.clone(), before })
+    }
+
+    pub(crate) fn write<S: Store>(self, writes: &mut Writes<'_, S>) {
+        if self.now != self.before {
+            writes.put(self.table, self.key, &self.now);
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! What a session or an agent has touched: exact sets on disk, a row for each member, bounded in number.
+
+use crate::ids::EntryIndex;
+use crate::key;
+use crate::limits::{AGENT_SET_MAX, SESSION_SET_MAX};
+use crate::store::{Store, StoreFault, Table};
+use crate::writes::Writes;
+
+/// Which set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Set {
+    /// Resources of a session and of what is below it.
+    SessionResources = 1,
+    /// Systems of a session and of what is below it.
+    SessionSystems = 2,
+    SessionCredentials = 3,
+    SessionScopes = 4,
+    /// Resources that were read, each with the turn that read it first.
+    SessionReads = 5,
+    AgentResources = 6,
+    AgentTools = 7,
+    AgentServers = 8,
+    AgentCredentials = 9,
+}
+
+/// A member, by its digest: names can be long, and two that share 128 bits of BLAKE3 are not found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Member([u8; 16]);
+
+impl Member {
+    pub(crate) fn of(name: &str) -> Self {
+        let mut member = [0; 16];
+        blake3::Hasher::new().update(name.as_bytes()).finalize_xof().fill(&mut member);
+        Self(member)
+    }
+}
+
+/// Who touched a member of a session's set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Touched {
+    /// Only sessions below.
+    Below,
+    /// The session itself.
+    Here,
+}
+
+impl Touched {
+    fn byte(self) -> u8 {
+        match self {
+            Self::Below => 1,
+            Self::Here => 2,
+        }
+    }
+}
+
+fn prefix(set: Set, scope: &[u8]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(scope.len() + 17);
+    key.push(set as u8);
+    key.extend_from_slice(scope);
+    key
+}
+
+fn row_key(set: Set, scope: &[u8], member: Member) -> Vec<u8> {
+    let mut key = prefix(set, scope);
+    key.extend_from_slice(&member.0);
+    key
+}
+
+/// Returns who of a session and those below it touched a member.
+pub(crate) fn touched<S: Store>(writes: &Writes<'_, S>, set: Set, scope: &[u8], member: Member) -> Result<Option<Touched>, StoreFault> {
+    let row = writes.bytes(Table::Members, &row_key(set, scope, member))?;
+    Ok(row.map(|value| if value.first() == Some(&Touched::Here.byte()) { Touched::Here } else { Touched::Below }))
+}
+
+pub(crate) fn touch<S: Store>(writes: &mut Writes<'_, S>, set: Set, scope: &[u8], member: Member, by: Touched) {
+    writes.put_bytes(Table::Members, row_key(set, scope, member), vec![by.byte()]);
+}
+
+/// Returns every member of a set of a session.
+pub(crate) fn members<S: Store>(writes: &Writes<'_, S>, set: Set, scope: &[u8]) -> Result<Vec<Member>, StoreFault> {
+    let prefix = prefix(set, scope);
+    let rows = writes.under(Table::Members, &prefix, usize::try_from(SESSION_SET_MAX).unwrap_or(usize::MAX))?;
+    let member = |key: &Vec<u8>| key.get(prefix.len()..).and_then(|tail| tail.try_into().ok()).map(Member);
+    Ok(rows.iter().filter_map(member).collect())
+}
+
+/// Whether a member was new to a set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Entered {
+    New,
+    Known,
+    /// New, and the set is full: it does not remember it.
+    Full,
+}
+
+/// Enters a member into a set of which `size` members are known.
+pub(crate) fn enter<S: Store>(writes: &mut Writes<'_, S>, set: Set, scope: &[u8], name: &str, size: u64) -> Result<Entered, StoreFault> {
+    let key = row_key(set, scope, Member::of(name));
+    if writes.bytes(Table::Members, &key)?.is_some() {
+        return Ok(Entered::Known);
+    }
+    let is_of_agent = matches!(set, Set::AgentResources | Set::AgentTools | Set::AgentServers | Set::AgentCredentials);
+    if size >= if is_of_agent { AGENT_SET_MAX } else { SESSION_SET_MAX } {
+        return Ok(Entered::Full);
+    }
+    writes.put_bytes(Table::Members, key, vec![Touched::Here.byte()]);
+    Ok(Entered::New)
+}
+
+/// Returns the turn in which a session read a resource first.
+pub(crate) fn turn_of_read<S: Store>(writes: &Writes<'_, S>, scope: &[u8], uri: &str) -> Result<Option<u64>, StoreFault> {
+    let key = row_key(Set::SessionReads, scope, Member::of(uri));
+    let row = writes.bytes(Table::Members, &key)?;
+    Ok(row.and_then(|value| value.try_into().ok()).map(u64::from_be_bytes))
+}
+
+/// Remembers the first read of a resource.
+pub(crate) fn note_read<S: Store>(writes: &mut Writes<'_, S>, scope: &[u8], uri: &str, turn: u64) -> Result<(), StoreFault> {
+    let key = row_key(Set::SessionReads, scope, Member::of(uri));
+    if writes.bytes(Table::Members, &key)?.is_none() {
+        writes.put_bytes(Table::Members, key, turn.to_be_bytes().to_vec());
+    }
+    Ok(())
+}
+
+/// The key of a row about a name that may be long.
+pub(crate) fn named(tenant: &str, name: &str) -> Vec<u8> {
+    let mut key = key::text(tenant);
+    key.extend_from_slice(&Member::of(name).0);
+    key
+}
+
+/// The key of an intent.
+pub(crate) fn intent(tenant: &str, event_id: &[u8]) -> Vec<u8> {
+    let mut key = key::text(tenant);
+    key.extend_from_slice(event_id);
+    key
+}
+
+pub(crate) fn unresolved(index: EntryIndex) -> Vec<u8> {
+    key::entry(index).to_vec()
+}

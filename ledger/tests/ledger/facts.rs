@@ -1,0 +1,277 @@
+//! What the ledger knows of an event when it decides: seen through rules that say one thing each.
+
+use proofline_proto::v1;
+use v1::event::Body;
+
+use crate::deciding::{activate, alert, findings};
+use crate::world::{Collector, HOUR_NS, SECOND_NS, TENANT, World, child, event};
+
+fn resource(uri: &str, system: &str) -> v1::Resource {
+    v1::Resource { uri: uri.to_owned(), system: system.to_owned(), ..Default::default() }
+}
+
+/// An intent with an id of its own.
+fn intent(session: &str, id: u8, tool: &str, resources: Vec<v1::Resource>) -> v1::Event {
+    let mut event = event(session, "agent-1");
+    event.event_id = vec![id; 16];
+    event.body = Some(Body::ActionIntent(v1::ActionIntent {
+        verb: v1::ActionVerb::ToolCall.into(),
+        tool: Some(v1::Tool { name: tool.to_owned(), ..Default::default() }),
+        resources,
+        ..Default::default()
+    }));
+    event
+}
+
+fn with_verb(mut event: v1::Event, verb: v1::ActionVerb) -> v1::Event {
+    if let Some(Body::ActionIntent(intent)) = &mut event.body {
+        intent.verb = verb.into();
+    }
+    event
+}
+
+fn outcome(of: &v1::Event, status: v1::OutcomeStatus) -> v1::Event {
+    let body = v1::ActionOutcome { intent_event_id: of.event_id.clone(), status: status.into(), ..Default::default() };
+    v1::Event { event_id: vec![99; 16], body: Some(Body::ActionOutcome(body)), ..of.clone() }
+}
+
+fn answer(session: &str) -> v1::Event {
+    let call = v1::ModelCall { finish_reasons: vec!["stop".to_owned()], ..Default::default() };
+    v1::Event { body: Some(Body::ModelCall(call)), ..event(session, "agent-1") }
+}
+
+/// A world in which each condition is a rule of its own, named by its place.
+fn watching(conditions: &[&str]) -> (World, Collector) {
+    let (mut world, collector) = World::with_collector();
+    let rules: String = conditions.iter().enumerate().map(|(number, it)| alert(&format!("r{number}"), it)).collect();
+    activate(&mut world, &rules).unwrap();
+    (world, collector)
+}
+
+fn seen(world: &mut World, collector: &mut Collector, event: v1::Event) -> Vec<String> {
+    findings(&collector.append(world, vec![event]).unwrap().events[0])
+}
+
+#[test]
+fn a_resource_is_new_to_its_agent_once_over_all_sessions() {
+    let (mut world, mut collector) = watching(&["context.first_seen_resource", "context.first_seen_tool"]);
+    let touch = |session: &str| intent(session, 1, "query", vec![resource("db://prod/customers", "crm")]);
+    assert_eq!(seen(&mut world, &mut collector, touch("s-1")), ["r0", "r1"]);
+    assert!(seen(&mut world, &mut collector, touch("s-1")).is_empty());
+    assert!(seen(&mut world, &mut collector, touch("s-2")).is_empty(), "the agent knows it from another session");
+}
+
+#[test]
+fn committed_and_observed_hours_are_two_facts() {
+    // START_NS is a Tuesday, 22:13:20 UTC.
+    let (mut world, mut collector) =
+        watching(&["context.hour == 22 && context.weekday == 2", "context.observed_hour == 2", "context.observed_gap_s == 14400"]);
+    let mut event = event("s-1", "agent-1");
+    event.observed_unix_ns += 4 * HOUR_NS;
+    assert_eq!(seen(&mut world, &mut collector, event), ["r0", "r1", "r2"]);
+}
+
+#[test]
+fn a_session_reaches_what_those_below_it_reach() {
+    let (mut world, mut collector) = watching(&["context.reach_resources == 2 && context.session_resources == 1", "context.depth == 1"]);
+    seen(&mut world, &mut collector, intent("parent", 1, "query", vec![resource("a", "x")]));
+    let mut below = intent("below", 2, "query", vec![resource("a", "x"), resource("b", "y")]);
+    below.session = child("below", "parent").session;
+    assert_eq!(seen(&mut world, &mut collector, below), ["r1"]);
+    assert_eq!(seen(&mut world, &mut collector, event("parent", "agent-1")), ["r0"], "b by its child, a by both");
+}
+
+#[test]
+fn a_parent_that_comes_late_reaches_what_was_below_it_before() {
+    let (mut world, mut collector) = watching(&["context.reach_resources == 2 && context.reach_systems == 1"]);
+    let mut below = intent("below", 2, "query", vec![resource("a", "x"), resource("b", "x")]);
+    below.session = child("below", "middle").session;
+    seen(&mut world, &mut collector, below);
+    let middle = child("middle", "top");
+    assert_eq!(seen(&mut world, &mut collector, middle), ["r0"]);
+    assert_eq!(seen(&mut world, &mut collector, event("top", "agent-1")), ["r0"], "carried up when the middle came");
+}
+
+#[test]
+fn what_was_untrusted_taints_the_session_and_those_below_it() {
+    let (mut world, mut collector) = watching(&["context.tainted && context.egress"]);
+    let read = |session: &str| {
+        let page = v1::Resource { tags: vec!["untrusted".to_owned()], ..resource("https://example.test", "web") };
+        let access = v1::DataAccess { resource: Some(page), verb: v1::ActionVerb::ResourceRead.into(), ..Default::default() };
+        v1::Event { body: Some(Body::DataAccess(access)), ..event(session, "agent-1") }
+    };
+    let send = |mut event: v1::Event| {
+        if let Some(Body::ActionIntent(intent)) = &mut event.body {
+            intent.egress = v1::Egress::External.into();
+        }
+        event
+    };
+    assert!(seen(&mut world, &mut collector, send(event("s-1", "agent-1"))).is_empty());
+    seen(&mut world, &mut collector, read("s-1"));
+    assert_eq!(seen(&mut world, &mut collector, send(event("s-1", "agent-1"))), ["r0"]);
+    assert_eq!(seen(&mut world, &mut collector, send(child("s-2", "s-1"))), ["r0"]);
+    assert!(seen(&mut world, &mut collector, send(event("s-3", "agent-1"))).is_empty());
+}
+
+#[test]
+fn a_memory_carries_taint_from_one_session_to_another() {
+    let (mut world, mut collector) = watching(&["context.memory_tainted && context.memory_foreign", "context.tainted"]);
+    let memory = |session: &str, agent: &str, verb: v1::MemoryVerb| {
+        let access = v1::MemoryAccess { store_id: "notes".to_owned(), record_id: "1".to_owned(), verb: verb.into(), records: 1 };
+        v1::Event { body: Some(Body::MemoryAccess(access)), ..event(session, agent) }
+    };
+    let page = v1::Resource { tags: vec!["untrusted".to_owned()], ..resource("https://example.test", "web") };
+    let access = v1::DataAccess { resource: Some(page), ..Default::default() };
+    seen(&mut world, &mut collector, v1::Event { body: Some(Body::DataAccess(access)), ..event("s-1", "agent-1") });
+    seen(&mut world, &mut collector, memory("s-1", "agent-1", v1::MemoryVerb::Create));
+    assert_eq!(seen(&mut world, &mut collector, memory("s-2", "agent-2", v1::MemoryVerb::Search)), ["r0", "r1"]);
+}
+
+#[test]
+fn a_write_knows_whether_its_resource_was_read_and_in_which_turn() {
+    let (mut world, mut collector) = watching(&["context.resource_unread", "context.turn_first_read", "context.turn_writes == 1"]);
+    let write = |id| with_verb(intent("s-1", id, "cancel", vec![resource("r/1", "booking")]), v1::ActionVerb::ResourceWrite);
+    let read = with_verb(intent("s-1", 1, "look", vec![resource("r/1", "booking")]), v1::ActionVerb::ResourceRead);
+    assert_eq!(seen(&mut world, &mut collector, write(2)), ["r0"], "nobody read it");
+    seen(&mut world, &mut collector, read.clone());
+    seen(&mut world, &mut collector, outcome(&read, v1::OutcomeStatus::Succeeded));
+    assert_eq!(seen(&mut world, &mut collector, write(3)), ["r1"], "read in this very turn");
+    seen(&mut world, &mut collector, answer("s-1"));
+    let late = write(4);
+    assert!(seen(&mut world, &mut collector, late.clone()).is_empty(), "the customer had a turn to look");
+    assert_eq!(seen(&mut world, &mut collector, outcome(&late, v1::OutcomeStatus::Succeeded)), ["r2"]);
+}
+
+#[test]
+fn refusals_of_a_tool_on_a_resource_are_counted() {
+    let (mut world, mut collector) = watching(&["context.refusals_here == 2"]);
+    for id in 1..=2 {
+        let tried = intent("s-1", id, "update", vec![resource("r/1", "booking")]);
+        assert!(seen(&mut world, &mut collector, tried.clone()).is_empty());
+        seen(&mut world, &mut collector, outcome(&tried, v1::OutcomeStatus::Failed));
+    }
+    assert!(seen(&mut world, &mut collector, intent("s-1", 3, "update", vec![resource("r/2", "booking")])).is_empty());
+    assert_eq!(seen(&mut world, &mut collector, intent("s-1", 4, "update", vec![resource("r/1", "booking")])), ["r0"]);
+}
+
+#[test]
+fn an_owner_that_was_learned_is_known_at_the_next_intent() {
+    let (mut world, mut collector) = watching(&["context.foreign_owner", "context.owner_unknown"]);
+    let record = |uri: &str| v1::Resource { kind: v1::ResourceKind::Record.into(), ..resource(uri, "booking") };
+    let learned = |uri: &str, owner: &str| {
+        let of = v1::Resource { tags: vec![format!("owner:{owner}")], ..record(uri) };
+        let access = v1::DataAccess { resource: Some(of), verb: v1::ActionVerb::ResourceRead.into(), ..Default::default() };
+        v1::Event { body: Some(Body::DataAccess(access)), ..event("s-0", "agent-1") }
+    };
+    assert_eq!(seen(&mut world, &mut collector, intent("s-1", 1, "read", vec![record("r/1")])), ["r1"]);
+    seen(&mut world, &mut collector, learned("r/1", "u-1"));
+    seen(&mut world, &mut collector, learned("r/2", "u-2"));
+    assert!(seen(&mut world, &mut collector, intent("s-1", 2, "read", vec![record("r/1")])).is_empty(), "u-1 is the initiator");
+    assert_eq!(seen(&mut world, &mut collector, intent("s-1", 3, "read", vec![record("r/2")])), ["r0"]);
+}
+
+#[test]
+fn a_credential_has_an_age_an_end_and_a_session() {
+    let (mut world, mut collector) = watching(&[
+        "context.credential_expired",
+        "context.credential_replayed",
+        "context.standing_credential",
+        "context.human_credential && context.credential_age_s == 60",
+    ]);
+    let shown = |session: &str, ends: u64| {
+        let mut event = event(session, "agent-1");
+        event.attribution.as_mut().unwrap().credential = Some(v1::Credential {
+            credential_id: "cred-1".to_owned(),
+            kind: v1::CredentialKind::HumanDelegated.into(),
+            not_after_unix_ns: ends,
+            ..Default::default()
+        });
+        event
+    };
+    let ends = world.now + HOUR_NS;
+    assert!(seen(&mut world, &mut collector, shown("s-1", ends)).is_empty());
+    world.now += 60 * SECOND_NS;
+    assert_eq!(seen(&mut world, &mut collector, shown("s-1", ends)), ["r3"]);
+    assert_eq!(seen(&mut world, &mut collector, shown("s-2", 0)), ["r1", "r2", "r3"], "without an end, and of another session");
+    world.now += HOUR_NS;
+    assert_eq!(seen(&mut world, &mut collector, shown("s-1", ends)), ["r0"]);
+}
+
+#[test]
+fn a_declared_purpose_bounds_tools_resources_and_time() {
+    let (mut world, mut collector) =
+        watching(&["context.purpose_declared && !context.tool_in_purpose", "!context.resources_in_purpose", "context.purpose_expired"]);
+    let declared = v1::DeclarePurpose {
+        tenant_id: TENANT.to_owned(),
+        purpose_id: "refunds".to_owned(),
+        allowed_tools: vec!["query".to_owned()],
+        allowed_resources: vec!["db://refunds/*".to_owned()],
+        expires_unix_ns: world.now + HOUR_NS,
+        ..Default::default()
+    };
+    world.command(&[crate::world::ALICE], v1::command::Action::DeclarePurpose(declared)).unwrap();
+    let act = |tool: &str, uri: &str| {
+        let mut event = intent("s-1", 1, tool, vec![resource(uri, "db")]);
+        "refunds".clone_into(&mut event.attribution.as_mut().unwrap().purpose_id);
+        event
+    };
+    assert!(seen(&mut world, &mut collector, act("query", "db://refunds/7")).is_empty());
+    assert_eq!(seen(&mut world, &mut collector, act("delete", "db://refunds/7")), ["r0"]);
+    assert_eq!(seen(&mut world, &mut collector, act("query", "db://salaries")), ["r1"]);
+    world.now += HOUR_NS + 1;
+    assert_eq!(seen(&mut world, &mut collector, act("query", "db://refunds/7")), ["r2"]);
+}
+
+#[test]
+fn another_definition_under_the_same_name_is_drift() {
+    let (mut world, mut collector) = watching(&["context.tool_drift", "context.server != \"\" && !context.server_known"]);
+    let defined = |digest: u8| {
+        let body = v1::ToolDefined {
+            server_id: "crm".to_owned(),
+            name: "query".to_owned(),
+            definition_sha256: vec![digest; 32],
+            declared_hints: None,
+        };
+        v1::Event { body: Some(Body::ToolDefined(body)), ..event("s-1", "agent-1") }
+    };
+    assert_eq!(seen(&mut world, &mut collector, defined(1)), ["r1"]);
+    let server = v1::RegisterServer { tenant_id: TENANT.to_owned(), server_id: "crm".to_owned(), approved: true, ..Default::default() };
+    world.command(&[crate::world::ALICE], v1::command::Action::RegisterServer(server)).unwrap();
+    assert!(seen(&mut world, &mut collector, defined(1)).is_empty());
+    assert_eq!(seen(&mut world, &mut collector, defined(2)), ["r0"]);
+}
+
+#[test]
+fn an_outcome_of_what_was_denied_is_seen() {
+    let (mut world, mut collector) = World::with_collector();
+    let rules = format!(
+        "{}{}",
+        crate::deciding::rule("no-drop", "deny", "context.tool == \"drop\""),
+        alert("went-on", "context.outcome_of_denied && context.tool == \"drop\"")
+    );
+    activate(&mut world, &rules).unwrap();
+    let denied = intent("s-1", 1, "drop", Vec::new());
+    seen(&mut world, &mut collector, denied.clone());
+    let after = seen(&mut world, &mut collector, outcome(&denied, v1::OutcomeStatus::Succeeded));
+    assert_eq!(after, ["no-drop", "went-on"]);
+}
+
+#[test]
+fn only_the_identity_provider_can_say_that_somebody_authenticated() {
+    let (mut world, _) = World::with_collector();
+    let mut idp = Collector::new("idp", 60);
+    let mut scope = idp.scope();
+    scope.vantages = vec![v1::Vantage::IdpObserved.into(), v1::Vantage::GatewayObserved.into()];
+    world.command(&[crate::world::ALICE], v1::command::Action::RegisterCollector(scope)).unwrap();
+    idp.open(&mut world).unwrap();
+    activate(&mut world, &alert("fresh", "context.step_up_age_s < 300")).unwrap();
+    let cleared = |vantage: v1::Vantage, at: u64| {
+        let body = v1::StepUpCleared { acr: "mfa".to_owned(), amr: Vec::new(), authenticated_unix_ns: at };
+        v1::Event { vantage: vantage.into(), body: Some(Body::StepUpCleared(body)), ..event("s-1", "agent-1") }
+    };
+    let now = world.now;
+    assert!(seen(&mut world, &mut idp, cleared(v1::Vantage::GatewayObserved, now)).is_empty());
+    assert_eq!(seen(&mut world, &mut idp, cleared(v1::Vantage::IdpObserved, now)), ["fresh"]);
+    world.now += 301 * SECOND_NS;
+    assert!(seen(&mut world, &mut idp, event("s-1", "agent-1")).is_empty());
+}
