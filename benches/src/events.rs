@@ -10,6 +10,9 @@ pub(crate) struct Template {
     encoded: Vec<u8>,
 }
 
+/// The MCP server that the events name.
+pub(crate) const SERVER: &str = "mcp-files";
+
 /// The event id is the first field: one byte of key, one of length, then sixteen.
 const ID: std::ops::Range<usize> = 2..18;
 
@@ -34,7 +37,7 @@ impl Template {
             }],
             body: Some(v1::event::Body::ActionIntent(v1::ActionIntent {
                 verb: v1::ActionVerb::ToolCall.into(),
-                tool: Some(v1::Tool { server_id: "mcp-files".to_owned(), name: "read_text_file".to_owned(), ..Default::default() }),
+                tool: Some(v1::Tool { server_id: SERVER.to_owned(), name: "read_text_file".to_owned(), ..Default::default() }),
                 resources: vec![v1::Resource { uri: "file:///srv/app/config.toml".to_owned(), ..Default::default() }],
                 declared_purpose: "fix the failing build".to_owned(),
                 ..Default::default()

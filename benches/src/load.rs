@@ -33,7 +33,18 @@ pub(crate) struct Scenario {
     pub(crate) batch: usize,
     pub(crate) in_flight: usize,
     pub(crate) tls: Tls,
+    pub(crate) rules: Rules,
 }
+
+/// Whether rules decide on what is appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rules {
+    None,
+    /// The shipped pack: 27 rules, of which 19 look at each event of the load, and none matches.
+    Pack,
+}
+
+const PACK: &str = include_str!("../../client/rules/proofline.cedar");
 
 /// Where and how long to measure.
 #[derive(Clone, Debug)]
@@ -74,6 +85,9 @@ impl Bench {
     pub(crate) async fn run(&self, scenario: Scenario) -> Result<Row> {
         let running = self.cluster(scenario.nodes, scenario.tls).await?;
         let client = running.client("admin")?;
+        if scenario.rules == Rules::Pack {
+            running.activate(&client).await?;
+        }
         let lanes_needed = if scenario.batch == 1 { scenario.in_flight } else { scenario.in_flight.min(STREAMS_MAX) };
         let lanes = running.lanes(&client, lanes_needed).await?;
         let window = scenario.in_flight / lanes.len();
@@ -98,6 +112,9 @@ impl Bench {
         let mut row = total.row(scenario.nodes, scenario.batch, scenario.in_flight, self.over);
         if scenario.tls == Tls::Mutual {
             "mutual TLS".clone_into(&mut row.note);
+        }
+        if scenario.rules == Rules::Pack {
+            "rules".clone_into(&mut row.note);
         }
         Ok(row)
     }
@@ -137,6 +154,35 @@ impl RunningCluster {
         Ok(lanes)
     }
 
+    /// Puts the pack in force, and registers the server that the load's events name.
+    pub(crate) async fn activate(&self, admin: &Client) -> Result<()> {
+        let server = v1::RegisterServer {
+            tenant_id: TENANT.to_owned(),
+            server_id: crate::events::SERVER.to_owned(),
+            approved: true,
+            ..Default::default()
+        };
+        self.govern(admin, &["alice"], v1::command::Action::RegisterServer(server)).await?;
+        let activation = v1::ActivateRules {
+            rules: PACK.to_owned(),
+            engine: proofline_ledger::ENGINE.to_owned(),
+            simulation_digest: vec![0; 32],
+            denies_everything: false,
+            reason: "a measurement".to_owned(),
+        };
+        self.govern(admin, &["alice", "bob"], v1::command::Action::ActivateRules(activation)).await
+    }
+
+    pub(crate) async fn govern(&self, admin: &Client, operators: &[&str], action: v1::command::Action) -> Result<()> {
+        let signer = |name: &&str| -> Result<Signatory> {
+            Ok(Signatory { operator_id: (*name).to_owned(), key: read_key(&self.cluster.plan.operator_key(name))? })
+        };
+        let signers = operators.iter().map(signer).collect::<Result<Vec<_>>>()?;
+        let expires = SystemTime::now() + Duration::from_secs(60);
+        admin.submit(sign_command(proofline_cluster::ORIGIN, action, expires, &signers)?).await?;
+        Ok(())
+    }
+
     async fn register(&self, admin: &Client, name: &str) -> Result<SigningKey> {
         self.cluster.plan.add_client(name)?;
         let key = generate_key()?;
@@ -150,10 +196,7 @@ impl RunningCluster {
             events_per_hour: u64::MAX / 2,
             sessions_per_hour: u64::MAX / 2,
         });
-        let alice = read_key(&self.cluster.plan.operator_key("alice"))?;
-        let signer = Signatory { operator_id: "alice".to_owned(), key: alice };
-        let expires = SystemTime::now() + Duration::from_secs(60);
-        admin.submit(sign_command(proofline_cluster::ORIGIN, action, expires, &[signer])?).await?;
+        self.govern(admin, &["alice"], action).await?;
         Ok(key)
     }
 }
@@ -175,7 +218,7 @@ impl Load {
             let batch = self.batches.next()?;
             let sent = Instant::now();
             let receipt = ingest.append(v1::AppendRequest { batch: Some(batch) }).await?.into_inner();
-            ensure!(receipt.events.iter().all(|event| event.rejection == 0), "an event was rejected");
+            ensure!(receipt.events.iter().all(is_allowed), "an event was not allowed");
             let now = Instant::now();
             if now >= self.span.to {
                 return Ok(tally);
@@ -199,7 +242,7 @@ impl Load {
                 sender.send(v1::AppendRequest { batch: Some(batch) }).await.context("the stream ended")?;
             }
             let receipt = receipts.message().await?.context("the stream ended")?;
-            ensure!(receipt.events.iter().all(|event| event.rejection == 0), "an event was rejected");
+            ensure!(receipt.events.iter().all(is_allowed), "an event was not allowed");
             let sent = under_way.pop_front().context("a receipt too many")?;
             let now = Instant::now();
             if now >= self.span.to {
@@ -210,4 +253,9 @@ impl Load {
             }
         }
     }
+}
+
+/// A load that is denied would measure something else.
+fn is_allowed(event: &v1::EventReceipt) -> bool {
+    event.rejection == 0 && event.verdict() == v1::Verdict::Allow
 }

@@ -9,6 +9,7 @@ mod latency;
 mod load;
 mod postgres;
 mod report;
+mod revoke;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -17,7 +18,8 @@ use clap::{Parser, Subcommand};
 use proofline_cluster::Tls;
 
 use crate::{
-    load::{Bench, Scenario},
+    latency::Row,
+    load::{Bench, Rules, Scenario},
     report::Results,
 };
 
@@ -61,12 +63,27 @@ enum Command {
         /// Use mutual TLS, between the nodes too
         #[arg(long)]
         tls: bool,
+        /// Put the shipped rule pack in force first
+        #[arg(long)]
+        rules: bool,
         /// Where the databases lie
         #[arg(long, default_value = "target/bench-data", value_name = "DIR")]
         data: PathBuf,
         /// Seconds that are measured, after two seconds of warm-up
         #[arg(long, default_value_t = 5)]
         seconds: u64,
+    },
+    /// Contain session after session under load, and measure until a watcher at another node knows
+    Revoke {
+        /// Events a second that are offered beside it
+        #[arg(long, default_value_t = 30_000)]
+        events_per_second: u64,
+        /// Sessions that are contained, one after the other
+        #[arg(long, default_value_t = 500)]
+        sessions: u64,
+        /// Where the databases lie
+        #[arg(long, default_value = "target/bench-data", value_name = "DIR")]
+        data: PathBuf,
     },
     /// Grow a ledger to a million entries in one session, and measure proofs and memory there
     Grown {
@@ -84,10 +101,16 @@ enum Command {
 async fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Run { data, out, seconds } => run(&Bench::new(data, Duration::from_secs(seconds))?, &out).await,
-        Command::Load { nodes, batch, in_flight, tls, data, seconds } => {
+        Command::Load { nodes, batch, in_flight, tls, rules, data, seconds } => {
+            let rules = if rules { Rules::Pack } else { Rules::None };
             let tls = if tls { Tls::Mutual } else { Tls::Off };
-            let row = Bench::new(data, Duration::from_secs(seconds))?.run(Scenario { nodes, batch, in_flight, tls }).await?;
+            let row = Bench::new(data, Duration::from_secs(seconds))?.run(Scenario { nodes, batch, in_flight, tls, rules }).await?;
             report::print_rows("append", &[row]);
+            Ok(())
+        }
+        Command::Revoke { events_per_second, sessions, data } => {
+            let revoked = revoke::measure(&Bench::new(data, Duration::from_secs(5))?, events_per_second, sessions).await?;
+            report::print_revoked(&revoked);
             Ok(())
         }
         Command::Grown { entries, data } => {
@@ -98,12 +121,19 @@ async fn main() -> Result<()> {
     }
 }
 
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate below a million")]
+fn whole(rate: f64) -> u64 {
+    rate as u64
+}
+
 /// The rows of the table, cheap ones first.
 fn scenarios() -> Vec<Scenario> {
     let shapes = [(1, 1), (1, 16), (1, 64), (1, 256), (100, 16), (100, 64), (1000, 8), (1000, 32)];
-    let plain =
-        [3, 1].iter().flat_map(|nodes| shapes.map(|(batch, in_flight)| Scenario { nodes: *nodes, batch, in_flight, tls: Tls::Off }));
-    plain.chain([Scenario { nodes: 3, batch: 100, in_flight: 64, tls: Tls::Mutual }]).collect()
+    let plain = [3, 1]
+        .into_iter()
+        .flat_map(|nodes| shapes.map(|(batch, in_flight)| Scenario { nodes, batch, in_flight, tls: Tls::Off, rules: Rules::None }));
+    let loaded = Scenario { nodes: 3, batch: 100, in_flight: 64, tls: Tls::Mutual, rules: Rules::None };
+    plain.chain([loaded, Scenario { tls: Tls::Off, rules: Rules::Pack, ..loaded }]).collect()
 }
 
 async fn run(bench: &Bench, out: &std::path::Path) -> Result<()> {
@@ -113,6 +143,11 @@ async fn run(bench: &Bench, out: &std::path::Path) -> Result<()> {
         results.append.push(bench.run(scenario).await?);
         report::print_last("append", &results.append);
     }
+    let best = |it: &&Row| it.nodes == 3 && it.batch == 100 && it.note == "rules";
+    let offered = results.append.iter().find(best).map_or(0.0, |row| row.events_per_second) * 0.7;
+    let revoked = revoke::measure(bench, whole(offered), 300).await?;
+    report::print_revoked(&revoked);
+    results.revoked = Some(revoked);
     results.etcd = etcd::measure(bench).await?;
     report::print_rows("etcd, one put per event", &results.etcd);
     results.postgres = postgres::measure(bench).await?;

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::{conditions::Conditions, grown::Grown, latency::Row};
+use crate::{conditions::Conditions, grown::Grown, latency::Row, revoke::Revoked};
 
 /// Everything that a run measured.
 #[derive(Debug, Default, Serialize)]
@@ -12,6 +12,7 @@ pub(crate) struct Results {
     pub(crate) etcd: Vec<Row>,
     pub(crate) postgres: Vec<Row>,
     pub(crate) grown: Option<Grown>,
+    pub(crate) revoked: Option<Revoked>,
 }
 
 pub(crate) fn print_conditions(of: &Conditions) {
@@ -56,6 +57,15 @@ pub(crate) fn print_grown(grown: &Grown) {
     println!("  memory         {} MiB", grown.memory_mib.iter().map(ToString::to_string).collect::<Vec<_>>().join(" / "));
 }
 
+pub(crate) fn print_revoked(of: &Revoked) {
+    println!(
+        "\n{} sessions contained one after the other, beside {} events/s with rules in force, three nodes",
+        of.sessions, of.events_per_second
+    );
+    println!("  until acknowledged                p50 {:.2} ms, p99 {:.2} ms", of.acknowledged_p50_ms, of.acknowledged_p99_ms);
+    println!("  until a follower's watcher knew   p50 {:.2} ms, p99 {:.2} ms", of.watched_p50_ms, of.watched_p99_ms);
+}
+
 /// Prints the figures that other systems are compared by, within this run.
 pub(crate) fn print_ratios(of: &Results) {
     let best = |rows: &[Row]| rows.iter().map(|row| row.events_per_second).fold(0.0, f64::max);
@@ -65,5 +75,8 @@ pub(crate) fn print_ratios(of: &Results) {
     };
     println!("\nbatches of 100, three nodes:          {:.0} events/s", best(&three));
     println!("  against etcd's best:                {:.1} times", best(&three) / best(&of.etcd).max(1.0));
+    let with_rules = of.append.iter().find(|row| row.note == "rules").map_or(0.0, |row| row.events_per_second);
+    let without = three.iter().find(|row| row.in_flight == 64).map_or(0.0, |row| row.events_per_second);
+    println!("  with rules, at 64 in flight:        {:.0} events/s, {:.2} of without", with_rules, with_rules / without.max(1.0));
     println!("unary at 64 in flight against etcd's: {:.2} times", at(&of.append, 64) / at(&of.etcd, 64).max(1.0));
 }

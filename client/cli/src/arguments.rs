@@ -4,6 +4,7 @@ mod cluster;
 mod containment;
 mod deciding;
 mod evidence;
+mod incident;
 mod ingest;
 mod outlet;
 mod registry;
@@ -21,6 +22,7 @@ pub(crate) use deciding::{
 pub(crate) use evidence::{
     EntryArguments, ProveArguments, ReplayArguments, SessionCommand, SessionSelector, TailArguments, VerifyArguments,
 };
+pub(crate) use incident::{AdvanceArguments, HoldArguments, HoldCommand, IncidentCommand};
 pub(crate) use ingest::{AppendArguments, ImportCommand, LaneArguments, OtlpArguments, Subjects};
 pub(crate) use outlet::{KeyKind, OutletCommand};
 pub(crate) use registry::{
@@ -114,6 +116,12 @@ pub(crate) enum Command {
     /// List intents that were allowed and have no outcome
     #[command(after_help = "Example:\n  proofline unresolved --tenant acme --older-than 600")]
     Unresolved(UnresolvedArguments),
+    /// Open, advance and list incidents
+    #[command(subcommand)]
+    Incident(IncidentCommand),
+    /// Keep evidence from being erased
+    #[command(subcommand)]
+    Hold(HoldCommand),
     /// Declare what agents are meant to do
     #[command(subcommand)]
     Purpose(PurposeCommand),

@@ -12,6 +12,7 @@ mod effect;
 mod entry;
 mod genesis;
 mod import;
+mod incident;
 mod keys;
 mod membership;
 mod node;
@@ -59,6 +60,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Answer> {
         Command::Rules(it) => rules::run(it, connect).await,
         Command::Approval(it) => approval::run(it, &connect()?).await,
         Command::Unresolved(it) => approval::unresolved(it, &connect()?).await,
+        Command::Incident(it) => incident::run(it, &connect()?).await,
+        Command::Hold(it) => incident::hold(it, &connect()?).await,
         Command::Purpose(it) => purpose::purpose(it, &connect()?).await,
         Command::Server(it) => purpose::server(it, &connect()?).await,
         Command::Append(it) => append::run(it, &connect()?).await,

@@ -18,5 +18,6 @@ mod governing;
 mod membership;
 mod outlets;
 mod reads;
+mod rules;
 mod verifying;
 mod world;

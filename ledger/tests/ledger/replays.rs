@@ -24,6 +24,9 @@ enum Step {
     ResumeOutlet(u8),
     RemoveOutlet(u8),
     Settle { outlet: u8, result: i32 },
+    Activate(u8),
+    Answer(bool),
+    Promote(u8),
     Wait(u32),
 }
 
@@ -31,16 +34,40 @@ enum Step {
 enum Shape {
     Good { session: u8, agent: u8, parent: Option<u8>, credential: Option<u8> },
     Spawn { session: u8, agent: u8, child: u8, of: u8 },
+    Act { session: u8, agent: u8, parent: Option<u8>, act: u8, resource: u8 },
     Foreign,
     Unattributed,
     Garbage(Vec<u8>),
 }
+
+/// Rule sets that do everything a rule can do, and one that errs.
+const RULES: [&str; 4] = [
+    "",
+    r#"@id("first") @containment("require_approval") @severity("high")
+       forbid(principal, action in Action::"intent", resource) when { context.first_seen_resource };
+       @id("wide") @containment("suspend_session") @severity("high")
+       forbid(principal, action, resource) when { context.reach_resources > 3 };"#,
+    r#"@id("taint") @containment("revoke_session") @severity("critical")
+       forbid(principal, action in Action::"intent", resource) when { context.tainted && context.egress };
+       @id("errs") @containment("deny") @severity("critical")
+       forbid(principal, action == Action::"payment", resource) when { context.session_calls * 9223372036854775807 > 9 };
+       @id("agent") @containment("quarantine_agent") @severity("high")
+       forbid(principal, action, resource) when { context.agent_denied_hour > 6 };"#,
+    r#"@id("leak") @containment("revoke_credential") @severity("high")
+       forbid(principal, action in Action::"intent", resource) when { context.credential_replayed };
+       @id("pay") @containment("require_approval") @severity("high")
+       forbid(principal, action == Action::"payment", resource);
+       @id("seen") @mode("observe") @containment("deny") @severity("low")
+       forbid(principal, action, resource) when { context.refusals_here > 0 || context.mixed_owner };"#,
+];
 
 fn shape() -> impl Strategy<Value = Shape> {
     prop_oneof![
         6 => (0..12_u8, 0..3_u8, prop::option::weighted(0.3, 0..12_u8), prop::option::weighted(0.3, 0..4_u8))
             .prop_map(|(session, agent, parent, credential)| Shape::Good { session, agent, parent, credential }),
         1 => (0..12_u8, 0..3_u8, 0..12_u8, 0..3_u8).prop_map(|(session, agent, child, of)| Shape::Spawn { session, agent, child, of }),
+        6 => (0..12_u8, 0..3_u8, prop::option::weighted(0.3, 0..12_u8), 0..10_u8, 0..8_u8)
+            .prop_map(|(session, agent, parent, act, resource)| Shape::Act { session, agent, parent, act, resource }),
         1 => Just(Shape::Foreign),
         1 => Just(Shape::Unattributed),
         1 => prop::collection::vec(any::<u8>(), 0..40).prop_map(Shape::Garbage),
@@ -64,12 +91,79 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..4_u8).prop_map(Step::ResumeOutlet),
         1 => (0..4_u8).prop_map(Step::RemoveOutlet),
         3 => (0..4_u8, 0..6_i32).prop_map(|(outlet, result)| Step::Settle { outlet, result }),
+        1 => (0..4_u8).prop_map(Step::Activate),
+        1 => any::<bool>().prop_map(Step::Answer),
+        1 => (0..3_u8).prop_map(Step::Promote),
         1 => (1..5_000_u32).prop_map(Step::Wait),
     ]
 }
 
+/// A body of some kind, about one of few resources.
+fn body(act: u8, resource: u8) -> v1::event::Body {
+    use v1::event::Body;
+    let touched = v1::Resource {
+        uri: format!("r/{resource}"),
+        system: format!("x{}", resource % 3),
+        kind: v1::ResourceKind::Record.into(),
+        classification: i32::from(resource % 5),
+        tags: vec![if resource == 7 { "untrusted".to_owned() } else { format!("owner:u-{}", resource % 2) }],
+        ..Default::default()
+    };
+    let intent = |verb: v1::ActionVerb| v1::ActionIntent {
+        verb: verb.into(),
+        tool: Some(v1::Tool { name: format!("t{act}"), server_id: "m".to_owned(), ..Default::default() }),
+        resources: vec![touched.clone()],
+        action_digest: vec![resource; 32],
+        egress: v1::Egress::External.into(),
+        amount_minor: 500,
+        ..Default::default()
+    };
+    match act {
+        0 => Body::ActionIntent(intent(v1::ActionVerb::ResourceRead)),
+        1 => Body::ActionIntent(intent(v1::ActionVerb::Payment)),
+        2 => Body::ActionIntent(intent(v1::ActionVerb::ResourceWrite)),
+        3 | 4 => Body::ActionOutcome(v1::ActionOutcome {
+            intent_event_id: vec![resource; 16],
+            status: if act == 3 { v1::OutcomeStatus::Succeeded } else { v1::OutcomeStatus::Failed }.into(),
+            records: u64::MAX,
+            ..Default::default()
+        }),
+        5 => Body::MemoryAccess(v1::MemoryAccess {
+            store_id: "m".to_owned(),
+            record_id: "1".to_owned(),
+            verb: i32::from(resource % 6),
+            records: 1,
+        }),
+        6 => Body::ModelCall(v1::ModelCall { finish_reasons: vec!["stop".to_owned()], input_tokens: u64::MAX, ..Default::default() }),
+        7 => Body::ToolDefined(v1::ToolDefined {
+            server_id: "m".to_owned(),
+            name: "t".to_owned(),
+            definition_sha256: vec![resource; 32],
+            declared_hints: None,
+        }),
+        _ => Body::DataAccess(v1::DataAccess {
+            resource: Some(touched),
+            verb: v1::ActionVerb::ResourceRead.into(),
+            records: 7,
+            ..Default::default()
+        }),
+    }
+}
+
 fn bytes(shape: &Shape) -> prost::bytes::Bytes {
     match shape {
+        Shape::Act { session, agent, parent, act, resource } => {
+            let mut event = event(&format!("s{session}"), &format!("a{agent}"));
+            event.event_id = vec![*resource; 16];
+            event.body = Some(body(*act, *resource));
+            let shown =
+                v1::Credential { credential_id: format!("c{}", resource % 3), scopes: vec![format!("p{act}")], ..Default::default() };
+            event.attribution.as_mut().unwrap().credential = Some(shown);
+            if let Some(parent) = parent {
+                event.session.as_mut().unwrap().parent_session_id = format!("s{parent}");
+            }
+            event.encode_to_vec().into()
+        }
         Shape::Spawn { session, agent, child, of } => {
             let mut event = event(&format!("s{session}"), &format!("a{agent}"));
             let (child_session_id, child_agent_id) = (format!("s{child}"), format!("a{of}"));
@@ -199,6 +293,16 @@ impl Script {
                 self.command(&[ALICE, BOB], v1::command::Action::RemoveOutlet(remove));
             }
             Step::Settle { outlet, result } => self.settle(&format!("o{outlet}"), *result),
+            Step::Activate(set) => {
+                self.command(&[ALICE, BOB], v1::command::Action::ActivateRules(crate::deciding::activation(RULES[usize::from(*set)])));
+            }
+            Step::Answer(yes) => self.answer(*yes),
+            Step::Promote(agent) => {
+                let (tenant_id, agent_id) = (TENANT.to_owned(), format!("a{agent}"));
+                let state = if self.world.now.is_multiple_of(2) { v1::AgentState::Approved } else { v1::AgentState::Suspended }.into();
+                let change = v1::ChangeAgentState { tenant_id, agent_id, state, reason: "a test".to_owned() };
+                self.command(&[ALICE], v1::command::Action::ChangeAgentState(change));
+            }
             Step::Wait(seconds) => self.world.now += u64::from(*seconds) * SECOND_NS,
         }
     }
@@ -214,6 +318,23 @@ impl Script {
         for _ in 0..2 {
             self.submit(peer::item::Item::Delivery(delivery.clone()));
         }
+    }
+
+    /// Answers the first action that waits for it.
+    fn answer(&mut self, yes: bool) {
+        let waits = |it: &v1::Approval| it.verdict() == v1::Verdict::Unspecified;
+        let waiting = proofline_ledger::listing::approvals(&self.world.store, TENANT, waits, 1).unwrap();
+        let Some(asked) = waiting.into_iter().next() else { return };
+        let approval = v1::ResolveApproval {
+            tenant_id: asked.tenant_id,
+            session_id: asked.session_id,
+            intent_index: asked.intent_index,
+            action_digest: asked.action_digest,
+            verdict: if yes { v1::Verdict::Allow } else { v1::Verdict::Deny }.into(),
+            expires_unix_ns: self.world.now + 600 * SECOND_NS,
+            reason: "a test".to_owned(),
+        };
+        self.command(&[RESPONDER], v1::command::Action::ResolveApproval(approval));
     }
 
     fn command(&mut self, signers: &[(&str, u8)], action: v1::command::Action) {
@@ -288,6 +409,22 @@ proptest! {
         other.apply_group(group);
         prop_assert_eq!(other.entries(), world.entries());
         prop_assert_eq!(other.ledger.state_digest(), world.ledger.state_digest());
+    }
+
+    #[test]
+    fn the_size_of_the_stack_changes_nothing(steps in prop::collection::vec(step(), 1..40), stack in prop::sample::select(vec![512_usize << 10, 1 << 20, 32 << 20])) {
+        let (world, log) = live(&steps);
+        let replayed = std::thread::Builder::new().stack_size(stack).spawn(move || {
+            let mut other = World::empty();
+            for (at, item) in log {
+                other.now = at;
+                other.apply(item);
+            }
+            (other.entries(), other.ledger.state_digest())
+        });
+        let (entries, digest) = replayed.unwrap().join().unwrap();
+        prop_assert_eq!(entries, world.entries());
+        prop_assert_eq!(digest, world.ledger.state_digest());
     }
 
     #[test]

@@ -132,7 +132,7 @@ pub(crate) struct AnswerArguments {
     pub(crate) reason: String,
     /// How long the answer holds: minutes, at most 1,440
     #[arg(long, value_name = "MINUTES", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=1440))]
-    pub(crate) valid_for: u64,
+    pub(crate) holds_for: u64,
     #[command(flatten)]
     pub(crate) signing: Signing,
 }

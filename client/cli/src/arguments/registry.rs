@@ -168,6 +168,25 @@ pub(crate) enum AgentCommand {
         #[command(flatten)]
         signing: Signing,
     },
+    /// Move an agent along its life: approved, then production, which takes owners, a revocation path, and rules in force
+    #[command(
+        after_help = "Example:\n  proofline agent state billing-01 production --tenant acme --reason 'reviewed' --signer alice=alice.key.pem"
+    )]
+    State {
+        /// Agent id
+        id: String,
+        /// Where it goes
+        #[arg(value_enum)]
+        state: AgentStateName,
+        /// Whose agent
+        #[arg(long, env = "PROOFLINE_TENANT")]
+        tenant: String,
+        /// Why; stands in the log
+        #[arg(long)]
+        reason: String,
+        #[command(flatten)]
+        signing: Signing,
+    },
     /// List agents, also those that nobody registered
     #[command(after_help = "Example:\n  proofline agent list --tenant acme --state unregistered")]
     List {
@@ -199,6 +218,18 @@ pub(crate) struct AgentRegistration {
     /// How it is stopped; may be given several times
     #[arg(long = "revocation-path", value_name = "URI", required = true)]
     pub(crate) revocation_paths: Vec<String>,
+    /// Where its source lies
+    #[arg(long, value_name = "URI", default_value = "")]
+    pub(crate) repository: String,
+    /// Commit that it was built from
+    #[arg(long, value_name = "COMMIT", default_value = "")]
+    pub(crate) revision: String,
+    /// Image that runs
+    #[arg(long, value_name = "DIGEST", default_value = "")]
+    pub(crate) image_digest: String,
+    /// Run of the pipeline that deployed it
+    #[arg(long, value_name = "ID", default_value = "")]
+    pub(crate) pipeline_run: String,
     #[command(flatten)]
     pub(crate) signing: Signing,
 }
@@ -207,6 +238,9 @@ pub(crate) struct AgentRegistration {
 pub(crate) enum AgentStateName {
     Unregistered,
     Registered,
+    Approved,
+    Production,
+    Suspended,
     Decommissioned,
 }
 
@@ -215,6 +249,9 @@ impl From<AgentStateName> for v1::AgentState {
         match name {
             AgentStateName::Unregistered => Self::Unregistered,
             AgentStateName::Registered => Self::Registered,
+            AgentStateName::Approved => Self::Approved,
+            AgentStateName::Production => Self::Production,
+            AgentStateName::Suspended => Self::Suspended,
             AgentStateName::Decommissioned => Self::Decommissioned,
         }
     }

@@ -22,11 +22,18 @@ pub(super) async fn run(command: AgentCommand, connection: &Connection) -> Resul
             let action = Action::RevokeAgent(v1::RevokeAgent { tenant_id: tenant, agent_id: id, reason });
             submit(action, &signing, connection).await
         }
+        AgentCommand::State { id, state, tenant, reason, signing } => {
+            let state = v1::AgentState::from(state).into();
+            let change = v1::ChangeAgentState { tenant_id: tenant, agent_id: id, state, reason };
+            submit(Action::ChangeAgentState(change), &signing, connection).await
+        }
         AgentCommand::List { tenant, state } => list(&tenant, state, connection).await,
     }
 }
 
 async fn register(it: AgentRegistration, connection: &Connection) -> Result<Answer> {
+    let deployment =
+        v1::Deployment { repository: it.repository, revision: it.revision, image_digest: it.image_digest, pipeline_run: it.pipeline_run };
     let action = Action::RegisterAgent(v1::RegisterAgent {
         tenant_id: it.tenant,
         agent_id: it.id,
@@ -34,7 +41,7 @@ async fn register(it: AgentRegistration, connection: &Connection) -> Result<Answ
         business_owner: it.business_owner,
         technical_owner: it.technical_owner,
         revocation_paths: it.revocation_paths,
-        deployment: None,
+        deployment: Some(deployment).filter(|it| *it != v1::Deployment::default()),
     });
     submit(action, &it.signing, connection).await
 }

@@ -55,7 +55,7 @@ async fn answer(it: AnswerArguments, verdict: v1::Verdict, connection: &Connecti
     let waiting = approvals(&it.tenant, false, connection).await?;
     let asked = waiting.into_iter().find(|asked| asked.intent_index == it.intent);
     let asked = asked.with_context(|| format!("entry {} of tenant {} waits for no approval", it.intent, it.tenant))?;
-    let expires = SystemTime::now() + Duration::from_secs(it.valid_for * 60);
+    let expires = SystemTime::now() + Duration::from_secs(it.holds_for * 60);
     let approval = v1::ResolveApproval {
         tenant_id: asked.tenant_id,
         session_id: asked.session_id,
