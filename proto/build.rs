@@ -6,6 +6,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let public = [
         "proofline/v1/event.proto",
         "proofline/v1/containment.proto",
+        "proofline/v1/outlet.proto",
         "proofline/v1/entry.proto",
         "proofline/v1/facts.proto",
         "proofline/v1/api.proto",

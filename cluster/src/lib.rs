@@ -7,5 +7,5 @@ pub mod http;
 mod plan;
 mod processes;
 
-pub use plan::{OPERATORS, ORIGIN, Plan, PlannedNode, TENANT, TRUST_DOMAIN, Tls, spiffe};
+pub use plan::{ISSUER, OPERATORS, ORIGIN, OutletKeyKind, Plan, PlannedNode, TENANT, TRUST_DOMAIN, Tls, spiffe};
 pub use processes::{Binaries, Cluster, NodeProcess};

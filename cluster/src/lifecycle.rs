@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use proofline_client::{Client, Profile, RetryPolicy};
-use proofline_cluster::{Binaries, Cluster, Plan, Tls};
+use proofline_cluster::{Binaries, Cluster, OutletKeyKind, Plan, Tls};
 use proofline_proto::v1;
 
 /// The ids of the processes, one a line, in the order of the nodes.
@@ -31,7 +31,10 @@ pub(crate) async fn up(root: &Path, nodes: u64, tls: Tls) -> Result<()> {
         cluster
     } else {
         eprintln!("making a cluster of {nodes} nodes in {}", root.display());
-        Cluster::found(Plan::create(root, nodes, tls)?, binaries).await?
+        let plan = Plan::create(root, nodes, tls)?;
+        plan.add_outlet_key("ssf", OutletKeyKind::Rsa)?;
+        plan.add_outlet_key("hook", OutletKeyKind::Ed25519)?;
+        Cluster::found(plan, binaries).await?
     };
     let plan = cluster.plan.clone();
     let ids: Vec<String> = cluster.detach().iter().map(ToString::to_string).collect();

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use ed25519_dalek::{SigningKey, pkcs8::EncodePrivateKey as _};
-use proofline_client::policy_of;
+use proofline_client::{generate_key, generate_rsa_key, policy_of, write_key, write_pem};
 use proofline_proto::v1;
 use prost::Message as _;
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,20 @@ pub const ORIGIN: &str = "proofline.local/agents";
 pub const TRUST_DOMAIN: &str = "proofline.local";
 /// The tenant that the demonstration writes for.
 pub const TENANT: &str = "acme";
+
+/// Issuer of the security events of a development cluster.
+pub const ISSUER: &str = "https://ledger.proofline.local";
+/// Where the configuration of a node says something of outlets: its end.
+const OUTLETS: &str = "\n[outlets]\n";
+
+/// Kind of a key that signs for outlets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutletKeyKind {
+    /// For `RS256`.
+    Rsa,
+    /// For `EdDSA` and webhooks.
+    Ed25519,
+}
 
 /// Whether the nodes and their clients use TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -153,6 +167,39 @@ impl Plan {
         Ok((node, key))
     }
 
+    /// Returns the directory of the keys that sign for outlets: the same for every node.
+    #[must_use]
+    pub fn outlet_keys(&self) -> PathBuf {
+        self.root.join("outlets")
+    }
+
+    /// Makes a key that signs for outlets.
+    ///
+    /// # Errors
+    /// When the file is there already, or cannot be written.
+    pub fn add_outlet_key(&self, id: &str, kind: OutletKeyKind) -> Result<()> {
+        fs::create_dir_all(self.outlet_keys())?;
+        let path = self.outlet_keys().join(format!("{id}.key.pem"));
+        match kind {
+            OutletKeyKind::Rsa => write_pem(&path, &generate_rsa_key()?)?,
+            OutletKeyKind::Ed25519 => write_key(&path, &generate_key()?)?,
+        }
+        Ok(())
+    }
+
+    /// Replaces what the configuration of every node says of outlets, in lines of TOML.
+    ///
+    /// # Errors
+    /// When a file cannot be read or written.
+    pub fn configure_outlets(&self, lines: &str) -> Result<()> {
+        for node in &self.nodes {
+            let text = fs::read_to_string(self.config(node))?;
+            let (kept, _) = text.split_once(OUTLETS).context("the configuration says nothing of outlets")?;
+            write(&self.config(node), format!("{kept}{OUTLETS}{lines}"))?;
+        }
+        Ok(())
+    }
+
     fn issue_node(&self, peers: &Authority, clients: &Authority, node: &PlannedNode) -> Result<()> {
         let (directory, id) = (self.root.join("tls"), spiffe(&format!("node/{}", node.name)));
         peers.issue(&id, Validity::usual())?.write(&directory, &format!("{}-peer", node.name))?;
@@ -241,6 +288,7 @@ impl Plan {
                 member.node_id, member.name, member.peer, member.client
             );
         }
+        text += &format!("{OUTLETS}keys = \"outlets\"\nissuer = \"{ISSUER}\"\n");
         write(&self.config(node), text)
     }
 

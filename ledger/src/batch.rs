@@ -202,6 +202,7 @@ impl Taking<'_> {
         }
         decision::note_agent(ledger, writes, &event.tenant_id, &agent)?;
         observed.settle(writes, ledger.log.next(), decision.verdict());
+        containment::note_covered(writes, &cover, ledger.log.next());
         let session = match Claim::of(event) {
             Some(claim) => {
                 let found = ledger.sessions.find(writes, &key::scoped(claim.tenant, claim.id))?;

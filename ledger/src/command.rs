@@ -15,6 +15,7 @@ use crate::ledger::{Judged, Ledger};
 use crate::lifecycle;
 use crate::limits::{APPLY_VERSION, COMMAND_LIFE_MAX_NS, ORIGIN_BYTES_MAX, SIGNER_ID_BYTES_MAX};
 use crate::log::{Draft, InSession};
+use crate::outlet;
 use crate::prepare::PreparedCommand;
 use crate::refusal::Refusal;
 use crate::registry;
@@ -42,6 +43,9 @@ pub(crate) fn authority(action: &Action) -> Authority {
         | Action::RegisterNode(_)
         | Action::RetireNode(_)
         | Action::ActivateRules(_) => Authority { role: Registrar, signers: 2 },
+        // What leaves the ledger, and what stops to leave it.
+        Action::RegisterOutlet(_) | Action::RemoveOutlet(_) => Authority { role: Registrar, signers: 2 },
+        Action::ResumeOutlet(_) => Authority { role: Registrar, signers: 1 },
         Action::RegisterCollector(_)
         | Action::RevokeCollector(_)
         | Action::RegisterAgent(_)
@@ -88,6 +92,9 @@ pub(crate) fn apply<S: Store>(ledger: &mut Ledger, writes: &mut Writes<'_, S>, c
         Action::SealSession(seal) => return seal_session(ledger, writes, command, seal, nonce),
         Action::Contain(it) => containment::contain(ledger, writes, it, index)?,
         Action::Release(it) => containment::release(ledger, writes, it, index)?,
+        Action::RegisterOutlet(it) => outlet::register(ledger, writes, it.outlet.as_ref(), index)?,
+        Action::RemoveOutlet(it) => outlet::remove(ledger, writes, it)?,
+        Action::ResumeOutlet(it) => outlet::resume(ledger, writes, it, index)?,
         Action::ActivateRules(it) => activation::activate(ledger, writes, it, index),
         Action::OpenIncident(it) => incidents::open(writes, it, index, now)?,
         Action::AdvanceIncident(it) => incidents::advance(writes, it, index, now)?,

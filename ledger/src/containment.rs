@@ -22,6 +22,7 @@ use crate::limits::{
     CONTAINMENT_CASES_MAX, CONTAINMENT_TARGETS_MAX, ENTRY_BYTES_MAX, ID_BYTES_MAX, REASON_BYTES_MAX, SESSIONS_ABOVE_MAX, SPAWNERS_MAX,
 };
 use crate::log::{Draft, InSession};
+use crate::outbox;
 use crate::refusal::Refusal;
 use crate::row::{CaseRow, HoldRow, Spawner, SpawnsRow, TargetRow};
 use crate::session::{Claim, Sessions};
@@ -36,6 +37,8 @@ const ENTRY_TARGETS_MAX: usize = 64;
 pub(crate) struct Cover {
     /// The one that began first.
     pub(crate) first: Option<u64>,
+    /// All of them.
+    all: BTreeSet<u64>,
     /// More sessions are above the event than are looked at: nobody knows whether one of them is contained.
     pub(crate) is_too_wide: bool,
     /// Those of the event's session and of the sessions above it.
@@ -61,11 +64,11 @@ pub(crate) fn cover<S: Store>(ledger: &mut Ledger, writes: &Writes<'_, S>, event
     }
     let tenant = event.tenant_id.as_str();
     for tenant in ["*", tenant] {
-        cover.add(first_case(writes, TargetKind::Tenant, tenant, "")?);
+        cover.add(cases_of(writes, TargetKind::Tenant, tenant, "")?);
     }
-    cover.add(first_case(writes, TargetKind::Agent, tenant, agent)?);
+    cover.add(cases_of(writes, TargetKind::Agent, tenant, agent)?);
     for (kind, id) in shown(event, agent).iter().map(|(kind, id)| (*kind, id.as_str())).chain(servers(event)) {
-        cover.add(first_case(writes, kind, tenant, id)?);
+        cover.add(cases_of(writes, kind, tenant, id)?);
     }
     let Some(claim) = Claim::of(event) else { return Ok(cover) };
     let above = above(&mut ledger.sessions, writes, claim)?;
@@ -85,19 +88,19 @@ fn cover_by_session<S: Store>(
     cover: &mut Cover,
 ) -> Result<(), StoreFault> {
     let cases = cases(writes, &target(TargetKind::Session, tenant, id))?;
-    cover.add(cases.iter().copied().min());
-    cover.of_sessions.extend(cases);
+    cover.of_sessions.extend(&cases);
+    cover.add(cases);
     let Some(session) = ledger.sessions.find(writes, &key::scoped(tenant, id))? else { return Ok(()) };
-    cover.add(first_case(writes, TargetKind::Agent, tenant, session.agent())?);
+    cover.add(cases_of(writes, TargetKind::Agent, tenant, session.agent())?);
     let shared = match session.shared(ledger.generation) {
         Some(known) => known,
         None => {
-            let mut first = None;
+            let mut found = Vec::new();
             for (kind, shared) in session.uses() {
-                first = earlier(first, first_case(writes, kind, tenant, shared)?);
+                found.extend(cases_of(writes, kind, tenant, shared)?);
             }
-            session.keep_shared(ledger.generation, first);
-            first
+            session.keep_shared(ledger.generation, found.clone());
+            found
         }
     };
     cover.add(shared);
@@ -105,13 +108,17 @@ fn cover_by_session<S: Store>(
 }
 
 impl Cover {
-    fn add(&mut self, case: Option<u64>) {
-        self.first = earlier(self.first, case);
+    fn add(&mut self, cases: Vec<u64>) {
+        self.all.extend(cases);
+        self.first = self.all.first().copied();
     }
 }
 
-fn earlier(one: Option<u64>, other: Option<u64>) -> Option<u64> {
-    one.into_iter().chain(other).min()
+/// Takes note of an event that becomes entry `index`, for whoever asks what happened after a containment.
+pub(crate) fn note_covered<S: Store>(writes: &mut Writes<'_, S>, cover: &Cover, index: EntryIndex) {
+    for case in cover.all.iter().take(CONTAINMENT_CASES_MAX) {
+        writes.keep(Table::AfterContainment, key::after_containment(*case, index).to_vec(), Vec::new());
+    }
 }
 
 /// Takes note of whom an event shows its session to be. What a contained session shows is drawn into its containments.
@@ -188,11 +195,11 @@ fn parents<S: Store>(sessions: &mut Sessions, writes: &Writes<'_, S>, claim: Cla
     Ok(parents)
 }
 
-fn first_case<S: Store>(writes: &Writes<'_, S>, kind: TargetKind, tenant: &str, id: &str) -> Result<Option<u64>, StoreFault> {
+fn cases_of<S: Store>(writes: &Writes<'_, S>, kind: TargetKind, tenant: &str, id: &str) -> Result<Vec<u64>, StoreFault> {
     if id.is_empty() && kind != TargetKind::Tenant {
-        return Ok(None);
+        return Ok(Vec::new());
     }
-    Ok(cases(writes, &target(kind, tenant, id))?.into_iter().min())
+    cases(writes, &target(kind, tenant, id))
 }
 
 /// Returns the containments that hold a target itself.
@@ -392,6 +399,7 @@ pub(crate) fn record_changes<S: Store>(ledger: &mut Ledger, writes: &mut Writes<
     for change in std::mem::take(&mut ledger.changes).into_iter().flat_map(in_entries) {
         let index = ledger.log.next();
         writes.keep(Table::ContainmentLog, key::entry(index).to_vec(), Vec::new());
+        outbox::enqueue(ledger, writes, &change, index)?;
         let about = change.targets.first().filter(|target| target.kind() == TargetKind::Session).cloned();
         let session = match &about {
             Some(about) => {

@@ -27,8 +27,12 @@ pub(crate) fn receipt(entry: &[u8]) -> Option<v1::EventReceipt> {
             })
         }
         Body::Rejection(rejection) => Some(v1::EventReceipt { rejection: rejection.reason, ..Default::default() }),
-        Body::Genesis(_) | Body::Command(_) | Body::Equivocation(_) | Body::LaneOpened(_) | Body::LaneClosed(_) | Body::Containment(_) => {
-            None
-        }
+        Body::Genesis(_)
+        | Body::Command(_)
+        | Body::Equivocation(_)
+        | Body::LaneOpened(_)
+        | Body::LaneClosed(_)
+        | Body::Containment(_)
+        | Body::OutletDelivery(_) => None,
     }
 }

@@ -92,6 +92,31 @@ pub(crate) fn grant(spiffe_id: &str, role: i32, tenant: &str) -> Vec<u8> {
     key
 }
 
+/// A message of an outlet: the change that it is about, and its place among the messages about it.
+pub(crate) fn outbox(outlet: &str, index: EntryIndex, ordinal: u32) -> Vec<u8> {
+    let mut key = text(outlet);
+    key.extend_from_slice(&index.0.to_be_bytes());
+    key.extend_from_slice(&ordinal.to_be_bytes());
+    key
+}
+
+/// Reads the end of a key that [`outbox`] made.
+pub(crate) fn outbox_place(key: &[u8]) -> Option<(EntryIndex, u32)> {
+    let (rest, ordinal) = key.split_last_chunk()?;
+    let index = rest.last_chunk()?;
+    Some((EntryIndex(u64::from_be_bytes(*index)), u32::from_be_bytes(*ordinal)))
+}
+
+pub(crate) fn after_containment(containment: u64, index: EntryIndex) -> [u8; 16] {
+    pair(containment, index.0)
+}
+
+pub(crate) fn delivery(outlet: &str, index: EntryIndex) -> Vec<u8> {
+    let mut key = text(outlet);
+    key.extend_from_slice(&index.0.to_be_bytes());
+    key
+}
+
 /// The first key behind every key that begins with `prefix`.
 pub(crate) fn behind(prefix: &[u8]) -> Vec<u8> {
     let mut key = prefix.to_vec();

@@ -16,6 +16,7 @@ use crate::key;
 use crate::limits::{APPLY_VERSION, ENTRY_BYTES_MAX};
 use crate::log::{Draft, Log};
 use crate::note::Note;
+use crate::outbox;
 use crate::prepare::{PreparedGroup, PreparedItem, PreparedOpenLane};
 use crate::refusal::Refusal;
 use crate::registry;
@@ -34,6 +35,8 @@ pub struct Ledger {
     pub(crate) changes: Vec<v1::Containment>,
     /// Rises whenever what is contained changes, in this process: what was looked up before may hold no longer.
     pub(crate) generation: u64,
+    /// Rises whenever an outlet or what waits for it changes, in this process.
+    pub(crate) outlet_generation: u64,
     /// The active rules.
     pub(crate) rules: Option<RuleSet>,
     /// Facts of each event, for who asks for them.
@@ -64,6 +67,8 @@ pub enum Outcome {
     Began,
     /// The checkpoint is the newest.
     Published,
+    /// What became of a message is in the log.
+    Delivered(EntryIndex),
     /// Nothing happened.
     Refused(Refusal),
 }
@@ -83,6 +88,7 @@ impl Ledger {
             held: HeldRows::default(),
             changes: Vec::new(),
             generation: 0,
+            outlet_generation: 0,
             rules: activation::active(store)?,
             observed: None,
         })
@@ -137,6 +143,7 @@ impl Ledger {
                 Ok(done)
             }
             PreparedItem::Checkpoint(note) => self.publish(writes, note),
+            PreparedItem::Delivery(delivery) => Ok(outbox::deliver(self, writes, delivery)?.map(Outcome::Delivered)),
             PreparedItem::Genesis(_) => Ok(Err(Refusal::AlreadyBegun { origin: self.log.origin.clone() })),
             PreparedItem::Refused(refusal) => Ok(Err(refusal.clone())),
         }
@@ -184,6 +191,12 @@ impl Ledger {
     #[must_use]
     pub fn containment_generation(&self) -> u64 {
         self.generation
+    }
+
+    /// Returns a number that rises whenever an outlet or what waits for it changes, and says nothing else.
+    #[must_use]
+    pub fn outlet_generation(&self) -> u64 {
+        self.outlet_generation
     }
 
     /// Returns the active rules.

@@ -68,3 +68,15 @@ pub const RULE_BYTES_MAX: usize = 4_096;
 pub const RULE_DEPTH_MAX: usize = 32;
 /// The only apply version of this build.
 pub const APPLY_VERSION: u32 = 1;
+/// Longest URL of an outlet, in bytes.
+pub const URL_BYTES_MAX: usize = 1_024;
+/// Longest id of an outlet or of its key, in bytes: they are names of files.
+pub const OUTLET_ID_BYTES_MAX: usize = 64;
+/// Outlets that can be registered.
+pub const OUTLETS_MAX: usize = 64;
+/// Messages of one outlet that may wait. What comes beyond is counted, not kept.
+pub const OUTBOX_MAX: u64 = 4_096;
+/// Longest time after which an outlet may escalate, in seconds: a day.
+pub const ESCALATE_AFTER_MAX_S: u32 = 86_400;
+/// Longest error code of a delivery, in bytes.
+pub const DELIVERY_ERROR_BYTES_MAX: usize = 64;

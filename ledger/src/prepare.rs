@@ -8,7 +8,9 @@ use prost::bytes::Bytes;
 use crate::frontier::Frontier;
 use crate::hash::{ContentHash, Hash, TreeHash, batch_digest};
 use crate::ids::{Epoch, Lane, Sequence, UnixNanos};
-use crate::limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, COMMAND_BYTES_MAX, EVENT_BYTES_MAX, LANES_MAX, SIGNER_ID_BYTES_MAX};
+use crate::limits::{
+    BATCH_BYTES_MAX, BATCH_EVENTS_MAX, COMMAND_BYTES_MAX, DELIVERY_ERROR_BYTES_MAX, EVENT_BYTES_MAX, LANES_MAX, SIGNER_ID_BYTES_MAX,
+};
 use crate::refusal::Refusal;
 use crate::signed::{self, Signed};
 
@@ -34,6 +36,8 @@ pub enum PreparedItem {
     Genesis(Box<v1::Genesis>),
     /// A signed note to publish.
     Checkpoint(Bytes),
+    /// What became of a message.
+    Delivery(PreparedDelivery),
     /// Not readable, or not authentic: refused whatever the state is.
     Refused(Refusal),
 }
@@ -77,6 +81,12 @@ pub struct PreparedOpenLane {
 pub struct PreparedCommand {
     pub(crate) signed: v1::SignedCommand,
     pub(crate) action: v1::command::Action,
+}
+
+/// A delivery whose signature was checked.
+#[derive(Clone, Debug)]
+pub struct PreparedDelivery {
+    pub(crate) delivery: v1::OutletDelivery,
 }
 
 impl PreparedGroup {
@@ -185,6 +195,7 @@ impl PreparedItem {
             Some(Item::Command(command)) => PreparedCommand::new(command, origin).map_or_else(Self::Refused, Self::Command),
             Some(Item::Genesis(genesis)) => Self::Genesis(Box::new(genesis)),
             Some(Item::Checkpoint(note)) => Self::Checkpoint(note.into()),
+            Some(Item::Delivery(it)) => PreparedDelivery::new(it, origin).map_or_else(Self::Refused, Self::Delivery),
             None => Self::Refused(Refusal::Malformed("empty item")),
         }
     }
@@ -315,6 +326,27 @@ impl PreparedCommand {
         let action = command.action.ok_or(Refusal::Malformed("the command names no action"))?;
         check_signatures(&signed, origin)?;
         Ok(Self { signed, action })
+    }
+}
+
+impl PreparedDelivery {
+    /// Parses what a node says became of a message, and checks its signature.
+    ///
+    /// # Errors
+    /// [`Refusal`] when it is malformed or not authentic.
+    pub fn new(delivery: v1::OutletDelivery, origin: &str) -> Result<Self, Refusal> {
+        let is_code = |code: &str| code.is_empty() || (code.len() <= DELIVERY_ERROR_BYTES_MAX && crate::event::is_identifier(code));
+        let is_id = delivery.jti.len() == 32 && delivery.jti.bytes().all(|it| it.is_ascii_digit() || (b'a'..=b'f').contains(&it));
+        if !crate::outlet::is_outlet_name(&delivery.outlet_id) || !is_id || !is_code(&delivery.error) {
+            return Err(Refusal::Malformed("the delivery names no outlet or no message, or its error is no code"));
+        }
+        if delivery.result() == v1::DeliveryResult::Unspecified {
+            return Err(Refusal::Malformed("the delivery has no result"));
+        }
+        match signed::check(&delivery.public_key, &signed::outlet_delivery(origin, &delivery), &delivery.signature) {
+            Signed::Authentic => Ok(Self { delivery }),
+            Signed::Forged => Err(Refusal::Forged { origin: origin.to_owned() }),
+        }
     }
 }
 

@@ -32,6 +32,7 @@ pub(crate) fn subject(action: &Action) -> Option<String> {
         Action::ChangeAgentState(_) | Action::OpenIncident(_) | Action::AdvanceIncident(_) => None,
         Action::PlaceHold(_) | Action::ReleaseHold(_) => None,
         Action::SealSession(_) | Action::Contain(_) | Action::Release(_) => None,
+        Action::RegisterOutlet(_) | Action::RemoveOutlet(_) | Action::ResumeOutlet(_) => None,
     }
 }
 
@@ -59,7 +60,10 @@ pub(crate) fn apply<S: Store>(writes: &mut Writes<'_, S>, action: &Action, index
         | Action::OpenIncident(_)
         | Action::AdvanceIncident(_)
         | Action::PlaceHold(_)
-        | Action::ReleaseHold(_) => Ok(Err(Refusal::Malformed("no registry command"))),
+        | Action::ReleaseHold(_)
+        | Action::RegisterOutlet(_)
+        | Action::RemoveOutlet(_)
+        | Action::ResumeOutlet(_) => Ok(Err(Refusal::Malformed("no registry command"))),
     }
 }
 

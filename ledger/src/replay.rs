@@ -10,7 +10,9 @@ use crate::hash::Hash;
 use crate::ids::{EntryIndex, UnixNanos};
 use crate::ledger::Ledger;
 use crate::listing;
-use crate::prepare::{PreparedBatch, PreparedCommand, PreparedEvent, PreparedGroup, PreparedItem, PreparedOpenLane, events_root};
+use crate::prepare::{
+    PreparedBatch, PreparedCommand, PreparedDelivery, PreparedEvent, PreparedGroup, PreparedItem, PreparedOpenLane, events_root,
+};
 use crate::refusal::Refusal;
 use crate::store::{MapStore, StoreFault};
 
@@ -116,6 +118,7 @@ impl Replay {
                 let second = it.second.ok_or(Divergence::Unreadable(index))?;
                 item(PreparedBatch::with_statement(second, Vec::new(), &self.origin), PreparedItem::Batch, index)?
             }
+            Body::OutletDelivery(it) => item(PreparedDelivery::new(it, &self.origin), PreparedItem::Delivery, index)?,
             // The submission before it has made it already.
             Body::Containment(_) => return self.check_made(index, &exact),
         };

@@ -207,6 +207,52 @@ pub(crate) struct CaseRow {
     pub(crate) incomplete: bool,
 }
 
+/// A row of [`Table::Outlets`].
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct OutletRow {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) outlet: Option<v1::Outlet>,
+    #[prost(enumeration = "v1::OutletState", tag = "2")]
+    pub(crate) state: i32,
+    /// The entry that put it into its state.
+    #[prost(uint64, tag = "3")]
+    pub(crate) state_by: u64,
+    #[prost(fixed64, tag = "4")]
+    pub(crate) active_since_unix_ns: u64,
+    /// Messages that wait.
+    #[prost(uint64, tag = "5")]
+    pub(crate) pending: u64,
+    /// Messages that found no room.
+    #[prost(uint64, tag = "6")]
+    pub(crate) dropped: u64,
+    /// Changes about a subject that it cannot name.
+    #[prost(uint64, tag = "7")]
+    pub(crate) not_addressable: u64,
+    /// Entry of its newest delivery, 0 before the first.
+    #[prost(uint64, tag = "8")]
+    pub(crate) last_index: u64,
+}
+
+/// A row of [`Table::Outbox`].
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct OutboxRow {
+    #[prost(uint64, tag = "1")]
+    pub(crate) containment_id: u64,
+    #[prost(enumeration = "v1::ContainmentChange", tag = "2")]
+    pub(crate) change: i32,
+    /// When the change was committed.
+    #[prost(fixed64, tag = "3")]
+    pub(crate) committed_unix_ns: u64,
+    #[prost(message, optional, tag = "4")]
+    pub(crate) signal: Option<v1::Signal>,
+    /// Another outlet has it, too.
+    #[prost(bool, tag = "5")]
+    pub(crate) escalated: bool,
+    /// The outlet that it came from; empty when it came from none.
+    #[prost(string, tag = "6")]
+    pub(crate) escalated_from: String,
+}
+
 /// A row of [`Table::Servers`].
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct ServerRow {

@@ -24,7 +24,7 @@ pub(crate) struct OpenSession {
     last: EntryIndex,
     sealed_at: Option<u64>,
     uses: UsesRow,
-    shared: Option<(u64, Option<u64>)>,
+    shared: Option<(u64, Vec<u64>)>,
 }
 
 impl OpenSession {
@@ -49,6 +49,11 @@ impl OpenSession {
     /// Returns the agent that the session is bound to; empty while no entry has named one.
     pub(crate) fn agent(&self) -> &str {
         &self.binding.agent_id
+    }
+
+    /// Returns for whom the session is bound to have been begun, once an entry has said so.
+    pub(crate) fn initiator(&self) -> Option<&v1::Principal> {
+        self.binding.initiator.as_ref()
     }
 
     /// Returns the session above, as the session's first entry named it.
@@ -83,14 +88,14 @@ impl OpenSession {
         self.uses.incomplete
     }
 
-    /// Returns the first containment of what the session was seen with, if it was looked up since `generation` began.
-    pub(crate) fn shared(&self, generation: u64) -> Option<Option<u64>> {
-        self.shared.filter(|(at, _)| *at == generation).map(|(_, case)| case)
+    /// Returns the containments of what the session was seen with, if they were looked up since `generation` began.
+    pub(crate) fn shared(&self, generation: u64) -> Option<Vec<u64>> {
+        self.shared.as_ref().filter(|(at, _)| *at == generation).map(|(_, cases)| cases.clone())
     }
 
     /// Keeps what was looked up: it holds until what is contained changes, or what the session was seen with.
-    pub(crate) fn keep_shared(&mut self, generation: u64, case: Option<u64>) {
-        self.shared = Some((generation, case));
+    pub(crate) fn keep_shared(&mut self, generation: u64, cases: Vec<u64>) {
+        self.shared = Some((generation, cases));
     }
 
     pub(crate) fn is_sealed(&self) -> bool {

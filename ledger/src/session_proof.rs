@@ -236,8 +236,12 @@ fn event_leaf(entry: &[u8]) -> Option<Hash> {
     match entry::parse(entry)?.1.body? {
         Body::Event(event) => Some(ContentHash::leaf(&event.event)),
         Body::Rejection(rejection) => Hash::from_slice(&rejection.event_leaf),
-        Body::Genesis(_) | Body::Command(_) | Body::Equivocation(_) | Body::LaneOpened(_) | Body::LaneClosed(_) | Body::Containment(_) => {
-            None
-        }
+        Body::Genesis(_)
+        | Body::Command(_)
+        | Body::Equivocation(_)
+        | Body::LaneOpened(_)
+        | Body::LaneClosed(_)
+        | Body::Containment(_)
+        | Body::OutletDelivery(_) => None,
     }
 }

@@ -12,6 +12,7 @@ use crate::hash::Hash;
 const BATCH_LABEL: &str = "proofline/batch/v1";
 const OPEN_LANE_LABEL: &str = "proofline/open-lane/v1";
 const COMMAND_LABEL: &str = "proofline/command/v1";
+const OUTLET_DELIVERY_LABEL: &str = "proofline/outlet-delivery/v1";
 
 /// A signed layout under construction: strings length-prefixed, integers big-endian.
 struct Layout(Vec<u8>);
@@ -83,6 +84,26 @@ pub fn command(of: &v1::SignedCommand) -> Vec<u8> {
         .bytes(&of.expires_unix_ns.to_be_bytes())
         .bytes(&length.to_be_bytes())
         .bytes(&of.command)
+        .0
+}
+
+/// Returns the bytes that a node's signature of a delivery covers.
+#[must_use]
+pub fn outlet_delivery(origin: &str, of: &v1::OutletDelivery) -> Vec<u8> {
+    Layout::new(OUTLET_DELIVERY_LABEL, origin)
+        .bytes(&of.public_key)
+        .text(&of.outlet_id)
+        .bytes(&of.containment_id.to_be_bytes())
+        .bytes(&of.entry_index.to_be_bytes())
+        .bytes(&of.ordinal.to_be_bytes())
+        .text(&of.jti)
+        .bytes(&of.result.to_be_bytes())
+        .bytes(&of.http_status.to_be_bytes())
+        .text(&of.error)
+        .bytes(&of.attempts.to_be_bytes())
+        .bytes(&of.first_attempt_unix_ns.to_be_bytes())
+        .bytes(&of.answered_unix_ns.to_be_bytes())
+        .bytes(&of.node_id.to_be_bytes())
         .0
 }
 

@@ -98,11 +98,19 @@ pub enum Table {
     Incidents = 42,
     /// Number of a hold -> what must not be erased.
     Holds = 43,
+    /// Outlet id -> registration, state, counts.
+    Outlets = 44,
+    /// Outlet id, entry index of a change and ordinal -> a message that waits to be sent.
+    Outbox = 45,
+    /// Number of a containment and entry index -> nothing: an event that it covered, or a delivery that tells of it.
+    AfterContainment = 46,
+    /// Outlet id and entry index -> nothing: a delivery of the outlet.
+    Deliveries = 47,
 }
 
 impl Table {
     /// Every table, in the order of its number.
-    pub const ALL: [Self; 44] = [
+    pub const ALL: [Self; 48] = [
         Self::Head,
         Self::Entries,
         Self::LogTiles,
@@ -147,6 +155,10 @@ impl Table {
         Self::DecisionFacts,
         Self::Incidents,
         Self::Holds,
+        Self::Outlets,
+        Self::Outbox,
+        Self::AfterContainment,
+        Self::Deliveries,
     ];
 
     /// Returns the name under which a store keeps the table.
@@ -197,6 +209,10 @@ impl Table {
             Self::DecisionFacts => "decision_facts",
             Self::Incidents => "incidents",
             Self::Holds => "holds",
+            Self::Outlets => "outlets",
+            Self::Outbox => "outbox",
+            Self::AfterContainment => "after_containment",
+            Self::Deliveries => "deliveries",
         }
     }
 }

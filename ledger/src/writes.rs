@@ -115,10 +115,16 @@ impl<'a, S: Store> Writes<'a, S> {
 
     /// Returns every row of a small table, as the writes so far leave it, in key order.
     pub(crate) fn whole(&self, table: Table, limit: usize) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, StoreFault> {
-        let range = KeyRange { from: &[], to: &key::behind(&[]) };
+        self.below(table, &[], limit)
+    }
+
+    /// Returns the rows whose keys begin with `prefix`, as the writes so far leave them, in key order. `limit` is no less than
+    /// their number.
+    pub(crate) fn below(&self, table: Table, prefix: &[u8], limit: usize) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, StoreFault> {
+        let range = KeyRange { from: prefix, to: &key::behind(prefix) };
         let committed = self.store.scan(table, range, Direction::Ascending, limit)?;
         let mut rows: BTreeMap<_, _> = committed.into_iter().map(|row| (row.key, row.value)).collect();
-        for (key, value) in self.staged(table) {
+        for (key, value) in self.staged(table).iter().filter(|(key, _)| key.starts_with(prefix)) {
             match value {
                 Some(value) => rows.insert(key.clone(), value.clone()),
                 None => rows.remove(key),

@@ -69,6 +69,12 @@ pub enum Rpc {
     ListContainments,
     /// `Control.WatchContainment`
     WatchContainment,
+    /// `Control.ListOutlets`
+    ListOutlets,
+    /// `Control.ListDeliveries`
+    ListDeliveries,
+    /// `Control.AfterContainment`
+    AfterContainment,
     /// `Control.ChangeMembership`
     ChangeMembership,
     /// An entry bundle over HTTP.
@@ -88,7 +94,7 @@ pub enum Needs {
 
 impl Rpc {
     /// Every procedure, in the order of the contract.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 33] = [
         Self::OpenLane,
         Self::Append,
         Self::Propose,
@@ -117,6 +123,9 @@ impl Rpc {
         Self::ListHolds,
         Self::ListContainments,
         Self::WatchContainment,
+        Self::ListOutlets,
+        Self::ListDeliveries,
+        Self::AfterContainment,
         Self::ChangeMembership,
         Self::EntryBundle,
     ];
@@ -127,9 +136,13 @@ impl Rpc {
         match self {
             Self::OpenLane | Self::Append | Self::Propose | Self::AppendStream | Self::GetCollectorHead => Needs::ThatCollector,
             Self::GetCheckpoint | Self::WatchCheckpoints | Self::GetInclusionProof | Self::GetConsistencyProof => Needs::Certificate,
-            Self::GetEntry | Self::ReadEntries | Self::ListSessions | Self::ListSession | Self::GetSessionProof | Self::GetFacts => {
-                Needs::AnyOf(&[Role::Auditor, Role::Responder])
-            }
+            Self::GetEntry
+            | Self::ReadEntries
+            | Self::ListSessions
+            | Self::ListSession
+            | Self::GetSessionProof
+            | Self::GetFacts
+            | Self::AfterContainment => Needs::AnyOf(&[Role::Auditor, Role::Responder]),
             Self::GetRegistrations | Self::EntryBundle => Needs::AnyOf(&[Role::Auditor]),
             Self::SubmitCommand => Needs::AnyOf(&[Role::Operator, Role::Responder]),
             Self::WatchContainment => Needs::AnyOf(&[Role::Collector, Role::Auditor, Role::Responder, Role::Operator]),
@@ -137,6 +150,8 @@ impl Rpc {
             | Self::ListCollectors
             | Self::ClusterStatus
             | Self::ListContainments
+            | Self::ListOutlets
+            | Self::ListDeliveries
             | Self::GetRules
             | Self::ListApprovals
             | Self::ListUnresolved

@@ -6,17 +6,21 @@ use std::{
     fs, io,
     net::SocketAddr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use clap::{Args, Parser, Subcommand};
 use ed25519_dalek::{SigningKey, pkcs8::DecodePrivateKey as _};
-use proofline_ledger::{Refusal, check_genesis};
+use proofline_ledger::{Endpoint, Refusal, check_genesis};
 use proofline_proto::v1::Genesis;
 use prost::Message as _;
 use serde::Deserialize;
 use thiserror::Error;
 
-use crate::tls::TlsFiles;
+use crate::{
+    outlets::{OutletSettings, Plaintext},
+    tls::TlsFiles,
+};
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -61,6 +65,9 @@ pub struct Source {
     /// Data directory, instead of the one in the file
     #[arg(long, env = "PROOFLINE_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+    /// Directory of the keys that sign for outlets, instead of the one in the file
+    #[arg(long, env = "PROOFLINE_OUTLET_KEYS", value_name = "DIR")]
+    pub outlet_keys: Option<PathBuf>,
     /// Serve without TLS. Only on loopback addresses, for development: every caller holds every role.
     #[arg(long)]
     pub insecure_loopback: bool,
@@ -82,6 +89,8 @@ struct File {
     peer_tls: Option<TlsPaths>,
     #[serde(default)]
     client_tls: Option<TlsPaths>,
+    #[serde(default)]
+    outlets: OutletEntry,
     members: Vec<MemberEntry>,
 }
 
@@ -91,6 +100,18 @@ struct TlsPaths {
     certificate: PathBuf,
     key: PathBuf,
     roots: PathBuf,
+}
+
+/// Where containment is told of. Everything has a default.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OutletEntry {
+    keys: Option<PathBuf>,
+    issuer: Option<String>,
+    roots: Option<PathBuf>,
+    retry_first_ms: Option<u64>,
+    give_up_after_s: Option<u64>,
+    timeout_ms: Option<u64>,
 }
 
 /// A member of a new cluster.
@@ -127,6 +148,8 @@ pub struct Config {
     pub tiles_listen: SocketAddr,
     /// How listeners and connections are secured.
     pub security: Secured,
+    /// Keys of outlets, and how patient to be with them.
+    pub outlets: OutletSettings,
     /// Members of a new cluster.
     pub members: Vec<MemberEntry>,
 }
@@ -187,6 +210,12 @@ pub enum ConfigError {
     /// TLS is neither configured nor turned off.
     #[error("peer_tls and client_tls are missing; add them, or start with --insecure-loopback for development on this machine")]
     NoTls,
+    /// The issuer is no URL that receivers could look up.
+    #[error("the issuer of outlets must be an https URL without a path or a query: {0:?}")]
+    Issuer(String),
+    /// A time is zero or too long.
+    #[error("outlets.{0} is zero or too long")]
+    OutletTime(&'static str),
     /// A key does not stand in the genesis under that name.
     #[error("the {which} key is not the one in the genesis")]
     ForeignKey {
@@ -218,6 +247,7 @@ impl Config {
             client_listen: file.client_listen,
             tiles_listen: file.tiles_listen,
             security: secured(source, base, file.peer_tls, file.client_tls)?,
+            outlets: outlets(source, base, file.outlets)?,
             members: file.members,
         };
         config.check_keys()?;
@@ -246,6 +276,34 @@ fn secured(source: &Source, base: &Path, peers: Option<TlsPaths>, clients: Optio
     }
 }
 
+const MILLISECOND: Duration = Duration::from_millis(1);
+
+fn outlets(source: &Source, base: &Path, of: OutletEntry) -> Result<OutletSettings, ConfigError> {
+    let is_issuer = |url: &String| Endpoint::parse(url).is_some_and(|url| matches!(url.path, "" | "/"));
+    if let Some(issuer) = of.issuer.as_ref().filter(|issuer| !is_issuer(issuer)) {
+        return Err(ConfigError::Issuer(issuer.clone()));
+    }
+    let time = |name, given: Option<u64>, unit: Duration, default: Duration, max: Duration| {
+        let time = given.map_or(Some(default), |given| unit.checked_mul(u32::try_from(given).ok()?));
+        time.filter(|time| !time.is_zero() && *time <= max).ok_or(ConfigError::OutletTime(name))
+    };
+    Ok(OutletSettings {
+        keys: source.outlet_keys.clone().or_else(|| of.keys.map(|keys| base.join(keys))),
+        issuer: of.issuer,
+        roots: of.roots.map(|roots| base.join(roots)),
+        retry_first: time("retry_first_ms", of.retry_first_ms, MILLISECOND, 5_000 * MILLISECOND, 60_000 * MILLISECOND)?,
+        give_up_after: time(
+            "give_up_after_s",
+            of.give_up_after_s,
+            1_000 * MILLISECOND,
+            Duration::from_hours(72),
+            Duration::from_hours(720),
+        )?,
+        timeout: time("timeout_ms", of.timeout_ms, MILLISECOND, 10_000 * MILLISECOND, 60_000 * MILLISECOND)?,
+        plaintext: if source.insecure_loopback { Plaintext::Loopback } else { Plaintext::Refused },
+    })
+}
+
 fn read(path: &Path) -> Result<Vec<u8>, ConfigError> {
     fs::read(path).map_err(|source| ConfigError::File { path: path.to_owned(), source })
 }
@@ -253,4 +311,35 @@ fn read(path: &Path) -> Result<Vec<u8>, ConfigError> {
 fn signing_key(path: &Path) -> Result<SigningKey, ConfigError> {
     let pem = zeroize::Zeroizing::new(String::from_utf8_lossy(&read(path)?).into_owned());
     SigningKey::from_pkcs8_pem(&pem).map_err(|_| ConfigError::Key { path: path.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(text: &str) -> Result<OutletSettings, ConfigError> {
+        let source = Source { config: "node.toml".into(), data_dir: None, outlet_keys: None, insecure_loopback: false };
+        outlets(&source, Path::new("/etc/proofline"), toml::from_str(text).unwrap())
+    }
+
+    #[test]
+    fn outlets_have_defaults_and_paths_beside_the_file() {
+        let settings = of("").unwrap();
+        assert_eq!((settings.keys, settings.issuer, settings.plaintext), (None, None, Plaintext::Refused));
+        assert_eq!((settings.retry_first, settings.timeout), (Duration::from_secs(5), Duration::from_secs(10)));
+        assert_eq!(settings.give_up_after, Duration::from_hours(72));
+        let settings = of("keys = 'outlets'\nissuer = 'https://ledger.example/'\nretry_first_ms = 50").unwrap();
+        assert_eq!(settings.keys.unwrap(), Path::new("/etc/proofline/outlets"));
+        assert_eq!((settings.issuer.as_deref(), settings.retry_first), (Some("https://ledger.example/"), Duration::from_millis(50)));
+    }
+
+    #[test]
+    fn an_issuer_without_its_own_host_and_times_that_make_no_sense_are_refused() {
+        for issuer in ["http://ledger.example", "https://ledger.example/log", "https://ledger.example?x", "ledger.example", ""] {
+            assert!(matches!(of(&format!("issuer = '{issuer}'")), Err(ConfigError::Issuer(_))), "{issuer:?}");
+        }
+        for time in ["retry_first_ms = 0", "retry_first_ms = 60001", "give_up_after_s = 99999999", "timeout_ms = 18446744073709551"] {
+            assert!(matches!(of(time), Err(ConfigError::OutletTime(_))), "{time}");
+        }
+    }
 }

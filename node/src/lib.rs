@@ -18,6 +18,7 @@ pub mod journal;
 pub mod leadership;
 pub mod listeners;
 pub mod metrics;
+pub mod outlets;
 pub mod peer;
 pub mod peers;
 pub mod proposer;

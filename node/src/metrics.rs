@@ -7,11 +7,16 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
-use proofline_proto::peer::{ProposeResponse, propose_response};
+use proofline_proto::{
+    peer::{ProposeResponse, propose_response},
+    v1::DeliveryResult,
+};
 use tonic::Status;
 
 /// The code of a gRPC answer.
 type ByCode = Family<[(&'static str, String); 1], Counter>;
+/// What became of a message.
+type ByResult = Family<[(&'static str, &'static str); 1], Counter>;
 
 /// The metrics of one node.
 #[derive(Debug)]
@@ -19,6 +24,11 @@ pub struct Metrics {
     registry: Registry,
     append_requests: ByCode,
     events: Counter,
+    outlet_deliveries: ByResult,
+    outlet_attempts_failed: Counter,
+    outlet_alarms: Counter,
+    /// Messages that wait to be delivered.
+    pub outlet_pending: Gauge<u64, AtomicU64>,
     /// Entries in the log.
     pub tree_size: Gauge<u64, AtomicU64>,
     /// Entries that the newest published checkpoint covers.
@@ -39,6 +49,10 @@ impl Default for Metrics {
             registry: Registry::with_prefix("proofline"),
             append_requests: Family::default(),
             events: Counter::default(),
+            outlet_deliveries: Family::default(),
+            outlet_attempts_failed: Counter::default(),
+            outlet_alarms: Counter::default(),
+            outlet_pending: Gauge::default(),
             tree_size: Gauge::default(),
             checkpoint_size: Gauge::default(),
             applied_log_index: Gauge::default(),
@@ -56,6 +70,14 @@ impl Metrics {
         let of = &mut self.registry;
         of.register("append_requests", "Batches answered, by gRPC code", self.append_requests.clone());
         of.register("events_acknowledged", "Events in acknowledged batches", self.events.clone());
+        of.register("outlet_deliveries", "Results of messages that this node recorded, by result", self.outlet_deliveries.clone());
+        of.register("outlet_attempts_failed", "Attempts that are followed by another", self.outlet_attempts_failed.clone());
+        of.register(
+            "outlet_alarms",
+            "Messages given up, outlets paused or disabled, and what keeps this node from sending",
+            self.outlet_alarms.clone(),
+        );
+        of.register("outlet_pending_messages", "Messages that wait to be delivered", self.outlet_pending.clone());
         of.register("tree_size_entries", "Entries in the log", self.tree_size.clone());
         of.register("checkpoint_size_entries", "Entries that the newest published checkpoint covers", self.checkpoint_size.clone());
         of.register("raft_applied_log_index", "Last applied Raft entry", self.applied_log_index.clone());
@@ -71,6 +93,32 @@ impl Metrics {
         if let Ok(ProposeResponse { outcome: Some(propose_response::Outcome::Appended(receipt)), .. }) = settled {
             self.events.inc_by(receipt.events.len() as u64);
         }
+    }
+
+    /// Counts a result that was recorded, and raises the alarm when it is one for somebody to look at.
+    pub fn outlet_delivery(&self, result: DeliveryResult) {
+        let name = match result {
+            DeliveryResult::Delivered => "delivered",
+            DeliveryResult::DeadLetter => "dead_letter",
+            DeliveryResult::Paused => "paused",
+            DeliveryResult::Disabled => "disabled",
+            DeliveryResult::Escalated => "escalated",
+            DeliveryResult::Unspecified => "unspecified",
+        };
+        self.outlet_deliveries.get_or_create(&[("result", name)]).inc();
+        if result != DeliveryResult::Delivered {
+            self.outlet_alarm();
+        }
+    }
+
+    /// Counts an attempt that is followed by another.
+    pub fn outlet_attempt_failed(&self) {
+        self.outlet_attempts_failed.inc();
+    }
+
+    /// Counts something for somebody to look at.
+    pub fn outlet_alarm(&self) {
+        self.outlet_alarms.inc();
     }
 
     /// Writes all of them as OpenMetrics text.

@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use arc_swap::ArcSwap;
 use proofline_proto::peer::{
-    CosignRequest, CosignResponse, GetStatusRequest, GetStatusResponse, ProposeRequest, ProposeResponse, peer_client::PeerClient,
+    CosignRequest, CosignResponse, GetStatusRequest, GetStatusResponse, OutletProblem, ProposeRequest, ProposeResponse,
+    peer_client::PeerClient,
 };
 use tonic::{Status, Streaming, transport::Channel};
 
@@ -102,7 +103,15 @@ impl Peers {
     /// # Errors
     /// `UNAVAILABLE` when it cannot be reached.
     pub async fn status(&self, node: u64) -> Result<GetStatusResponse, Status> {
-        Ok(self.client(node)?.get_status(GetStatusRequest {}).await?.into_inner())
+        Ok(self.client(node)?.get_status(GetStatusRequest { outlets: false }).await?.into_inner())
+    }
+
+    /// Asks a node which outlets it could not send to.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE` when it cannot be reached.
+    pub async fn outlet_problems(&self, node: u64) -> Result<Vec<OutletProblem>, Status> {
+        Ok(self.client(node)?.get_status(GetStatusRequest { outlets: true }).await?.into_inner().outlets)
     }
 
     /// Asks a node that is no member yet who it is.
@@ -111,7 +120,7 @@ impl Peers {
     /// `UNAVAILABLE` when it cannot be reached, or is not the node that its certificate must name.
     pub async fn probe(&self, member: &Member) -> Result<GetStatusResponse, Status> {
         let channel = self.transport.channel(member).map_err(|error| again("MEMBER_UNREACHABLE", error.to_string()))?;
-        Ok(PeerClient::new(channel).get_status(GetStatusRequest {}).await?.into_inner())
+        Ok(PeerClient::new(channel).get_status(GetStatusRequest { outlets: false }).await?.into_inner())
     }
 
     /// Tells what this node knows of a node by its name.

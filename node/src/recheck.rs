@@ -9,7 +9,7 @@ use proofline_ledger::{EntryIndex, LogTree, SignedBatch, Store, StoreFault, Tree
 use proofline_proto::v1::{self, command::Action, entry_core::Body};
 use proofline_verifier::{
     CommandError, ContentHash, EntryError, Frontier, LogEntry, LogHash, Registry, SignedError, Tenure, TreeError, TreeHash as _,
-    parse_hash, verify_inclusion, verify_open_lane, verify_statement,
+    parse_hash, verify_inclusion, verify_open_lane, verify_outlet_delivery, verify_statement,
 };
 use thiserror::Error;
 
@@ -61,6 +61,14 @@ pub enum NotAuthentic {
         index: u64,
         /// In whose name.
         collector: String,
+    },
+    /// The key is not the one registered for the node at that point.
+    #[error("entry {index}: the key is not the one registered for node {node_id}")]
+    OtherNode {
+        /// The entry.
+        index: u64,
+        /// In whose name.
+        node_id: u64,
     },
     /// An entry names another place than its batch has, or the batch has another root than was signed.
     #[error("entry {0} is not what its collector signed at that place")]
@@ -195,6 +203,10 @@ impl Recheck {
             }
             // Signed by nobody: the ledger derives it from the entries before it.
             Body::Containment(_) => Ok(()),
+            Body::OutletDelivery(it) => {
+                verify_outlet_delivery(&self.origin, it).map_err(signature)?;
+                self.check_node(it)
+            }
             Body::LaneClosed(it) => {
                 let batch = self.open(store, it.at.as_ref())?;
                 if batch.statement.event_count == 0 { self.close(batch) } else { Err(NotAuthentic::OtherBatch(index)) }
@@ -240,6 +252,13 @@ impl Recheck {
     fn close(&self, batch: OpenBatch) -> Result<(), NotAuthentic> {
         let is_signed = batch.leaves.root().as_bytes()[..] == batch.statement.events_root[..];
         if is_signed { Ok(()) } else { Err(NotAuthentic::OtherBatch(self.next)) }
+    }
+
+    fn check_node(&self, it: &v1::OutletDelivery) -> Result<(), NotAuthentic> {
+        match self.registry.node(it.node_id) {
+            Some(known) if known.public_key == it.public_key => Ok(()),
+            Some(_) | None => Err(NotAuthentic::OtherNode { index: self.next, node_id: it.node_id }),
+        }
     }
 
     fn check_key(&self, collector: &str, public_key: &[u8]) -> Result<(), NotAuthentic> {

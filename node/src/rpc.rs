@@ -7,6 +7,7 @@ mod deciding;
 mod forward;
 mod ingest;
 mod membership;
+mod outlet;
 mod peer;
 mod reading;
 mod status;
@@ -14,7 +15,7 @@ mod submit;
 
 use std::sync::Arc;
 
-use proofline_ledger::{Refusal, TreeSize};
+use proofline_ledger::{Refusal, TreeSize, outlets};
 use proofline_proto::{peer::peer_server::PeerServer, v1};
 use tokio::sync::watch;
 use tonic::{Request, Status};
@@ -29,6 +30,7 @@ use crate::{
     inbox::Inbox,
     leadership::Leadership,
     metrics::Metrics,
+    outlets::OutletSettings,
     peers::Peers,
     publisher::Published,
     replica::{Progress, Raft},
@@ -68,6 +70,8 @@ pub struct Api {
     pub metrics: Arc<Metrics>,
     /// Room for streams on their way to the leader.
     pub forwarding: Forwarding,
+    /// Keys of outlets, and how patient to be with them.
+    pub outlets: Arc<OutletSettings>,
 }
 
 impl Api {
@@ -100,6 +104,8 @@ impl Api {
         metrics.applied_log_index.set(progress.applied.map_or(0, |at| at.0));
         metrics.checkpoint_size.set(self.published.borrow().as_ref().map_or(0, |published| published.size.0));
         metrics.inbox_depth.set(self.inbox.depth() as u64);
+        let waiting = outlets::all(&*self.state.view()).map(|all| all.iter().map(|it| it.pending).sum());
+        metrics.outlet_pending.set(waiting.unwrap_or_default());
         let raft = self.raft.metrics();
         let (term, has_leader) = {
             let seen = raft.borrow();

@@ -24,6 +24,7 @@ use crate::{
     leadership::{self, Leadership},
     listeners,
     metrics::Metrics,
+    outlets::Dispatcher,
     peer::PeerNetwork,
     peers::Peers,
     proposer::{self, Gates},
@@ -340,8 +341,21 @@ impl Node {
         let (cosigner, cosigning) = cosigner.start();
         let metrics = Arc::new(Metrics::default());
         let forwarding = Forwarding::default();
-        let api =
-            Api { origin, state, progress, published: newest, leadership: leads, clock, inbox, peers, raft, cosigner, metrics, forwarding };
+        let api = Api {
+            origin,
+            state,
+            progress,
+            published: newest,
+            leadership: leads,
+            clock,
+            inbox,
+            peers,
+            raft,
+            cosigner,
+            metrics,
+            forwarding,
+            outlets: Arc::new(config.outlets.clone()),
+        };
         Self { config, api, log, outbox, cosigning: Box::pin(cosigning), leadership, reading, published, failures, threads }
     }
 
@@ -356,6 +370,7 @@ impl Node {
         let gates = Gates { leadership: api.leadership.clone(), clock: api.clock.clone() };
         let proposing = tasks.spawn(proposer::propose(api.raft.clone(), outbox, gates, core.clone()));
         tasks.spawn(publisher(&config, &api).run(core.clone()));
+        tasks.spawn(Dispatcher::of(&config, &api).run(core.clone()));
         tasks.spawn(genesis::begin(config.genesis.clone(), api.clone(), failures.clone(), core.clone()));
         tasks.spawn(watch_published(api.clone(), published, failures.clone(), core.clone()));
         tasks.spawn(core.clone().run_until_cancelled_owned(keep_log_short(api.raft.clone(), log)));

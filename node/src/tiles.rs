@@ -20,6 +20,7 @@ use tonic::Status;
 use crate::{
     access::{Caller, Denied, Rpc, Scope, check_role},
     clock::ClockVerdict,
+    outlets,
     rpc::Api,
     store::StateDb,
 };
@@ -31,6 +32,8 @@ const HASH_BYTES: usize = 32;
 /// Full tiles never change.
 const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 const SECONDS: &str = "public, max-age=1";
+/// A key that is new is asked for again when a token names it.
+const MINUTES: &str = "public, max-age=60";
 const PRIVATE: &str = "private, max-age=3600";
 /// Reads of the store that run at once for this listener.
 const READS_MAX: usize = 8;
@@ -100,6 +103,8 @@ pub fn routes(api: Api) -> Router {
         .route("/tile/entries/{*path}", get(bundle))
         .route("/tile/{level}/{*path}", get(tile))
         .route("/metrics", get(metrics))
+        .route("/.well-known/ssf-configuration", get(transmitter))
+        .route("/jwks.json", get(key_set))
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .with_state(Tiles { api, shared: Shared::new(READS_MAX) })
@@ -107,6 +112,31 @@ pub fn routes(api: Api) -> Router {
 
 async fn metrics(State(api): State<Api>) -> Response {
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], api.metrics_text()).into_response()
+}
+
+async fn transmitter(State(api): State<Api>) -> Response {
+    match outlets::transmitter(&api.outlets) {
+        Some(text) => ([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, MINUTES)], text).into_response(),
+        None => (StatusCode::NOT_FOUND, "this node is configured as no issuer\n").into_response(),
+    }
+}
+
+async fn key_set(State(tiles): State<Tiles>) -> Response {
+    let turn = match tiles.shared.turn().await {
+        Ok(turn) => turn,
+        Err(busy) => return busy,
+    };
+    let settings = Arc::clone(&tiles.api.outlets);
+    let read = tokio::task::spawn_blocking(move || {
+        let set = outlets::key_set(&settings);
+        drop(turn);
+        set
+    });
+    match read.await {
+        Ok(Some(set)) => ([(header::CONTENT_TYPE, "application/jwk-set+json"), (header::CACHE_CONTROL, MINUTES)], set).into_response(),
+        Ok(None) => (StatusCode::NOT_FOUND, "this node has no outlet keys\n").into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
 }
 
 async fn ready(State(api): State<Api>) -> Response {

@@ -29,6 +29,13 @@ SIGNED_COMMAND = message(
     origin=(1, S), nonce=(2, B), expires_unix_ns=(3, F64), command=(4, B),
     signatures=(5, M, message(operator_id=(1, S), public_key=(2, B), signature=(3, B)), "repeated"))
 TARGET = message(kind=(1, U), tenant_id=(2, S), id=(3, S))
+OUTLET = message(
+    outlet_id=(1, S), tenant_id=(2, S),
+    shared_signals=(3, M, message(
+        issuer=(1, S), audience=(2, S), endpoint=(3, S), algorithm=(4, U), key_id=(5, S), subject_form=(6, U),
+        authorization=(7, U)), "one of"),
+    webhook=(4, M, message(endpoint=(1, S), key_id=(2, S)), "one of"),
+    escalate_to=(5, S), escalate_after_s=(6, U), escalations_only=(7, U))
 COMMAND = message(
     register_collector=(1, M, message(
         collector_id=(1, S), public_key=(2, B), spiffe_id=(3, S), tenant_id=(4, S), agents=(5, S, "repeated"),
@@ -47,6 +54,9 @@ COMMAND = message(
     seal_session=(11, M, message(tenant_id=(1, S), session_id=(2, S), reason=(3, S)), "one of"),
     contain=(12, M, message(target=(1, M, TARGET), action=(2, U), reason=(3, S), incident_id=(4, S)), "one of"),
     release=(13, M, message(containment_id=(1, U), reason=(2, S), incident_id=(3, S)), "one of"),
+    register_outlet=(14, M, message(outlet=(1, M, OUTLET)), "one of"),
+    remove_outlet=(15, M, message(outlet_id=(1, S), reason=(2, S)), "one of"),
+    resume_outlet=(16, M, message(outlet_id=(1, S), reason=(2, S)), "one of"),
     activate_rules=(20, M, message(
         rules=(1, S), engine=(2, S), simulation_digest=(3, B), denies_everything=(4, U), reason=(5, S)), "one of"),
     declare_purpose=(21, M, message(
@@ -80,7 +90,11 @@ ENTRY_CORE = message(
     lane_closed=(16, M, message(at=(1, M, BATCH_POSITION)), "one of"),
     containment=(17, M, message(
         change=(1, U), containment_id=(2, U), action=(3, U), targets=(4, M, TARGET, "repeated"), cause_index=(5, U), reason=(6, S),
-        incident_id=(7, S), incomplete=(8, U)), "one of"))
+        incident_id=(7, S), incomplete=(8, U)), "one of"),
+    outlet_delivery=(18, M, message(
+        outlet_id=(1, S), containment_id=(2, U), entry_index=(3, U), ordinal=(4, U), jti=(5, S), result=(6, U), http_status=(7, U),
+        error=(8, S), attempts=(9, U), first_attempt_unix_ns=(10, F64), answered_unix_ns=(11, F64), node_id=(12, U),
+        public_key=(13, B), signature=(14, B)), "one of"))
 PROVEN_ENTRY = message(index=(1, U), entry=(2, B), log_path=(3, B, "repeated"))
 SESSION_PROOF = message(
     checkpoint=(1, B), position=(2, U), session_size=(3, U), entry=(4, B), session_path=(5, B, "repeated"),

@@ -22,6 +22,9 @@ FORMAT = "proofline/session-evidence/v1"
 REGISTRAR, RESPONDER = 1, 2
 RESPONDERS = (
     "seal_session", "contain", "release", "resolve_approval", "open_incident", "advance_incident", "place_hold", "release_hold")
+TWO_PERSONS = (
+    "register_operator", "revoke_operator", "register_node", "retire_node", "release", "register_outlet", "remove_outlet",
+    "activate_rules", "release_hold")
 
 
 class Stop(Exception):
@@ -455,8 +458,7 @@ class Registry:
         if action is None:
             raise Undecided(self.CHECK, "no action")
         role = RESPONDER if action in RESPONDERS else REGISTRAR
-        two_persons = ("register_operator", "revoke_operator", "register_node", "retire_node", "release", "activate_rules", "release_hold")
-        needed = 2 if action in two_persons else 1
+        needed = 2 if action in TWO_PERSONS else 1
         for signature in signed["signatures"]:
             self.check_signer(entry.index, signature, role)
             if len(signed["nonce"]) != 16 or not is_signed(signature["public_key"], command_bytes(signed), signature["signature"]):

@@ -105,7 +105,8 @@ impl LogEntry {
             | Body::Equivocation(_)
             | Body::LaneOpened(_)
             | Body::LaneClosed(_)
-            | Body::Containment(_) => None,
+            | Body::Containment(_)
+            | Body::OutletDelivery(_) => None,
         };
         Ok(Self {
             index: EntryIndex(core.index),

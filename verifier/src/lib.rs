@@ -62,9 +62,11 @@ pub use policy::{POLICY_BYTES_MAX, Policy, PolicyDraft, PolicyError, PolicyKey, 
 pub use registry::{CommandError, Registry, Tenure, command_authority};
 pub use report::{Check, CheckName, Completeness, EvidenceKind, Fact, Integrity, NotProven, Outcome, Refusal, Report};
 pub use reports::{FileReport, FileReports};
+pub use rfc3339::of_nanoseconds as rfc3339_of_nanoseconds;
 pub use signed::{
-    BATCH_LABEL, COMMAND_LABEL, OPEN_LANE_LABEL, SignedError, batch_signed_bytes, command_signed_bytes, events_root,
-    open_lane_signed_bytes, verify_command_signature, verify_open_lane, verify_statement,
+    BATCH_LABEL, COMMAND_LABEL, OPEN_LANE_LABEL, OUTLET_DELIVERY_LABEL, SignedError, batch_signed_bytes, command_signed_bytes, events_root,
+    open_lane_signed_bytes, outlet_delivery_signed_bytes, verify_command_signature, verify_open_lane, verify_outlet_delivery,
+    verify_statement,
 };
 pub use terminal::{escape, escape_json};
 pub use tlog_proof::{TLOG_PROOF_BYTES_MAX, TLOG_PROOF_HEADER, TlogProof, TlogProofError};

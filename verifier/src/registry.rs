@@ -194,6 +194,9 @@ impl Registry {
             | Action::SealSession(_)
             | Action::Contain(_)
             | Action::Release(_)
+            | Action::RegisterOutlet(_)
+            | Action::RemoveOutlet(_)
+            | Action::ResumeOutlet(_)
             | Action::ActivateRules(_)
             | Action::DeclarePurpose(_)
             | Action::RegisterServer(_)
@@ -249,6 +252,12 @@ impl Registry {
         self.collectors.before(id, at)
     }
 
+    /// Returns the key of a node that was registered and not retired as of the last command that was admitted.
+    #[must_use]
+    pub fn node(&self, id: u64) -> Option<&v1::NodeKey> {
+        self.nodes.get(&id)
+    }
+
     /// Names the keys of the policy that belong to nodes which the file shows as retired.
     pub(crate) fn retired_keys_in(&self, policy: &Policy) -> Vec<String> {
         let mut warnings = Vec::new();
@@ -269,6 +278,8 @@ pub fn command_authority(action: &Action) -> (v1::OperatorRole, usize) {
         | Action::RevokeOperator(_)
         | Action::RegisterNode(_)
         | Action::RetireNode(_)
+        | Action::RegisterOutlet(_)
+        | Action::RemoveOutlet(_)
         | Action::ActivateRules(_) => (v1::OperatorRole::Registrar, 2),
         Action::RegisterCollector(_)
         | Action::RevokeCollector(_)
@@ -278,7 +289,8 @@ pub fn command_authority(action: &Action) -> (v1::OperatorRole, usize) {
         | Action::RevokeRole(_)
         | Action::DeclarePurpose(_)
         | Action::RegisterServer(_)
-        | Action::ChangeAgentState(_) => (v1::OperatorRole::Registrar, 1),
+        | Action::ChangeAgentState(_)
+        | Action::ResumeOutlet(_) => (v1::OperatorRole::Registrar, 1),
         Action::SealSession(_)
         | Action::Contain(_)
         | Action::ResolveApproval(_)

@@ -224,6 +224,8 @@ pub enum NotProven {
     CollectorSignature,
     /// That operators signed the command.
     OperatorSignature,
+    /// That a registered node signed the delivery.
+    NodeSignature,
     /// That no registration or revocation was left out.
     RegistrationsComplete,
     /// That anyone besides the log key vouches for the checkpoint.
@@ -244,6 +246,7 @@ impl NotProven {
             Self::SessionSizeNewest => "session-size-newest",
             Self::CollectorSignature => "collector-signature",
             Self::OperatorSignature => "operator-signature",
+            Self::NodeSignature => "node-signature",
             Self::RegistrationsComplete => "registrations-complete",
             Self::NoQuorumAsked => "no-quorum-asked",
             Self::SingleView => "single-view",
@@ -261,6 +264,7 @@ impl NotProven {
             Self::SessionSizeNewest => "that no further entries of the session exist under this checkpoint",
             Self::CollectorSignature => "that a collector signed the event: the batch statement is not part of this format",
             Self::OperatorSignature => "that the operators who signed the command held the role: registrations are not part of this format",
+            Self::NodeSignature => "that the node which signed the delivery was registered, and that the receiver answered as it says",
             Self::RegistrationsComplete => "that no later registration or revocation of a key was left out of the file",
             Self::NoQuorumAsked => {
                 "that anyone but the holder of the log key vouches for the checkpoint: the policy asks for no cosignature"

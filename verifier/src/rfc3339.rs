@@ -9,7 +9,8 @@ pub(crate) fn of_seconds(unix_s: u64) -> String {
 }
 
 /// Formats nanoseconds since the Unix epoch, with all nine digits.
-pub(crate) fn of_nanoseconds(unix_ns: u64) -> String {
+#[must_use]
+pub fn of_nanoseconds(unix_ns: u64) -> String {
     format!("{}.{:09}Z", date_and_time(unix_ns / SECOND_NS), unix_ns % SECOND_NS)
 }
 

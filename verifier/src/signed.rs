@@ -18,6 +18,9 @@ pub const OPEN_LANE_LABEL: &str = "proofline/open-lane/v1";
 /// Label of the bytes that a command signature covers.
 pub const COMMAND_LABEL: &str = "proofline/command/v1";
 
+/// Label of the bytes that a node's signature of a delivery covers.
+pub const OUTLET_DELIVERY_LABEL: &str = "proofline/outlet-delivery/v1";
+
 /// Why signed bytes or their signature are refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum SignedError {
@@ -127,6 +130,28 @@ pub fn command_signed_bytes(of: &v1::SignedCommand) -> Result<Vec<u8>, SignedErr
     Ok(layout.0)
 }
 
+/// Returns the bytes that a node's signature of a delivery covers.
+///
+/// # Errors
+/// [`SignedError::FieldLength`].
+pub fn outlet_delivery_signed_bytes(origin: &str, of: &v1::OutletDelivery) -> Result<Vec<u8>, SignedError> {
+    let layout = Layout::new(OUTLET_DELIVERY_LABEL, origin)?
+        .exactly::<32>("public_key", &of.public_key)?
+        .text("outlet_id", &of.outlet_id)?
+        .u64(of.containment_id)
+        .u64(of.entry_index)
+        .u32(of.ordinal)
+        .text("jti", &of.jti)?
+        .u32(of.result.cast_unsigned())
+        .u32(of.http_status)
+        .text("error", &of.error)?
+        .u32(of.attempts)
+        .u64(of.first_attempt_unix_ns)
+        .u64(of.answered_unix_ns)
+        .u64(of.node_id);
+    Ok(layout.0)
+}
+
 /// Returns the root of the tree over the exact bytes of a batch's events.
 #[must_use]
 pub fn events_root(events: &[impl AsRef<[u8]>]) -> ContentHash {
@@ -161,6 +186,14 @@ pub fn verify_open_lane(origin: &str, of: &v1::SignedOpenLane) -> Result<(), Sig
 /// [`SignedError`].
 pub fn verify_command_signature(of: &v1::SignedCommand, by: &v1::CommandSignature) -> Result<(), SignedError> {
     verify_signature(&by.operator_id, &by.public_key, &command_signed_bytes(of)?, &by.signature)
+}
+
+/// Checks the signature of a delivery. Says nothing of whose key it is.
+///
+/// # Errors
+/// [`SignedError`].
+pub fn verify_outlet_delivery(origin: &str, of: &v1::OutletDelivery) -> Result<(), SignedError> {
+    verify_signature(&format!("node {}", of.node_id), &of.public_key, &outlet_delivery_signed_bytes(origin, of)?, &of.signature)
 }
 
 fn verify_signature(signer: &str, public_key: &[u8], message: &[u8], signature: &[u8]) -> Result<(), SignedError> {

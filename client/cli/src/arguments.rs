@@ -6,6 +6,7 @@ mod deciding;
 mod evidence;
 mod incident;
 mod ingest;
+mod outlet;
 mod registry;
 
 use std::{path::PathBuf, str::FromStr, time::Duration};
@@ -23,6 +24,7 @@ pub(crate) use evidence::{
 };
 pub(crate) use incident::{AdvanceArguments, HoldArguments, HoldCommand, IncidentCommand};
 pub(crate) use ingest::{AppendArguments, ImportCommand, LaneArguments, OtlpArguments, Subjects};
+pub(crate) use outlet::{KeyKind, OutletCommand};
 pub(crate) use registry::{
     AgentCommand, AgentRegistration, AgentStateName, CollectorCommand, CollectorRegistration, KeysCommand, OperatorCommand, PublicKey,
     RoleArguments, RoleCommand, SignerFile, Signing, VantageName,
@@ -102,6 +104,9 @@ pub(crate) enum Command {
     /// List, follow and release containments
     #[command(subcommand)]
     Containment(ContainmentCommand),
+    /// Tell identity providers and gateways of containment, and see what became of it
+    #[command(subcommand)]
+    Outlet(OutletCommand),
     /// Check, test, simulate, activate and show rules
     #[command(subcommand)]
     Rules(RulesCommand),

@@ -9,6 +9,7 @@ mod command_file;
 mod completions;
 mod containment;
 mod decision;
+mod effect;
 mod entry;
 mod genesis;
 mod import;
@@ -17,6 +18,7 @@ mod keys;
 mod membership;
 mod node;
 mod operator;
+mod outlet;
 mod prove;
 mod purpose;
 mod replay;
@@ -55,6 +57,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Answer> {
         Command::Role(it) => role::run(it, &connect()?).await,
         Command::Contain(it) => containment::contain(it, &connect()?).await,
         Command::Containment(it) => containment::run(it, &connect()?, global.output).await,
+        Command::Outlet(it) => outlet::run(it, connect).await,
         Command::Rules(it) => rules::run(it, connect).await,
         Command::Decision(it) => decision::run(it, connect).await,
         Command::Approval(it) => approval::run(it, &connect()?).await,

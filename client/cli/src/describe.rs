@@ -108,6 +108,14 @@ pub(crate) fn time(unix_ns: u64) -> String {
     }
 }
 
+/// A time that passed, for people: milliseconds up to ten seconds, then seconds.
+pub(crate) fn delay(of_ns: u64) -> String {
+    match of_ns / 1_000_000 {
+        ms @ 0..10_000 => format!("{ms} ms"),
+        ms => format!("{} s", ms / 1_000),
+    }
+}
+
 pub(crate) fn verdict(of: v1::Verdict) -> &'static str {
     match of {
         v1::Verdict::Unspecified => "-",
@@ -128,6 +136,7 @@ fn body_kind(body: &Body) -> &'static str {
         Body::LaneOpened(_) => "lane opened",
         Body::LaneClosed(_) => "lane closed",
         Body::Containment(_) => "containment",
+        Body::OutletDelivery(_) => "outlet delivery",
     }
 }
 
@@ -148,7 +157,25 @@ fn body_detail(body: &Body) -> String {
         }
         Body::LaneClosed(it) => lane(it.at.as_ref()),
         Body::Containment(it) => containment(it),
+        Body::OutletDelivery(it) => delivery(it),
     }
+}
+
+/// Says in one line what became of a message.
+pub(crate) fn delivery(of: &v1::OutletDelivery) -> String {
+    let status = if of.http_status == 0 { String::new() } else { format!(" status {}", of.http_status) };
+    let error = if of.error.is_empty() { String::new() } else { format!(" {}", of.error) };
+    format!(
+        "containment {} to {}: {}{status}{error}, attempt {}",
+        of.containment_id,
+        of.outlet_id,
+        delivery_result(of.result()),
+        of.attempts
+    )
+}
+
+pub(crate) fn delivery_result(of: v1::DeliveryResult) -> String {
+    of.as_str_name().trim_start_matches("DELIVERY_RESULT_").to_owned()
 }
 
 /// Says in one line what changed.
@@ -169,6 +196,21 @@ pub(crate) fn target(of: &v1::Target) -> String {
 
 fn lane(at: Option<&v1::BatchPosition>) -> String {
     at.map_or_else(String::new, |at| format!("{}/{} epoch {}", at.collector_id, at.lane, at.epoch))
+}
+
+/// Says in one line what an outlet is and where it leads: two persons sign for that.
+fn outlet(of: &v1::Outlet) -> String {
+    let what = match &of.kind {
+        Some(v1::outlet::Kind::SharedSignals(it)) => {
+            format!("stream to {} for {} with key {} as {}", it.endpoint, it.audience, it.key_id, it.issuer)
+        }
+        Some(v1::outlet::Kind::Webhook(it)) => format!("webhook to {} with key {}", it.endpoint, it.key_id),
+        None => "nothing".to_owned(),
+    };
+    let escalates =
+        if of.escalate_to.is_empty() { String::new() } else { format!(", after {} s to {}", of.escalate_after_s, of.escalate_to) };
+    let only = if of.escalations_only { ", escalations only" } else { "" };
+    format!("register outlet {} of {}: {what}{escalates}{only}", of.outlet_id, of.tenant_id)
 }
 
 pub(crate) fn incident_stage(of: v1::IncidentStage) -> String {
@@ -194,6 +236,9 @@ pub(crate) fn action_detail(action: &Action) -> String {
             format!("{} {target}: {}", containment_action(it.action()), it.reason)
         }
         Action::Release(it) => format!("release containment {}: {}", it.containment_id, it.reason),
+        Action::RegisterOutlet(it) => it.outlet.as_ref().map_or_else(String::new, outlet),
+        Action::RemoveOutlet(it) => format!("remove outlet {}: {}", it.outlet_id, it.reason),
+        Action::ResumeOutlet(it) => format!("resume outlet {}: {}", it.outlet_id, it.reason),
         Action::ActivateRules(it) => format!("activate rules ({} bytes): {}", it.rules.len(), it.reason),
         Action::DeclarePurpose(it) => format!("declare purpose {}", it.purpose_id),
         Action::ResolveApproval(it) => {

@@ -1,4 +1,4 @@
-//! Key files: one Ed25519 key as PKCS#8 PEM, readable by its owner alone.
+//! Key files: one key as PKCS#8 PEM, readable by its owner alone. Ed25519, but for outlets whose receivers ask for RSA.
 
 use std::{
     fs::{self, File},
@@ -15,6 +15,8 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 const OWNER_ONLY: u32 = 0o600;
+/// What the interoperability profile of CAEP asks for.
+const RSA_BITS: usize = 2_048;
 /// A key that every account of the machine can read is no secret.
 const READABLE_BY_OTHERS: u32 = 0o007;
 
@@ -45,6 +47,9 @@ pub enum KeyFileError {
         /// What is wrong with it.
         source: pkcs8::Error,
     },
+    /// An RSA key cannot be made.
+    #[error("no RSA key can be made: {0}")]
+    Rsa(String),
     /// The system gives no randomness.
     #[error("the system gives no randomness: {0}")]
     NoRandomness(getrandom::Error),
@@ -66,7 +71,25 @@ pub fn generate_key() -> Result<SigningKey, KeyFileError> {
 /// [`KeyFileError`]; a file that exists is never overwritten.
 pub fn write_key(path: &Path, key: &SigningKey) -> Result<(), KeyFileError> {
     let form = |source| KeyFileError::Form { path: path.to_owned(), source };
-    let pem = key.to_pkcs8_pem(Default::default()).map_err(form)?;
+    write_pem(path, &key.to_pkcs8_pem(Default::default()).map_err(form)?)
+}
+
+/// Makes a new RSA key of 2048 bits, for outlets whose receivers take nothing else, and returns it as PKCS#8 PEM.
+///
+/// # Errors
+/// [`KeyFileError::Rsa`].
+pub fn generate_rsa_key() -> Result<Zeroizing<String>, KeyFileError> {
+    use rsa::{RsaPrivateKey, pkcs8::EncodePrivateKey as _, rand_core::OsRng};
+    let failed = |error: &dyn std::error::Error| KeyFileError::Rsa(error.to_string());
+    let key = RsaPrivateKey::new(&mut OsRng, RSA_BITS).map_err(|error| failed(&error))?;
+    key.to_pkcs8_pem(rsa::pkcs8::LineEnding::LF).map_err(|error| failed(&error))
+}
+
+/// Writes a key that is PKCS#8 PEM already into a new file. On return: it is on disk, with mode 600.
+///
+/// # Errors
+/// [`KeyFileError::File`]; a file that exists is never overwritten.
+pub fn write_pem(path: &Path, pem: &str) -> Result<(), KeyFileError> {
     let write = || {
         let mut file = File::options().write(true).create_new(true).mode(OWNER_ONLY).open(path)?;
         file.write_all(pem.as_bytes())?;

@@ -42,7 +42,7 @@ pub use gathering::Gathering;
 pub use genesis::{GenesisPolicyError, policy_of};
 pub use held::{Comparison, HeldCheckpoints, HeldError};
 pub use journal::JournalError;
-pub use key::{KeyFileError, generate_key, read_key, write_key};
+pub use key::{KeyFileError, generate_key, generate_rsa_key, read_key, write_key, write_pem};
 pub use lane::{
     BATCH_BYTES_MAX, BATCH_EVENTS_MAX, ChainPosition, EVENT_BYTES_MAX, Epoch, LaneError, LaneName, LaneSigner, Sequence, VolatileLane,
 };

@@ -90,6 +90,27 @@ async fn doors(world: &World, identity: &str) -> Vec<(&'static str, &'static str
             door(control.list_containments(v1::ListContainmentsRequest { tenant_id: tenant.clone(), ..Default::default() }).await),
         ),
         ("WatchContainment", door(control.watch_containment(v1::WatchContainmentRequest { tenant_id: tenant, from_index: 0 }).await)),
+        ("ListOutlets", door(control.list_outlets(v1::ListOutletsRequest { tenant_id: TENANT.to_owned(), ..Default::default() }).await)),
+        (
+            "ListDeliveries",
+            door(
+                control
+                    .list_deliveries(v1::ListDeliveriesRequest { tenant_id: TENANT.to_owned(), containment_id: 1, ..Default::default() })
+                    .await,
+            ),
+        ),
+        (
+            "AfterContainment",
+            door(
+                control
+                    .after_containment(v1::AfterContainmentRequest {
+                        tenant_id: TENANT.to_owned(),
+                        containment_id: 1,
+                        ..Default::default()
+                    })
+                    .await,
+            ),
+        ),
         ("ListCollectors", door(control.list_collectors(v1::ListCollectorsRequest::default()).await)),
         ("ClusterStatus", door(control.cluster_status(v1::ClusterStatusRequest {}).await)),
         ("ChangeMembership", door(control.change_membership(v1::ChangeMembershipRequest::default()).await)),
@@ -135,6 +156,9 @@ const OPEN: [(&str, &[&str]); 7] = [
             "ListHolds",
             "ListContainments",
             "WatchContainment",
+            "ListOutlets",
+            "ListDeliveries",
+            "AfterContainment",
         ],
     ),
     (
@@ -161,6 +185,9 @@ const OPEN: [(&str, &[&str]); 7] = [
             "ListHolds",
             "ListContainments",
             "WatchContainment",
+            "ListOutlets",
+            "ListDeliveries",
+            "AfterContainment",
             "ListCollectors",
             "ClusterStatus",
         ],
@@ -189,6 +216,9 @@ const OPEN: [(&str, &[&str]); 7] = [
             "ListHolds",
             "ListContainments",
             "WatchContainment",
+            "ListOutlets",
+            "ListDeliveries",
+            "AfterContainment",
             "ListCollectors",
             "ClusterStatus",
         ],
@@ -210,6 +240,8 @@ const OPEN: [(&str, &[&str]); 7] = [
             "ListHolds",
             "ListContainments",
             "WatchContainment",
+            "ListOutlets",
+            "ListDeliveries",
             "ListCollectors",
             "ClusterStatus",
             "ChangeMembership",

@@ -16,6 +16,7 @@ mod damage;
 mod discovery;
 mod governing;
 mod membership;
+mod outlets;
 mod reads;
 mod rules;
 mod verifying;

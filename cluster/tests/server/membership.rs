@@ -219,7 +219,7 @@ impl Peer for OnlyStatus {
 
     async fn get_status(&self, _: Request<peer::GetStatusRequest>) -> Result<Response<peer::GetStatusResponse>, Status> {
         let status = v1::NodeStatus { node_id: 9, ..Default::default() };
-        Ok(Response::new(peer::GetStatusResponse { status: Some(status), clock_unix_ns: 0 }))
+        Ok(Response::new(peer::GetStatusResponse { status: Some(status), clock_unix_ns: 0, outlets: Vec::new() }))
     }
 }
 
@@ -239,13 +239,13 @@ fn peer_of(world: &World, name: &str) -> PeerClient<Channel> {
 #[tokio::test]
 async fn between_nodes_only_members_are_answered() {
     let world = World::found(1, Tls::Mutual).await;
-    let status = peer_of(&world, "node-1").get_status(peer::GetStatusRequest {}).await.unwrap().into_inner();
+    let status = peer_of(&world, "node-1").get_status(peer::GetStatusRequest { outlets: false }).await.unwrap().into_inner();
     assert_eq!(status.status.unwrap().node_id, 1);
     // A good certificate under the peers' root, of a node that was removed or never added.
     let mut stranger = peer_of(&world, "node-9");
     let vote = peer::Vote { term: 1_000, node_id: 9, committed: false };
     let refusals = [
-        stranger.get_status(peer::GetStatusRequest {}).await.map(drop),
+        stranger.get_status(peer::GetStatusRequest { outlets: false }).await.map(drop),
         stranger.cosign(peer::CosignRequest::default()).await.map(drop),
         stranger.propose(peer::ProposeRequest::default()).await.map(drop),
         stranger.request_vote(peer::VoteRequest { vote: Some(vote), last: None }).await.map(drop),

@@ -18,6 +18,7 @@ mod evidence;
 mod facts;
 mod governing;
 mod lists;
+mod outlets;
 mod proofs;
 mod replays;
 mod rules;

@@ -1,8 +1,9 @@
-use proofline_ledger::{Divergence, EntryIndex, Ledger, Replay};
+use proofline_ledger::{Direction, Divergence, EntryIndex, Ledger, Replay};
 use proofline_proto::{peer, v1};
 use proptest::prelude::*;
 use prost::Message;
 
+use crate::outlets;
 use crate::world::*;
 
 /// One thing that happens to a ledger.
@@ -19,6 +20,10 @@ enum Step {
     Contain(u8),
     Quarantine(u8),
     Release(u8),
+    RegisterOutlet(u8),
+    ResumeOutlet(u8),
+    RemoveOutlet(u8),
+    Settle { outlet: u8, result: i32 },
     Activate(u8),
     Answer(bool),
     Promote(u8),
@@ -82,6 +87,10 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..12_u8).prop_map(Step::Contain),
         1 => (0..3_u8).prop_map(Step::Quarantine),
         1 => (1..4_u8).prop_map(Step::Release),
+        2 => (0..4_u8).prop_map(Step::RegisterOutlet),
+        1 => (0..4_u8).prop_map(Step::ResumeOutlet),
+        1 => (0..4_u8).prop_map(Step::RemoveOutlet),
+        3 => (0..4_u8, 0..6_i32).prop_map(|(outlet, result)| Step::Settle { outlet, result }),
         1 => (0..4_u8).prop_map(Step::Activate),
         1 => any::<bool>().prop_map(Step::Answer),
         1 => (0..3_u8).prop_map(Step::Promote),
@@ -274,6 +283,16 @@ impl Script {
                 let release = v1::Release { containment_id: u64::from(*id), reason: "looked into".to_owned(), incident_id: String::new() };
                 self.command(&[RESPONDER, SECOND_RESPONDER], v1::command::Action::Release(release));
             }
+            Step::RegisterOutlet(outlet) => self.command(&[ALICE, BOB], outlets::register(outlet_of(*outlet))),
+            Step::ResumeOutlet(outlet) => {
+                let resume = v1::ResumeOutlet { outlet_id: format!("o{outlet}"), reason: "mended".to_owned() };
+                self.command(&[ALICE], v1::command::Action::ResumeOutlet(resume));
+            }
+            Step::RemoveOutlet(outlet) => {
+                let remove = v1::RemoveOutlet { outlet_id: format!("o{outlet}"), reason: "gone".to_owned() };
+                self.command(&[ALICE, BOB], v1::command::Action::RemoveOutlet(remove));
+            }
+            Step::Settle { outlet, result } => self.settle(&format!("o{outlet}"), *result),
             Step::Activate(set) => {
                 self.command(&[ALICE, BOB], v1::command::Action::ActivateRules(crate::deciding::activation(RULES[usize::from(*set)])));
             }
@@ -285,6 +304,19 @@ impl Script {
                 self.command(&[ALICE], v1::command::Action::ChangeAgentState(change));
             }
             Step::Wait(seconds) => self.world.now += u64::from(*seconds) * SECOND_NS,
+        }
+    }
+
+    /// Says what became of the oldest message that waits for an outlet, and says it again.
+    fn settle(&mut self, outlet: &str, result: i32) {
+        let known = proofline_ledger::outlets::all(&self.world.store).unwrap();
+        let Some(it) = known.into_iter().find(|it| it.outlet.outlet_id == outlet) else { return };
+        let waiting = proofline_ledger::outlets::waiting(&self.world.store, ORIGIN, &it.outlet, Direction::Ascending, 1).unwrap();
+        let Some(oldest) = waiting.first() else { return };
+        let result = v1::DeliveryResult::try_from(result).unwrap();
+        let delivery = outlets::delivery(outlet, oldest.containment, oldest.entry.0, oldest.ordinal, result);
+        for _ in 0..2 {
+            self.submit(peer::item::Item::Delivery(delivery.clone()));
         }
     }
 
@@ -311,6 +343,17 @@ impl Script {
     }
 }
 
+/// The last one is where the others escalate to, once it is there.
+fn outlet_of(number: u8) -> v1::Outlet {
+    let id = format!("o{number}");
+    match number {
+        0 => outlets::webhook(&id),
+        1 => outlets::stream(&id, v1::SubjectForm::Complex),
+        2 => v1::Outlet { escalate_to: "o3".to_owned(), escalate_after_s: 60, ..outlets::stream(&id, v1::SubjectForm::Simple) },
+        _ => v1::Outlet { escalations_only: true, ..outlets::webhook(&id) },
+    }
+}
+
 fn agent_action(agent: u8) -> v1::command::Action {
     v1::command::Action::RegisterAgent(v1::RegisterAgent {
         tenant_id: TENANT.to_owned(),
@@ -333,9 +376,15 @@ proptest! {
     #[test]
     fn the_entries_alone_re_derive_entries_and_state(steps in prop::collection::vec(step(), 1..40)) {
         let (world, _) = live(&steps);
-        let (ledger, _) = replay(&world);
+        let (ledger, store) = replay(&world);
         prop_assert_eq!(ledger.state_digest(), world.ledger.state_digest());
         prop_assert_eq!(ledger.log_root(), world.ledger.log_root());
+        let outlets = proofline_ledger::outlets::all(&store).unwrap();
+        prop_assert_eq!(&outlets, &proofline_ledger::outlets::all(&world.store).unwrap());
+        for it in outlets {
+            let waiting = |store| proofline_ledger::outlets::waiting(store, ORIGIN, &it.outlet, Direction::Ascending, 10_000).unwrap();
+            prop_assert_eq!(waiting(&store), waiting(&world.store));
+        }
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub struct World {
     pub ledger: Ledger,
     pub store: MapStore,
     pub now: u64,
-    nonce: u8,
+    nonce: u64,
 }
 
 /// The operators of genesis.
@@ -104,7 +104,7 @@ impl World {
         self.nonce += 1;
         let mut command = v1::SignedCommand {
             origin: ORIGIN.to_owned(),
-            nonce: vec![self.nonce; 16],
+            nonce: u128::from(self.nonce).to_be_bytes().to_vec(),
             expires_unix_ns: self.now + 60 * SECOND_NS,
             command: v1::Command { action: Some(action) }.encode_to_vec(),
             signatures: Vec::new(),

@@ -26,19 +26,29 @@ pub struct Progress {
     pub taken: TreeSize,
     /// Rises with every change of what is contained, in this process.
     pub containment_generation: u64,
+    /// Rises with every change of an outlet or of what waits for it, in this process.
+    pub outlet_generation: u64,
 }
 
 impl Progress {
     /// Describes a ledger that was opened over a state which somebody else made, or this node before a restart.
     pub(super) fn opened(ledger: &Ledger, applied: Option<u64>) -> Self {
         let (tree_size, last_committed) = (ledger.tree_size(), ledger.last_committed());
-        Self { applied: applied.map(LogIndex), tree_size, last_committed, taken: tree_size, containment_generation: 0 }
+        Self {
+            applied: applied.map(LogIndex),
+            tree_size,
+            last_committed,
+            taken: tree_size,
+            containment_generation: 0,
+            outlet_generation: 0,
+        }
     }
 
     /// Describes the ledger after one more Raft entry.
     pub(super) fn after(self, ledger: &Ledger, applied: u64) -> Self {
         let (tree_size, last_committed) = (ledger.tree_size(), ledger.last_committed());
         let containment_generation = self.containment_generation.max(ledger.containment_generation());
-        Self { applied: Some(LogIndex(applied)), tree_size, last_committed, containment_generation, ..self }
+        let outlet_generation = self.outlet_generation.max(ledger.outlet_generation());
+        Self { applied: Some(LogIndex(applied)), tree_size, last_committed, containment_generation, outlet_generation, ..self }
     }
 }

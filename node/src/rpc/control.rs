@@ -4,10 +4,11 @@ use proofline_ledger::listing;
 use proofline_proto::{
     peer::{item, propose_response},
     v1::{
-        AgentState, ChangeMembershipRequest, ChangeMembershipResponse, ClusterStatusRequest, ClusterStatusResponse, GetRulesRequest,
-        GetRulesResponse, ListAgentsRequest, ListAgentsResponse, ListApprovalsRequest, ListApprovalsResponse, ListCollectorsRequest,
-        ListCollectorsResponse, ListContainmentsRequest, ListContainmentsResponse, ListHoldsRequest, ListHoldsResponse,
-        ListIncidentsRequest, ListIncidentsResponse, ListServersRequest, ListServersResponse, ListUnresolvedRequest,
+        AfterContainmentRequest, AfterContainmentResponse, AgentState, ChangeMembershipRequest, ChangeMembershipResponse,
+        ClusterStatusRequest, ClusterStatusResponse, GetRulesRequest, GetRulesResponse, ListAgentsRequest, ListAgentsResponse,
+        ListApprovalsRequest, ListApprovalsResponse, ListCollectorsRequest, ListCollectorsResponse, ListContainmentsRequest,
+        ListContainmentsResponse, ListDeliveriesRequest, ListDeliveriesResponse, ListHoldsRequest, ListHoldsResponse, ListIncidentsRequest,
+        ListIncidentsResponse, ListOutletsRequest, ListOutletsResponse, ListServersRequest, ListServersResponse, ListUnresolvedRequest,
         ListUnresolvedResponse, SubmitCommandRequest, SubmitCommandResponse, WatchContainmentRequest, control_server::Control,
     },
 };
@@ -61,6 +62,21 @@ impl Control for Api {
     async fn watch_containment(&self, request: Request<WatchContainmentRequest>) -> Result<Response<Changes>, Status> {
         let caller = caller(&request)?;
         self.watch(caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_outlets(&self, request: Request<ListOutletsRequest>) -> Result<Response<ListOutletsResponse>, Status> {
+        let caller = caller(&request)?;
+        self.outlets_of(&caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_deliveries(&self, request: Request<ListDeliveriesRequest>) -> Result<Response<ListDeliveriesResponse>, Status> {
+        let caller = caller(&request)?;
+        self.deliveries(&caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn after_containment(&self, request: Request<AfterContainmentRequest>) -> Result<Response<AfterContainmentResponse>, Status> {
+        let caller = caller(&request)?;
+        self.after(&caller, request.into_inner()).await.map(Response::new)
     }
 
     async fn get_rules(&self, request: Request<GetRulesRequest>) -> Result<Response<GetRulesResponse>, Status> {

@@ -113,7 +113,8 @@ impl Peer for PeerRpc {
     async fn get_status(&self, request: Request<GetStatusRequest>) -> Result<Response<GetStatusResponse>, Status> {
         self.check_caller(&request, About::Service)?;
         let status = self.0.own_status().await?;
-        Ok(Response::new(GetStatusResponse { status: Some(status), clock_unix_ns: unix_ns() }))
+        let outlets = if request.get_ref().outlets { self.0.outlet_problems().await? } else { Vec::new() };
+        Ok(Response::new(GetStatusResponse { status: Some(status), clock_unix_ns: unix_ns(), outlets }))
     }
 }
 

@@ -187,7 +187,9 @@ fn prepare(item: item::Item, origin: &str) -> Result<Submission, Status> {
         item::Item::Batch(batch) => PreparedBatch::new(batch, origin).map(PreparedItem::Batch),
         item::Item::OpenLane(open) => PreparedOpenLane::new(open, origin).map(PreparedItem::OpenLane),
         item::Item::Command(command) => PreparedCommand::new(command, origin).map(PreparedItem::Command),
-        item::Item::Genesis(_) | item::Item::Checkpoint(_) => return Err(Status::invalid_argument("not a submission")),
+        item::Item::Genesis(_) | item::Item::Checkpoint(_) | item::Item::Delivery(_) => {
+            return Err(Status::invalid_argument("not a submission"));
+        }
     };
     let prepared = prepared.map_err(|refusal| refusal_status(&refusal))?;
     Ok(Submission::new(Item { item: Some(item) }, prepared))
@@ -200,7 +202,7 @@ async fn settle(ticket: Ticket) -> Settled {
         Outcome::Opened(opened) => propose_response::Outcome::Opened(opened),
         Outcome::Commanded(index) => propose_response::Outcome::Commanded(v1::SubmitCommandResponse { index: index.0 }),
         Outcome::Refused(refusal) => return Err(refusal_status(&refusal)),
-        Outcome::Began | Outcome::Published => return Err(Status::internal("the outcome of another kind of item")),
+        Outcome::Began | Outcome::Published | Outcome::Delivered(_) => return Err(Status::internal("the outcome of another kind of item")),
     };
     Ok(ProposeResponse { log_index: applied.log_index.0, outcome: Some(outcome) })
 }

@@ -60,6 +60,9 @@ const fn lookups(table: Table) -> Lookups {
         | Table::SessionChunks
         | Table::ContainmentCases
         | Table::ContainmentLog
+        | Table::Outlets
+        | Table::AfterContainment
+        | Table::Deliveries
         | Table::RuleSets
         | Table::Holds
         | Table::DecisionFacts
@@ -79,6 +82,7 @@ const fn lookups(table: Table) -> Lookups {
         | Table::SessionUses
         | Table::Spawns
         | Table::Contained
+        | Table::Outbox
         | Table::SessionCounts
         | Table::SessionTraits
         | Table::Members

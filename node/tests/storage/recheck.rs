@@ -14,7 +14,9 @@ use proofline_proto::{
     peer,
     v1::{self, command::Action},
 };
-use proofline_verifier::{BatchDigest, TreeHash as _, batch_signed_bytes, command_signed_bytes, events_root, open_lane_signed_bytes};
+use proofline_verifier::{
+    BatchDigest, TreeHash as _, batch_signed_bytes, command_signed_bytes, events_root, open_lane_signed_bytes, outlet_delivery_signed_bytes,
+};
 use prost::Message as _;
 use tokio::sync::watch;
 
@@ -181,6 +183,7 @@ impl Node {
             last_committed: UnixNanos(1),
             taken: TreeSize(taken),
             containment_generation: 0,
+            outlet_generation: 0,
         };
         let (_progress, seen) = watch::channel(progress);
         let (failures, _failed) = failure::channel();
@@ -242,6 +245,30 @@ async fn an_entry_that_is_not_in_the_tree_is_not_cosigned() {
     assert_ne!(node.tree(8), asked, "the tile that is not full is hashed from its entries");
     let error = node.cosign(0, 8).await.unwrap_err();
     assert!(matches!(error, NotCosigned::NotAuthentic(NotAuthentic::Entry { index: 3, .. })), "{error}");
+}
+
+/// An entry 7 that says what became of a message, signed with one key in the name of node 1.
+fn delivery(seed: u8, alter: impl FnOnce(&mut v1::OutletDelivery)) -> Vec<u8> {
+    let mut it = v1::OutletDelivery { outlet_id: "idp".to_owned(), node_id: 1, public_key: public(seed), result: 1, ..Default::default() };
+    it.signature = key(seed).sign(&outlet_delivery_signed_bytes(ORIGIN, &it).unwrap()).to_bytes().to_vec();
+    alter(&mut it);
+    let body = Some(v1::entry_core::Body::OutletDelivery(it));
+    let core = v1::EntryCore { index: 7, committed_unix_ns: 1, body, ..Default::default() }.encode_to_vec();
+    v1::Entry { core: core.into(), session_root: Vec::new() }.encode_to_vec()
+}
+
+#[tokio::test]
+async fn a_delivery_that_its_node_did_not_sign_is_not_cosigned() {
+    let mut node = Node::new();
+    let entry = 7_u64.to_be_bytes().to_vec();
+    node.put(Table::Entries, entry.clone(), delivery(20, |_| ()));
+    node.cosign(7, 8).await.unwrap();
+    node.put(Table::Entries, entry.clone(), delivery(THIEF, |_| ()));
+    let error = node.cosign(7, 8).await.unwrap_err();
+    assert!(matches!(error, NotCosigned::NotAuthentic(NotAuthentic::OtherNode { index: 7, node_id: 1 })), "{error}");
+    node.put(Table::Entries, entry, delivery(20, |it| it.http_status = 202));
+    let error = node.cosign(7, 8).await.unwrap_err();
+    assert!(matches!(error, NotCosigned::NotAuthentic(NotAuthentic::Signature { index: 7, .. })), "{error}");
 }
 
 #[tokio::test]

@@ -81,6 +81,7 @@ pub(super) fn not_shown_by(entry: &LogEntry) -> Vec<NotProven> {
         Body::Event(_) => vec![NotProven::CollectorSignature, NotProven::EventsTrue, NotProven::DecisionsRight, NotProven::UnsentEvents],
         Body::Command(_) => vec![NotProven::OperatorSignature],
         Body::Containment(_) => vec![NotProven::DecisionsRight],
+        Body::OutletDelivery(_) => vec![NotProven::NodeSignature],
         Body::Genesis(_) | Body::Rejection(_) | Body::Equivocation(_) | Body::LaneOpened(_) | Body::LaneClosed(_) => Vec::new(),
     }
 }
@@ -100,6 +101,7 @@ fn entry_kind(of: &Body) -> &'static str {
         Body::LaneOpened(_) => "lane opened",
         Body::LaneClosed(_) => "lane closed",
         Body::Containment(_) => "containment",
+        Body::OutletDelivery(_) => "outlet delivery",
     }
 }
 

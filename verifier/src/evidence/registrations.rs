@@ -86,7 +86,8 @@ pub(super) fn replay(genesis: &v1::Genesis, proven: &[LogEntry]) -> Result<Regis
             | Body::Equivocation(_)
             | Body::LaneOpened(_)
             | Body::LaneClosed(_)
-            | Body::Containment(_) => {
+            | Body::Containment(_)
+            | Body::OutletDelivery(_) => {
                 return Err(RegistrationError::NoCommand { index: entry.index });
             }
         }

@@ -238,7 +238,8 @@ impl<'a> Session<'a> {
             | Body::Equivocation(_)
             | Body::LaneOpened(_)
             | Body::LaneClosed(_)
-            | Body::Containment(_) => None,
+            | Body::Containment(_)
+            | Body::OutletDelivery(_) => None,
         };
         match command {
             Some(Action::SealSession(seal)) if seal.tenant_id == self.evidence.tenant_id && seal.session_id == self.evidence.session_id => {
@@ -270,7 +271,8 @@ impl<'a> Session<'a> {
             | Body::Equivocation(_)
             | Body::LaneOpened(_)
             | Body::LaneClosed(_)
-            | Body::Containment(_) => None,
+            | Body::Containment(_)
+            | Body::OutletDelivery(_) => None,
         })
     }
 }

@@ -11,6 +11,7 @@
 
 mod alterations;
 mod command_line;
+mod deliveries;
 mod naive;
 mod notes;
 mod trees;

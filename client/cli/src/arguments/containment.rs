@@ -88,6 +88,15 @@ pub(crate) enum ContainmentCommand {
         #[arg(long, default_value_t = 0)]
         from: u64,
     },
+    /// Show what happened after a containment began: what it denied, and who was told
+    #[command(after_help = "Example:\n  proofline containment effect 7 --tenant acme")]
+    Effect {
+        /// Number of the containment
+        id: u64,
+        /// Tenant; '*' for all
+        #[arg(long, env = "PROOFLINE_TENANT")]
+        tenant: String,
+    },
     /// Lift a containment; takes two responders
     #[command(
         after_help = "Example:\n  proofline containment release 7 --reason 'false alarm' --signer rita=rita.key.pem --signer sam=sam.key.pem"

@@ -7,7 +7,7 @@ use proofline_client::Link;
 use proofline_proto::v1::{self, command::Action};
 use serde_json::json;
 
-use super::signing::submit;
+use super::{effect, signing::submit};
 use crate::{
     arguments::{ContainCommand, ContainmentCommand, OutputFormat},
     connection::Connection,
@@ -45,6 +45,7 @@ pub(super) async fn run(command: ContainmentCommand, connection: &Connection, fo
     match command {
         ContainmentCommand::List { tenant, released } => list(&tenant, released, connection).await,
         ContainmentCommand::Watch { tenant, from } => watch(&tenant, from, connection, format).await,
+        ContainmentCommand::Effect { id, tenant } => effect::run(id, &tenant, connection).await,
         ContainmentCommand::Release { id, reason, incident, signing } => {
             let release = v1::Release { containment_id: id, reason, incident_id: incident };
             submit(Action::Release(release), &signing, connection).await

@@ -7,12 +7,16 @@ use prost::Message as _;
 use v1::entry_core::Body;
 
 use super::{Vector, decode_entry};
+use crate::deliveries::dead_letter;
 use crate::world::{self, World, nodes, sign_checkpoint, tlog_text};
 
 const EVENT: usize = 3;
 
 pub(super) fn vectors() -> Vec<Vector> {
-    [valid(), forms(), paths(), log_signatures(), cosignatures(), policies(), consistency(), entries()].into_iter().flatten().collect()
+    [valid(), outlets(), forms(), paths(), log_signatures(), cosignatures(), policies(), consistency(), entries()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn valid() -> Vec<Vector> {
@@ -24,6 +28,35 @@ fn valid() -> Vec<Vector> {
         Vector::valid("command.tlog-proof", usual.tlog_proof(1), "an operator command"),
         Vector::valid("last.tlog-proof", usual.tlog_proof(usual.size() - 1), "the last entry, with the shortest path"),
         Vector::valid("one-leaf.tlog-proof", small.tlog_proof(0), "a log of one entry: the path is empty"),
+    ]
+}
+
+/// An outlet is registered, and a message to it is given up.
+fn outlets() -> Vec<Vector> {
+    let mut told = world::usual();
+    let stream = v1::SharedSignals {
+        issuer: "https://ledger.example".to_owned(),
+        audience: "https://idp.example/ssf".to_owned(),
+        endpoint: "https://idp.example/ssf/push".to_owned(),
+        algorithm: v1::SigningAlgorithm::Rs256.into(),
+        key_id: "ssf-1".to_owned(),
+        subject_form: v1::SubjectForm::Complex.into(),
+        authorization: v1::ReceiverAuthorization::BearerToken.into(),
+    };
+    let outlet = v1::Outlet {
+        outlet_id: "idp".to_owned(),
+        tenant_id: world::TENANT.to_owned(),
+        kind: Some(v1::outlet::Kind::SharedSignals(stream)),
+        escalate_to: "gateway".to_owned(),
+        escalate_after_s: 60,
+        escalations_only: false,
+    };
+    let register = v1::command::Action::RegisterOutlet(v1::RegisterOutlet { outlet: Some(outlet) });
+    let registered = told.command(register, &[&world::alice(), &world::bob()]);
+    let delivery = told.append(Body::OutletDelivery(dead_letter(registered as u64)), None);
+    vec![
+        Vector::valid("outlet.tlog-proof", told.tlog_proof(registered), "a command that registers an outlet"),
+        Vector::valid("delivery.tlog-proof", told.tlog_proof(delivery), "what became of a message to an outlet"),
     ]
 }
 

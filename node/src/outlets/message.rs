@@ -1,0 +1,79 @@
+//! A message on its way out: built from the log and the files of this node, each time it is sent.
+
+use proofline_ledger::{EntryIndex, Store, StoreFault, Waiting, outlets};
+use proofline_proto::v1::{Containment, Outlet, entry_core::Body, outlet::Kind};
+use thiserror::Error;
+
+use super::{
+    OutletSettings,
+    security_event::{self, Initiator},
+    webhook,
+};
+
+/// What is posted.
+#[derive(Debug)]
+pub(super) struct Message {
+    pub(super) endpoint: String,
+    pub(super) headers: Vec<(&'static str, String)>,
+    pub(super) body: String,
+}
+
+/// Why a message cannot be sent from this node.
+#[derive(Debug, Error)]
+pub(super) enum NotSendable {
+    #[error("{0}")]
+    Unable(String),
+    #[error(transparent)]
+    Store(#[from] StoreFault),
+}
+
+impl Message {
+    /// Builds and signs what an outlet is to be told.
+    pub(super) fn compose(
+        store: &impl Store,
+        origin: &str,
+        settings: &OutletSettings,
+        outlet: &Outlet,
+        of: &Waiting,
+        unix_s: u64,
+    ) -> Result<Self, NotSendable> {
+        settings.check(outlet).map_err(NotSendable::Unable)?;
+        let keys = settings.keys().map_err(NotSendable::Unable)?;
+        let change = change(store, of.entry)?;
+        match &outlet.kind {
+            Some(Kind::SharedSignals(stream)) => {
+                let by = initiator(store, EntryIndex(change.cause_index))?;
+                let key = keys.signing(&stream.key_id, stream.algorithm()).map_err(NotSendable::Unable)?;
+                let claims = security_event::claims(stream, of, &change, by).map_err(NotSendable::Unable)?;
+                let body = security_event::sign(stream, &key, &claims).map_err(NotSendable::Unable)?;
+                let mut headers = vec![("content-type", "application/secevent+jwt".to_owned()), ("accept", "application/json".to_owned())];
+                let token = keys.token(outlet).map_err(NotSendable::Unable)?;
+                headers.extend(token.map(|token| ("authorization", format!("Bearer {}", token.as_str()))));
+                Ok(Self { endpoint: stream.endpoint.clone(), headers, body })
+            }
+            Some(Kind::Webhook(it)) => {
+                let key = keys.ed25519(&it.key_id).map_err(NotSendable::Unable)?;
+                let body = webhook::payload(origin, of, &change).map_err(NotSendable::Unable)?;
+                let mut headers = vec![("content-type", "application/json".to_owned())];
+                headers.extend(webhook::headers(&key, &of.jti, unix_s, &body));
+                Ok(Self { endpoint: it.endpoint.clone(), headers, body })
+            }
+            None => Err(NotSendable::Unable("the outlet is of no kind".to_owned())),
+        }
+    }
+}
+
+fn change(store: &impl Store, index: EntryIndex) -> Result<Containment, NotSendable> {
+    match outlets::core(store, index)?.and_then(|core| core.body) {
+        Some(Body::Containment(change)) => Ok(change),
+        Some(_) | None => Err(NotSendable::Unable(format!("entry {index} is no change of what is contained"))),
+    }
+}
+
+/// A command is given by somebody; whatever else causes a change, the ledger made it by itself.
+fn initiator(store: &impl Store, cause: EntryIndex) -> Result<Initiator, NotSendable> {
+    Ok(match outlets::core(store, cause)?.and_then(|core| core.body) {
+        Some(Body::Command(_)) => Initiator::Admin,
+        Some(_) | None => Initiator::Policy,
+    })
+}
