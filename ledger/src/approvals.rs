@@ -10,9 +10,12 @@ use crate::key;
 use crate::ledger::Judged;
 use crate::limits::{COMMAND_LIFE_MAX_NS, REASON_BYTES_MAX};
 use crate::refusal::Refusal;
-use crate::row::{ApprovalRow, OperatorRow};
+use crate::row::{ApprovalRow, OperatorRow, SessionRow};
 use crate::store::{Store, StoreFault, Table};
 use crate::writes::Writes;
+
+/// Length of the digest of an action's arguments.
+const DIGEST_BYTES: usize = 32;
 
 /// An action that needs an approval.
 #[derive(Clone, Debug)]
@@ -38,7 +41,10 @@ impl Asked {
     /// would be for anything that the tool can do.
     pub(crate) fn of<S: Store>(writes: &Writes<'_, S>, event: &v1::Event, agent: &str) -> Result<Option<Self>, StoreFault> {
         let Some(Body::ActionIntent(intent)) = &event.body else { return Ok(None) };
-        let Some(session) = event.session.as_ref().filter(|_| !intent.action_digest.is_empty()) else { return Ok(None) };
+        let Some(session) = event.session.as_ref().filter(|_| intent.action_digest.len() == DIGEST_BYTES) else { return Ok(None) };
+        // Whom the session is bound to, not whom this event names: nobody gets around themselves by leaving a name out.
+        let bound = writes.read::<SessionRow>(Table::Sessions, &key::scoped(&event.tenant_id, &session.session_id))?;
+        let Some(requester) = bound.and_then(|row| row.initiator) else { return Ok(None) };
         let mut exact = intent.clone();
         if let Some(tool) = &mut exact.tool {
             // Each try is a call of its own.
@@ -51,17 +57,18 @@ impl Asked {
             tenant_id: event.tenant_id.clone(),
             session_id: session.session_id.clone(),
             agent_id: agent.to_owned(),
-            requester: event.attribution.as_ref().and_then(|it| it.initiator.clone()),
+            requester: Some(requester),
             action_digest: digest.0.to_vec(),
             ..Default::default()
         });
         Ok(Some(Self { key, digest, row }))
     }
 
-    pub(crate) fn standing(&self, now: UnixNanos) -> Standing {
+    /// Tells how the action stands with the rules that ask now: an answer is good for those that asked when it was given.
+    pub(crate) fn standing(&self, now: UnixNanos, rules: &[&str]) -> Standing {
         let holds = self.row.used_by.is_none() && self.row.expires_unix_ns > now.0;
         match self.row.verdict() {
-            v1::Verdict::Allow if holds => Standing::Approved,
+            v1::Verdict::Allow if holds && rules.iter().all(|rule| self.row.rules.iter().any(|it| it == rule)) => Standing::Approved,
             v1::Verdict::Deny if holds => Standing::Denied,
             _ => Standing::Open,
         }
@@ -75,7 +82,9 @@ impl Asked {
 
     /// Asks for an approval, by the entry that is recorded next.
     pub(crate) fn ask<S: Store>(mut self, writes: &mut Writes<'_, S>, rules: Vec<String>, index: EntryIndex, now: UnixNanos) {
-        let asked = ApprovalRow { rules, intent_index: index.0, asked_unix_ns: now.0, ..self.row };
+        // Who waits and asks again does not move what a responder is about to answer.
+        let waits = self.row.verdict() == v1::Verdict::Unspecified && self.row.intent_index != 0 && self.row.rules == rules;
+        let asked = if waits { self.row } else { ApprovalRow { rules, intent_index: index.0, asked_unix_ns: now.0, ..self.row } };
         self.row = ApprovalRow { verdict: 0, expires_unix_ns: 0, resolved_index: 0, used_by: None, ..asked };
         writes.put(Table::Approvals, self.key, &self.row);
     }

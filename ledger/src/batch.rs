@@ -201,7 +201,8 @@ impl Taking<'_> {
             kept.push((ledger.log.next(), observed.facts.clone()));
         }
         decision::note_agent(ledger, writes, &event.tenant_id, &agent)?;
-        observed.settle(writes, ledger.log.next(), decision.verdict());
+        let contained = if cover.is_empty() { facts::Contained::No } else { facts::Contained::Yes };
+        observed.settle(writes, &agent, decision.verdict(), contained, ledger.log.next())?;
         containment::note_covered(writes, &cover, ledger.log.next());
         let session = match Claim::of(event) {
             Some(claim) => {

@@ -108,6 +108,11 @@ fn cover_by_session<S: Store>(
 }
 
 impl Cover {
+    /// Whether nothing stops the event.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first.is_none() && !self.is_too_wide
+    }
+
     fn add(&mut self, cases: Vec<u64>) {
         self.all.extend(cases);
         self.first = self.all.first().copied();

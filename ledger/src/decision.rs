@@ -10,7 +10,7 @@ use crate::hash::Hash;
 use crate::ids::EntryIndex;
 use crate::key;
 use crate::ledger::Ledger;
-use crate::limits::OBSERVED_GAP_MAX_NS;
+use crate::limits::{FACTS_KEPT_BYTES_MAX, FINDINGS_MAX, OBSERVED_GAP_MAX_NS};
 use crate::row::AgentRow;
 use crate::rules::{Because, Consequence, Fired, Mode, Rule};
 use crate::store::{Store, StoreFault, Table};
@@ -29,7 +29,7 @@ pub(crate) fn decide<S: Store>(
     let mut deciding = Deciding { event, agent, index: ledger.log.next(), findings: Vec::new(), verdict: Verdict::Allow };
     deciding.built_in(ledger, cover, observed);
     let ruled = deciding.by_rules(ledger, writes, observed)?;
-    deciding.findings.sort_by(|one, other| one.rule_id.cmp(&other.rule_id));
+    deciding.bound_findings();
     Ok(v1::Decision {
         verdict: deciding.verdict.into(),
         findings: deciding.findings,
@@ -75,6 +75,16 @@ impl Deciding<'_> {
         if observed.facts.unattributed {
             self.findings.push(built_in("built-in/unattributed", v1::Severity::Medium));
         }
+    }
+
+    /// Sorts the findings; keeps the gravest when there are more than an entry has room for.
+    fn bound_findings(&mut self) {
+        if self.findings.len() > FINDINGS_MAX {
+            self.findings.sort_by_key(|it| (std::cmp::Reverse(it.containment_id != 0), std::cmp::Reverse(it.severity)));
+            self.findings.truncate(FINDINGS_MAX);
+            self.findings.push(built_in("built-in/more-findings", v1::Severity::High));
+        }
+        self.findings.sort_by(|one, other| one.rule_id.cmp(&other.rule_id));
     }
 
     fn deny(&mut self, rule: &str, containment_id: u64) {
@@ -123,7 +133,9 @@ impl Deciding<'_> {
         if spoke {
             let facts = prost::Message::encode_to_vec(&observed.facts);
             // Not digested: the digest of the facts stands in the entry.
-            writes.keep(Table::DecisionFacts, key::entry(self.index).to_vec(), facts);
+            if facts.len() <= FACTS_KEPT_BYTES_MAX {
+                writes.keep(Table::DecisionFacts, key::entry(self.index).to_vec(), facts);
+            }
         }
         self.approve(ledger, writes, to_approve)
     }
@@ -140,7 +152,8 @@ impl Deciding<'_> {
         }
         let asked = Asked::of(writes, self.event, self.agent)?;
         let now = ledger.log.now();
-        match asked.as_ref().map(|asked| asked.standing(now)) {
+        let ids: Vec<&str> = rules.iter().map(|(rule, _)| rule.as_str()).collect();
+        match asked.as_ref().map(|asked| asked.standing(now, &ids)) {
             Some(Standing::Approved) if self.verdict == Verdict::Allow => {
                 for (_, at) in rules {
                     if let Some(finding) = self.findings.get_mut(at) {
@@ -153,7 +166,9 @@ impl Deciding<'_> {
                 return Ok(None);
             }
             Some(Standing::Denied) => self.verdict = Verdict::Deny,
-            Some(Standing::Approved | Standing::Open) | None => self.verdict = stronger(self.verdict, Verdict::RequireApproval),
+            // The yes stays good for when nothing else is in the way.
+            Some(Standing::Approved) => return Ok(None),
+            Some(Standing::Open) | None => self.verdict = stronger(self.verdict, Verdict::RequireApproval),
         }
         let digest = asked.as_ref().map(|asked| asked.digest);
         if let Some(asked) = asked.filter(|_| self.verdict == Verdict::RequireApproval) {

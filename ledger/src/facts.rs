@@ -16,6 +16,7 @@ use v1::event::Body;
 pub(crate) use authority::is_owned;
 pub(crate) use row::{AgentCounts, Intended};
 use row::{Held, RefusedTool, SessionCounts, SessionTraits};
+use sets::Set;
 
 use crate::entry;
 use crate::event::is_identifier;
@@ -23,8 +24,8 @@ use crate::hash::{Hash, facts_digest};
 use crate::ids::{EntryIndex, UnixNanos};
 use crate::key;
 use crate::ledger::Ledger;
-use crate::limits::{COUNT_MAX, SESSION_DEPTH_MAX, SESSION_LIST_MAX};
-use crate::row::SpawnsRow;
+use crate::limits::{COUNT_MAX, MEMBERS_PER_EVENT_MAX, SESSION_DEPTH_MAX, SESSION_LIST_MAX};
+use crate::row::{SessionRow, SpawnsRow};
 use crate::session::Claim;
 use crate::store::{Store, StoreFault, Table};
 use crate::writes::Writes;
@@ -43,6 +44,8 @@ pub(crate) struct Observed<'a> {
     /// What the session may yet be asked about this event: tool and resources of what it is about.
     tool: String,
     is_intent: bool,
+    amount: u64,
+    learns: Vec<(Set, String)>,
     has_failed: bool,
     ends_turn: bool,
     resolves: Option<EntryIndex>,
@@ -63,6 +66,9 @@ struct Above {
     id: String,
     key: Vec<u8>,
     tainted: bool,
+    classification: u64,
+    /// The session below was spawned from here by the ledger's own record, or is the same agent's: not only its word.
+    is_vouched: bool,
 }
 
 /// Finds out what is to be known of an event that is recorded next.
@@ -82,12 +88,23 @@ pub(crate) fn observe<'a, S: Store>(
     if !agent.is_empty() {
         agent_row = Some(AgentCounts::open(writes, &event.tenant_id, agent, now)?);
     }
-    let mut touching = touching::Touching { writes, event, act: &act, agent, now, session: session.as_mut(), row: agent_row.as_mut() };
+    let mut touching = touching::Touching {
+        writes,
+        event,
+        act: &act,
+        agent,
+        now,
+        session: session.as_mut(),
+        row: agent_row.as_mut(),
+        learns: Vec::new(),
+        room: MEMBERS_PER_EVENT_MAX,
+    };
     touching.sets(&mut facts)?;
     touching.owners(&mut facts)?;
     touching.memory(&mut facts)?;
     touching.tools(&mut facts)?;
     touching.credential(&mut facts)?;
+    let learns = touching.learns;
     authority::purpose(writes, event, &act, &mut facts, now)?;
     authority::agent(writes, event, agent, session.as_ref().map_or(&[], |it| &it.above), &mut facts)?;
     if let Some(session) = &mut session {
@@ -103,6 +120,8 @@ pub(crate) fn observe<'a, S: Store>(
         session,
         agent: agent_row,
         is_intent: act.is_intent(),
+        amount: act.amount,
+        learns,
         has_failed: act.has_failed(),
         ends_turn: act.ends_turn,
         resolves: intended.map(|it| it.index),
@@ -116,11 +135,27 @@ impl Observed<'_> {
     }
 
     /// Writes what the event changes, with its verdict, as part of its entry.
-    pub(crate) fn settle<S: Store>(mut self, writes: &mut Writes<'_, S>, index: EntryIndex, verdict: v1::Verdict) {
-        let is_denied = verdict != v1::Verdict::Allow;
+    ///
+    /// What waits for a yes is not denied, and what a containment denies says nothing new of the agent.
+    pub(crate) fn settle<S: Store>(
+        mut self,
+        writes: &mut Writes<'_, S>,
+        agent: &str,
+        verdict: v1::Verdict,
+        contained: Contained,
+        index: EntryIndex,
+    ) -> Result<(), StoreFault> {
+        let is_allowed = verdict == v1::Verdict::Allow;
+        let is_denied = self.is_intent && verdict == v1::Verdict::Deny && contained == Contained::No;
+        if is_allowed {
+            self.learn(writes, agent)?;
+        }
         if let Some(session) = &mut self.session {
             session.counts.now.denied = add(session.counts.now.denied, u64::from(is_denied));
-            if self.has_failed || (self.is_intent && is_denied) {
+            if self.is_intent && is_allowed {
+                session.counts.now.asked = add(session.counts.now.asked, self.amount);
+            }
+            if self.has_failed || is_denied {
                 session.refuse(&self.tool, &self.facts.resources, is_denied);
             }
             if self.ends_turn {
@@ -132,9 +167,13 @@ impl Observed<'_> {
             row.now.denied = add(row.now.denied, u64::from(is_denied));
         }
         if self.is_intent {
-            writes.put_bytes(Table::Intents, sets::intent(&self.event.tenant_id, &self.event.event_id), index.0.to_be_bytes().to_vec());
-            if !is_denied {
-                writes.keep(Table::Unresolved, sets::unresolved(index), self.event.event_id.clone());
+            let key = sets::intent(&self.event.tenant_id, &self.facts.session, &self.event.event_id);
+            // Under one id in one session the strictest stays: nothing that comes later makes good what was not allowed.
+            if !is_allowed || writes.bytes(Table::Intents, &key)?.is_none() {
+                writes.put_bytes(Table::Intents, key, index.0.to_be_bytes().to_vec());
+            }
+            if is_allowed {
+                writes.keep(Table::Unresolved, sets::unresolved(index), Vec::new());
             }
         }
         if let Some(intent) = self.resolves {
@@ -147,13 +186,33 @@ impl Observed<'_> {
         if let Some(row) = self.agent {
             row.write(writes);
         }
+        Ok(())
     }
+
+    /// Remembers what the agent was allowed to touch. What it asked for in vain, or reports of itself, stays new to it.
+    fn learn<S: Store>(&mut self, writes: &mut Writes<'_, S>, agent: &str) -> Result<(), StoreFault> {
+        let scope = key::scoped(&self.event.tenant_id, agent);
+        let Some(row) = self.agent.as_mut().filter(|_| self.event.vantage() != v1::Vantage::SelfReported) else { return Ok(()) };
+        for (set, name) in &self.learns {
+            let entered = sets::enter(writes, *set, &scope, name, row.now.seen)?;
+            row.now.seen = add(row.now.seen, u64::from(entered == sets::Entered::New));
+        }
+        Ok(())
+    }
+}
+
+/// Whether what denied an event was a containment that held already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Contained {
+    Yes,
+    No,
 }
 
 /// Reads the intent that an outcome names, from its entry.
 fn intended<S: Store>(writes: &Writes<'_, S>, event: &v1::Event) -> Result<Option<Intended>, StoreFault> {
     let Some(Body::ActionOutcome(outcome)) = &event.body else { return Ok(None) };
-    let key = sets::intent(&event.tenant_id, &outcome.intent_event_id);
+    let session = event.session.as_ref().map_or("", |it| it.session_id.as_str());
+    let key = sets::intent(&event.tenant_id, session, &outcome.intent_event_id);
     let Some(index) = writes.bytes(Table::Intents, &key)? else { return Ok(None) };
     let index = index.try_into().map(u64::from_be_bytes).map_err(|_| StoreFault::Damaged { table: Table::Intents, key })?;
     let entry_key = key::entry(EntryIndex(index));
@@ -211,8 +270,7 @@ fn of_event(event: &v1::Event, act: &Act<'_>, agent: &str, now: UnixNanos) -> v1
 fn of_outcome(facts: &mut v1::Facts, event: &v1::Event, intended: Option<&Intended>) {
     if matches!(event.body, Some(Body::ActionOutcome(_))) {
         facts.intent_unknown = intended.is_none();
-        let happened = matches!(facts.status.as_str(), "succeeded" | "failed" | "timed_out" | "unknown");
-        facts.outcome_of_denied = happened && intended.is_some_and(|it| it.verdict != v1::Verdict::Allow);
+        facts.outcome_of_denied = facts.status == "succeeded" && intended.is_some_and(|it| it.verdict == v1::Verdict::Deny);
     }
 }
 
@@ -221,15 +279,16 @@ impl SessionState {
         let Some(claim) = Claim::of(event) else { return Ok(None) };
         let key = key::scoped(claim.tenant, claim.id);
         let Some(session) = ledger.sessions.find(writes, &key)? else { return Ok(None) };
-        let begins = session.size() == 0;
         let agent = session.agent().to_owned();
         let counts = Held::<SessionCounts>::read(writes, Table::SessionCounts, key.clone())?;
         let mut traits = Held::<SessionTraits>::read(writes, Table::SessionTraits, key.clone())?;
-        if begins {
+        let was_alone = traits.now.above.is_empty();
+        if was_alone {
+            // A spawn may be recorded when what it spawned is long under way.
             traits.now.above = above_of(writes, claim, &agent)?;
         }
-        let above = sessions_above(writes, claim.tenant, &traits.now.above)?;
-        if begins {
+        let above = sessions_above(writes, claim, &agent, &traits.now.above)?;
+        if was_alone && !above.is_empty() {
             touching::reach_from_below(writes, &key, &above)?;
         }
         Ok(Some(Self { key, counts, traits, above, now: ledger.log.now() }))
@@ -264,10 +323,19 @@ impl SessionState {
         counts.deletes = add(counts.deletes, u64::from(has_deleted));
         counts.egress = add(counts.egress, u64::from(act.egress && act.is_intent()));
         counts.spawned = add(counts.spawned, u64::from(matches!(event.body, Some(Body::SubAgentSpawned(_)))));
-        if act.has_read() {
-            counts.classification = counts.classification.max(facts.classification);
+        if act.has_read() && facts.classification > counts.classification {
+            counts.classification = facts.classification;
+            for above in self.above.iter().take_while(|it| it.is_vouched) {
+                let mut row = Held::<SessionCounts>::read(writes, Table::SessionCounts, above.key.clone())?;
+                row.now.classification = row.now.classification.max(facts.classification);
+                row.write(writes);
+            }
         }
         self.tell(facts);
+        if act.is_intent() {
+            let asked = add(self.counts.now.asked, act.amount);
+            facts.session_amount = self.counts.now.amount.max(asked);
+        }
         Ok(())
     }
 
@@ -285,10 +353,15 @@ impl SessionState {
     }
 
     fn refusals(&self, facts: &mut v1::Facts) {
-        let is_here = |it: &RefusedTool| it.resource.is_empty() && facts.resources.is_empty() || facts.resources.contains(&it.resource);
+        if self.traits.now.refusals.is_empty() {
+            return;
+        }
+        let resources: Vec<String> = facts.resources.iter().map(|uri| sets::short(uri)).collect();
+        let tool = sets::short(&facts.tool);
+        let is_here = |it: &RefusedTool| it.resource.is_empty() && resources.is_empty() || resources.contains(&it.resource);
         let here = || self.traits.now.refusals.iter().filter(|it| is_here(it));
-        facts.refusals_here = here().filter(|it| it.tool == facts.tool).fold(0, |sum, it| add(sum, it.times));
-        facts.denied_by_other_tool = here().any(|it| it.denied && it.tool != facts.tool && !it.resource.is_empty());
+        facts.refusals_here = here().filter(|it| it.tool == tool).fold(0, |sum, it| add(sum, it.times));
+        facts.denied_by_other_tool = here().any(|it| it.denied && it.tool != tool && !it.resource.is_empty());
     }
 
     /// Remembers what the session shows of itself by this event.
@@ -303,20 +376,28 @@ impl SessionState {
         let mut is_full = remember(&mut traits.tools, &facts.tool);
         is_full |= remember(&mut traits.servers, &facts.server);
         if act.has_read() {
-            for tag in &facts.tags {
+            // Whose data it was is another fact.
+            for tag in facts.tags.iter().filter(|tag| !tag.starts_with("owner:")) {
                 is_full |= remember(&mut traits.tags, tag);
             }
             for uri in &facts.resources {
                 sets::note_read(writes, &self.key, uri, self.counts.now.turn)?;
             }
         }
-        traits.tainted |= act.has_read_untrusted() || facts.memory_tainted;
+        if !traits.tainted && (act.has_read_untrusted() || facts.memory_tainted) {
+            traits.tainted = true;
+            for above in self.above.iter().take_while(|it| it.is_vouched) {
+                let mut row = Held::<SessionTraits>::read(writes, Table::SessionTraits, above.key.clone())?;
+                row.now.tainted = true;
+                row.write(writes);
+            }
+        }
         // Whoever can say that somebody authenticated is the identity provider, not the agent.
         if let Some(Body::StepUpCleared(it)) = &event.body
             && event.vantage() == v1::Vantage::IdpObserved
             && it.authenticated_unix_ns > traits.stepped_up_unix_ns
         {
-            traits.stepped_up_unix_ns = it.authenticated_unix_ns;
+            traits.stepped_up_unix_ns = it.authenticated_unix_ns.min(self.now.0);
             traits.step_up_acr = it.acr.chars().take(64).collect();
         }
         self.counts.now.overflow |= is_full;
@@ -342,7 +423,7 @@ impl SessionState {
         facts.session_credentials = counts.credentials;
         facts.session_scopes = counts.scopes;
         facts.session_spawned = counts.spawned;
-        facts.session_classification = counts.classification;
+        facts.session_classification = self.above.iter().map(|it| it.classification).max().unwrap_or(0).max(counts.classification);
         facts.session_egress = counts.egress;
         facts.turn_calls = counts.turn_calls;
         facts.turn_writes = counts.turn_writes;
@@ -361,11 +442,12 @@ impl SessionState {
         let none = [String::new()];
         for resource in if resources.is_empty() { &none } else { resources } {
             let refusals = &mut self.traits.now.refusals;
-            if let Some(known) = refusals.iter_mut().find(|it| it.tool == tool && it.resource == *resource) {
+            let (tool, resource) = (sets::short(tool), sets::short(resource));
+            if let Some(known) = refusals.iter_mut().find(|it| it.tool == tool && it.resource == resource) {
                 known.times = add(known.times, 1);
                 known.denied |= denied;
-            } else if refusals.len() < SESSION_LIST_MAX && resource.len() <= 1_024 {
-                refusals.push(RefusedTool { tool: tool.to_owned(), resource: resource.clone(), times: 1, denied });
+            } else if refusals.len() < SESSION_LIST_MAX {
+                refusals.push(RefusedTool { tool, resource, times: 1, denied });
             } else {
                 self.counts.now.overflow = true;
             }
@@ -404,17 +486,29 @@ fn above_of<S: Store>(writes: &Writes<'_, S>, claim: Claim<'_>, agent: &str) -> 
     Ok(spawns.spawners.into_iter().find(|it| it.child_agent == agent).map(|it| it.session_id).unwrap_or_default())
 }
 
-fn sessions_above<S: Store>(writes: &Writes<'_, S>, tenant: &str, first: &str) -> Result<Vec<Above>, StoreFault> {
+fn sessions_above<S: Store>(writes: &Writes<'_, S>, claim: Claim<'_>, agent: &str, first: &str) -> Result<Vec<Above>, StoreFault> {
+    let tenant = claim.tenant;
     let mut found: Vec<Above> = Vec::new();
-    let mut next = first.to_owned();
+    let (mut next, mut below, mut agent) = (first.to_owned(), claim.id.to_owned(), agent.to_owned());
     // Spawns may contradict what sessions say of their parents: the walk ends where it would go round.
     while is_identifier(&next) && found.len() < SESSION_DEPTH_MAX as usize && found.iter().all(|it| it.id != next) {
         let key = key::scoped(tenant, &next);
         let traits: SessionTraits = writes.read(Table::SessionTraits, &key)?.unwrap_or_default();
-        found.push(Above { id: next, key, tainted: traits.tainted });
+        let counts: SessionCounts = writes.read(Table::SessionCounts, &key)?.unwrap_or_default();
+        let bound = writes.read::<SessionRow>(Table::Sessions, &key)?.map(|row| row.agent_id).unwrap_or_default();
+        let is_vouched = found.last().is_none_or(|it| it.is_vouched)
+            && (bound == agent && !agent.is_empty() || is_spawned(writes, tenant, &next, &below, &agent)?);
+        (below, agent) = (next.clone(), bound);
+        found.push(Above { id: next, key, tainted: traits.tainted, classification: counts.classification, is_vouched });
         next = traits.above;
     }
     Ok(found)
+}
+
+/// Tells whether a session recorded that it spawned another for its agent.
+fn is_spawned<S: Store>(writes: &Writes<'_, S>, tenant: &str, above: &str, below: &str, agent: &str) -> Result<bool, StoreFault> {
+    let spawns = writes.read::<SpawnsRow>(Table::Spawns, &key::scoped(tenant, below))?.unwrap_or_default();
+    Ok(spawns.spawners.iter().any(|it| it.session_id == above && it.child_agent == agent))
 }
 
 /// Adds to a short sorted list, and tells whether there was no room.

@@ -41,7 +41,7 @@ pub(crate) fn change<S: Store>(ledger: &Ledger, writes: &mut Writes<'_, S>, it: 
         if !is_owned(&row) {
             return Ok(Err(Refusal::NotOwned { agent: it.agent_id.clone() }));
         }
-        if ledger.rules.is_none() {
+        if ledger.rules.as_ref().is_none_or(|rules| rules.rules().next().is_none()) {
             return Ok(Err(Refusal::NoRules));
         }
     }

@@ -52,6 +52,12 @@ pub const REASON_BYTES_MAX: usize = 1_024;
 pub const COUNT_MAX: u64 = 1 << 53;
 /// Members of one set of a session.
 pub const SESSION_SET_MAX: u64 = 4_096;
+/// Resources and systems that one event enters into the sets of its session and of those above it.
+pub const MEMBERS_PER_EVENT_MAX: usize = 128;
+/// Findings of rules in one entry: the gravest.
+pub const FINDINGS_MAX: usize = 40;
+/// Bytes of facts that are kept beside the log; larger ones come out of a replay.
+pub const FACTS_KEPT_BYTES_MAX: usize = 4_096;
 /// Resources, tools, servers and credentials of one agent that are remembered, over all its sessions.
 pub const AGENT_SET_MAX: u64 = 65_536;
 /// Tools, servers, tags and refused actions of one session that are remembered.

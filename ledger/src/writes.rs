@@ -68,11 +68,19 @@ pub(crate) struct Writes<'a, S> {
     held: RefCell<&'a mut HeldRows>,
     staged: [Rows; Table::ALL.len()],
     of_entry: Vec<(Table, Vec<u8>)>,
+    /// Keys of [`Table::Members`] that are staged, in their order.
+    members: BTreeSet<Vec<u8>>,
 }
 
 impl<'a, S: Store> Writes<'a, S> {
     pub(crate) fn new(store: &'a S, held: &'a mut HeldRows) -> Self {
-        Self { store, held: RefCell::new(held), staged: std::array::from_fn(|_| Rows::new()), of_entry: Vec::new() }
+        Self {
+            store,
+            held: RefCell::new(held),
+            staged: std::array::from_fn(|_| Rows::new()),
+            of_entry: Vec::new(),
+            members: BTreeSet::new(),
+        }
     }
 
     #[allow(clippy::indexing_slicing, reason = "there is one place for each table")]
@@ -82,6 +90,9 @@ impl<'a, S: Store> Writes<'a, S> {
 
     #[allow(clippy::indexing_slicing, reason = "there is one place for each table")]
     fn stage(&mut self, table: Table, key: Vec<u8>, value: Option<Vec<u8>>) {
+        if table == Table::Members {
+            self.members.insert(key.clone());
+        }
         self.staged[table as usize].insert(key, value);
     }
 
@@ -133,19 +144,12 @@ impl<'a, S: Store> Writes<'a, S> {
         Ok(rows)
     }
 
-    /// Returns the keys under a prefix, as the writes so far leave them, in their order.
-    pub(crate) fn under(&self, table: Table, prefix: &[u8], limit: usize) -> Result<BTreeSet<Vec<u8>>, StoreFault> {
+    /// Returns the keys of members under a prefix, as the writes so far leave them, in their order. Members are never removed.
+    pub(crate) fn members_under(&self, prefix: &[u8], limit: usize) -> Result<BTreeSet<Vec<u8>>, StoreFault> {
         let range = KeyRange { from: prefix, to: &key::behind(prefix) };
-        let committed = self.store.scan(table, range, Direction::Ascending, limit)?;
-        let mut keys: BTreeSet<_> = committed.into_iter().map(|row| row.key).collect();
-        for (key, value) in self.staged(table).iter().filter(|(key, _)| key.starts_with(prefix)) {
-            if value.is_some() {
-                keys.insert(key.clone())
-            } else {
-                keys.remove(key)
-            };
-        }
-        Ok(keys)
+        let committed = self.store.scan(Table::Members, range, Direction::Ascending, limit)?;
+        let staged = self.members.range(prefix.to_vec()..key::behind(prefix)).cloned();
+        Ok(committed.into_iter().map(|row| row.key).chain(staged).collect())
     }
 
     /// Returns the keys of a small table that were removed since the apply began.

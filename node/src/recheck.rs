@@ -165,6 +165,7 @@ impl Recheck {
         let is_grounded = match (change.change(), action, &cause.body) {
             (v1::ContainmentChange::Began, Some(Action::Contain(it)), _) => it.action == change.action && it.reason == change.reason,
             (v1::ContainmentChange::Released, Some(Action::Release(it)), _) => it.containment_id == change.containment_id,
+            (v1::ContainmentChange::Began, None, Body::Event(_)) => is_by_rule(&cause, change),
             (v1::ContainmentChange::Extended, None, Body::Event(_)) => true,
             _ => false,
         };
@@ -273,4 +274,12 @@ impl Recheck {
 
 fn is_of(at: &v1::BatchPosition, of: &v1::BatchStatement) -> bool {
     at.collector_id == of.collector_id && (at.lane, at.epoch, at.sequence, at.count) == (of.lane, of.epoch, of.sequence, of.event_count)
+}
+
+/// Tells whether the event that caused a containment has the finding of the rule that it gives as its reason.
+fn is_by_rule(cause: &LogEntry, change: &v1::Containment) -> bool {
+    let is_cause = |finding: &v1::Finding| {
+        finding.containment_id == change.containment_id && change.reason.strip_prefix("rule ") == Some(finding.rule_id.as_str())
+    };
+    cause.decision.as_ref().is_some_and(|decision| decision.findings.iter().any(is_cause))
 }

@@ -21,6 +21,8 @@ pub(crate) struct Act<'a> {
     pub(crate) amount: u64,
     pub(crate) tokens: u64,
     pub(crate) egress: bool,
+    /// The outcome lists what was read on the way.
+    pub(crate) accesses: bool,
     /// The agent gave its answer: what comes next is another turn.
     pub(crate) ends_turn: bool,
 }
@@ -106,7 +108,7 @@ impl<'a> Act<'a> {
             resources: it.resources.iter().collect(),
             records: it.requested_records,
             amount: it.amount_minor,
-            egress: it.egress() == v1::Egress::External || it.verb() == ActionVerb::NetworkEgress,
+            egress: sends_out(it),
             ..Self::default()
         }
     }
@@ -127,7 +129,8 @@ impl<'a> Act<'a> {
             bytes_read: it.bytes_in,
             bytes_out: it.bytes_out,
             amount: it.amount_minor,
-            egress: intent.is_some_and(|it| it.egress() == v1::Egress::External || it.verb() == ActionVerb::NetworkEgress),
+            egress: intent.is_some_and(sends_out),
+            accesses: it.accesses.iter().any(|access| !is_write(access.verb())),
             ..Self::default()
         }
     }
@@ -161,15 +164,7 @@ impl<'a> Act<'a> {
 
     /// Whether what the event tells of changes something.
     pub(crate) fn writes(&self) -> bool {
-        let by_verb = matches!(
-            self.verb,
-            ActionVerb::ResourceWrite
-                | ActionVerb::ResourceDelete
-                | ActionVerb::Payment
-                | ActionVerb::MessageSend
-                | ActionVerb::ConfigChange
-        );
-        by_verb || matches!(self.tier(), v1::RiskTier::Write | v1::RiskTier::Destructive | v1::RiskTier::Provision)
+        is_write(self.verb) || matches!(self.tier(), v1::RiskTier::Write | v1::RiskTier::Destructive | v1::RiskTier::Provision)
     }
 
     pub(crate) fn tier(&self) -> v1::RiskTier {
@@ -179,7 +174,7 @@ impl<'a> Act<'a> {
     /// Whether data came to the agent by it.
     pub(crate) fn has_read(&self) -> bool {
         let succeeded = matches!(self.status, OutcomeStatus::Succeeded | OutcomeStatus::Unspecified);
-        matches!(self.action, "action_outcome" | "data_access") && succeeded && !self.writes()
+        matches!(self.action, "action_outcome" | "data_access") && succeeded && (self.accesses || !self.writes())
     }
 
     /// Whether it happened, changed something and came to a good end.
@@ -199,6 +194,20 @@ impl<'a> Act<'a> {
 
     pub(crate) fn tool_name(&self) -> &'a str {
         self.tool.map_or("", |tool| &tool.name)
+    }
+}
+
+fn is_write(verb: ActionVerb) -> bool {
+    use ActionVerb::{ConfigChange, MessageSend, Payment, ResourceDelete, ResourceWrite};
+    matches!(verb, ResourceWrite | ResourceDelete | Payment | MessageSend | ConfigChange)
+}
+
+/// A message goes to the outside unless it is said to stay inside.
+fn sends_out(it: &v1::ActionIntent) -> bool {
+    match it.verb() {
+        ActionVerb::NetworkEgress => true,
+        ActionVerb::MessageSend => it.egress() != v1::Egress::Internal,
+        _ => it.egress() == v1::Egress::External,
     }
 }
 

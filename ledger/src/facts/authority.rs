@@ -58,7 +58,7 @@ pub(super) fn agent<S: Store>(
     let row = writes.read::<AgentRow>(Table::Agents, &key::scoped(&event.tenant_id, agent))?;
     act::agent_state_name(row.as_ref().map(AgentRow::state).unwrap_or_default()).clone_into(&mut facts.agent_state);
     facts.owned = row.as_ref().is_some_and(is_owned);
-    for session in above {
+    for session in above.iter().take_while(|it| it.is_vouched) {
         if facts.owned {
             break;
         }

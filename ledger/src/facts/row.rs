@@ -54,6 +54,9 @@ pub(crate) struct SessionCounts {
     pub(crate) reach_systems: u64,
     #[prost(bool, tag = "22")]
     pub(crate) overflow: bool,
+    /// Money that was asked for and allowed.
+    #[prost(uint64, tag = "24")]
+    pub(crate) asked: u64,
     /// Which turn it is, from 0.
     #[prost(uint64, tag = "23")]
     pub(crate) turn: u64,

@@ -2,7 +2,7 @@
 
 use crate::ids::EntryIndex;
 use crate::key;
-use crate::limits::{AGENT_SET_MAX, SESSION_SET_MAX};
+use crate::limits::{AGENT_SET_MAX, ID_BYTES_MAX, SESSION_SET_MAX};
 use crate::store::{Store, StoreFault, Table};
 use crate::writes::Writes;
 
@@ -80,7 +80,7 @@ pub(crate) fn touch<S: Store>(writes: &mut Writes<'_, S>, set: Set, scope: &[u8]
 /// Returns every member of a set of a session.
 pub(crate) fn members<S: Store>(writes: &Writes<'_, S>, set: Set, scope: &[u8]) -> Result<Vec<Member>, StoreFault> {
     let prefix = prefix(set, scope);
-    let rows = writes.under(Table::Members, &prefix, usize::try_from(SESSION_SET_MAX).unwrap_or(usize::MAX))?;
+    let rows = writes.members_under(&prefix, usize::try_from(SESSION_SET_MAX).unwrap_or(usize::MAX))?;
     let member = |key: &Vec<u8>| key.get(prefix.len()..).and_then(|tail| tail.try_into().ok()).map(Member);
     Ok(rows.iter().filter_map(member).collect())
 }
@@ -92,6 +92,11 @@ pub(crate) enum Entered {
     Known,
     /// New, and the set is full: it does not remember it.
     Full,
+}
+
+/// Tells whether a member is in a set.
+pub(crate) fn knows<S: Store>(writes: &Writes<'_, S>, set: Set, scope: &[u8], name: &str) -> Result<bool, StoreFault> {
+    Ok(writes.bytes(Table::Members, &row_key(set, scope, Member::of(name)))?.is_some())
 }
 
 /// Enters a member into a set of which `size` members are known.
@@ -131,9 +136,19 @@ pub(crate) fn named(tenant: &str, name: &str) -> Vec<u8> {
     key
 }
 
+/// Returns a name that is short enough to be kept in a row that is written often: itself, or its digest.
+pub(crate) fn short(name: &str) -> String {
+    if name.len() <= ID_BYTES_MAX { name.to_owned() } else { format!("blake3:{}", blake3::hash(name.as_bytes()).to_hex()) }
+}
+
+/// Joins two names so that no other two give the same.
+pub(crate) fn joined(one: &str, other: &str) -> String {
+    format!("{}:{one}/{other}", one.len())
+}
+
 /// The key of an intent.
-pub(crate) fn intent(tenant: &str, event_id: &[u8]) -> Vec<u8> {
-    let mut key = key::text(tenant);
+pub(crate) fn intent(tenant: &str, session: &str, event_id: &[u8]) -> Vec<u8> {
+    let mut key = key::scoped(tenant, session);
     key.extend_from_slice(event_id);
     key
 }

@@ -23,16 +23,17 @@ pub(super) struct Touching<'w, 's, 'e, S> {
     pub(super) now: UnixNanos,
     pub(super) session: Option<&'e mut SessionState>,
     pub(super) row: Option<&'e mut Held<AgentCounts>>,
+    /// What the agent will know once the event is allowed.
+    pub(super) learns: Vec<(Set, String)>,
+    /// Members that the event may yet enter into sets of sessions.
+    pub(super) room: usize,
 }
 
 impl<S: Store> Touching<'_, '_, '_, S> {
     /// Enters resources, systems, tool and server into the sets of the session, of those above it, and of the agent.
     pub(super) fn sets(&mut self, facts: &mut v1::Facts) -> Result<(), StoreFault> {
         for uri in &facts.resources {
-            // What the session has touched, its agent has.
-            if self.reach(Set::SessionResources, uri)? == Entered::Known {
-                continue;
-            }
+            self.reach(Set::SessionResources, uri)?;
             let is_new = self.is_first(Set::AgentResources, uri)?;
             facts.first_seen_resource |= is_new;
             self.of_agent(|row| row.new_resources = add(row.new_resources, u64::from(is_new)));
@@ -40,15 +41,12 @@ impl<S: Store> Touching<'_, '_, '_, S> {
         for system in &facts.systems {
             self.reach(Set::SessionSystems, system)?;
         }
-        let is_known = |names: &[String], name: &String| names.binary_search(name).is_ok();
-        let traits = self.session.as_ref().map(|it| (it.traits.now.tools.clone(), it.traits.now.servers.clone()));
-        let (tools, servers) = traits.unwrap_or_default();
-        if !facts.tool.is_empty() && !is_known(&tools, &facts.tool) {
-            let is_new = self.is_first(Set::AgentTools, &format!("{}/{}", facts.server, facts.tool))?;
+        if !facts.tool.is_empty() {
+            let is_new = self.is_first(Set::AgentTools, &sets::joined(&facts.server, &facts.tool))?;
             facts.first_seen_tool = is_new;
             self.of_agent(|row| row.new_tools = add(row.new_tools, u64::from(is_new)));
         }
-        if !facts.server.is_empty() && !is_known(&servers, &facts.server) {
+        if !facts.server.is_empty() {
             facts.first_seen_server = self.is_first(Set::AgentServers, &facts.server)?;
         }
         Ok(())
@@ -60,13 +58,17 @@ impl<S: Store> Touching<'_, '_, '_, S> {
         }
     }
 
-    /// Enters a name into a set of the agent. A set that is full knows nothing new: everything it does not have is a first sight.
+    /// Tells whether the agent never had to do with a name. It learns it when the event is allowed: asking twice is no knowledge.
     fn is_first(&mut self, set: Set, name: &str) -> Result<bool, StoreFault> {
-        let Some(row) = &mut self.row else { return Ok(false) };
+        if self.row.is_none() {
+            return Ok(false);
+        }
         let scope = key::scoped(&self.event.tenant_id, self.agent);
-        let entered = sets::enter(self.writes, set, &scope, name, row.now.seen)?;
-        row.now.seen = add(row.now.seen, u64::from(entered == Entered::New));
-        Ok(entered != Entered::Known)
+        let is_first = !sets::knows(self.writes, set, &scope, name)?;
+        if is_first {
+            self.learns.push((set, name.to_owned()));
+        }
+        Ok(is_first)
     }
 
     /// Enters a resource or system into what the session and those above it reach. Above the first that has it, all have it.
@@ -79,15 +81,18 @@ impl<S: Store> Touching<'_, '_, '_, S> {
         }
         let counts = &mut session.counts.now;
         let (own, reach) = counts.of(set);
-        if *reach >= SESSION_SET_MAX {
+        if *reach >= SESSION_SET_MAX || self.room == 0 {
             counts.overflow = true;
             return Ok(Entered::Full);
         }
+        self.room -= 1;
         *own = add(*own, 1);
         *reach = add(*reach, u64::from(before.is_none()));
         sets::touch(self.writes, set, &session.key, member, Touched::Here);
         if before.is_none() {
-            spread(self.writes, set, member, &session.above)?;
+            let spread = spread(self.writes, set, member, &session.above, self.room)?;
+            session.counts.now.overflow |= spread.is_none();
+            self.room = spread.unwrap_or(0);
         }
         Ok(Entered::New)
     }
@@ -100,7 +105,9 @@ impl<S: Store> Touching<'_, '_, '_, S> {
             let told = resource.tags.iter().find_map(|tag| tag.strip_prefix("owner:"));
             let key = sets::named(&self.event.tenant_id, &resource.uri);
             let known = self.writes.bytes(Table::ResourceOwners, &key)?.and_then(|row| String::from_utf8(row).ok());
-            let owner = told.map(str::to_owned).or_else(|| known.clone());
+            // What an agent claims beforehand does not change whose it is known to be.
+            let told = told.map(sets::short);
+            let owner = if learns { told.clone().or_else(|| known.clone()) } else { known.clone().or_else(|| told.clone()) };
             let Some(owner) = owner else {
                 facts.owner_unknown |= resource.kind() == v1::ResourceKind::Record;
                 continue;
@@ -123,7 +130,8 @@ impl<S: Store> Touching<'_, '_, '_, S> {
     /// Follows what sessions write into memories for others to read.
     pub(super) fn memory(&mut self, facts: &mut v1::Facts) -> Result<(), StoreFault> {
         let Some(Body::MemoryAccess(it)) = &self.event.body else { return Ok(()) };
-        let key = sets::named(&self.event.tenant_id, &format!("{}/{}", it.store_id, it.record_id));
+        // A search names no record: whatever tainted the store may come back.
+        let key = sets::named(&self.event.tenant_id, &sets::joined(&it.store_id, &it.record_id));
         let mut row = Held::<MemoryRow>::read(self.writes, Table::MemoryRecords, key)?;
         facts.memory_tainted = row.now.tainted;
         facts.memory_foreign = !row.now.agent.is_empty() && row.now.agent != self.agent;
@@ -132,6 +140,12 @@ impl<S: Store> Touching<'_, '_, '_, S> {
             row.now = MemoryRow { agent: self.agent.to_owned(), tainted: self.session.as_deref().is_some_and(above_tainted) };
             // What a session writes into a record itself does not taint it.
             facts.memory_tainted = false;
+            if row.now.tainted && !it.record_id.is_empty() {
+                let key = sets::named(&self.event.tenant_id, &sets::joined(&it.store_id, ""));
+                let mut store = Held::<MemoryRow>::read(self.writes, Table::MemoryRecords, key)?;
+                store.now = row.now.clone();
+                store.write(self.writes);
+            }
         }
         row.write(self.writes);
         Ok(())
@@ -154,15 +168,21 @@ impl<S: Store> Touching<'_, '_, '_, S> {
             Some(Body::ToolDefined(it)) => (it.name.as_str(), it.definition_sha256.as_slice()),
             _ => (self.act.tool_name(), self.act.tool.map_or(&[][..], |tool| &tool.definition_sha256)),
         };
-        if name.is_empty() || definition.is_empty() {
+        if name.is_empty() {
             return Ok(());
         }
-        let key = sets::named(tenant, &format!("{}/{name}", self.act.server));
+        let key = sets::named(tenant, &sets::joined(self.act.server, name));
         let mut row = Held::<ToolRow>::read(self.writes, Table::ToolDefinitions, key)?;
+        // A call that names no definition is one of the newest that was seen; what an agent reports of itself teaches nothing.
+        if definition.is_empty() || definition.len() > 32 || self.event.vantage() == v1::Vantage::SelfReported {
+            let asked = if definition.is_empty() { &row.now.newest } else { definition };
+            facts.tool_drift = !row.now.first.is_empty() && row.now.first != *asked;
+            return Ok(());
+        }
         if row.now.first.is_empty() {
             row.now.first = definition.to_vec();
             row.now.name = name.chars().take(256).collect();
-            row.now.server = self.act.server.to_owned();
+            row.now.server = sets::short(self.act.server);
         }
         if row.now.newest != definition {
             row.now.newest = definition.to_vec();
@@ -176,6 +196,7 @@ impl<S: Store> Touching<'_, '_, '_, S> {
     pub(super) fn credential(&mut self, facts: &mut v1::Facts) -> Result<(), StoreFault> {
         if let Some(Body::CredentialIssued(it)) = &self.event.body
             && let Some(issued) = &it.credential
+            && self.event.vantage() == v1::Vantage::IdpObserved
         {
             self.issue(&issued.credential_id)?;
         }
@@ -200,7 +221,10 @@ impl<S: Store> Touching<'_, '_, '_, S> {
     fn issue(&mut self, id: &str) -> Result<(), StoreFault> {
         let Some(session) = self.event.session.as_ref().filter(|_| !id.is_empty()) else { return Ok(()) };
         let mut row = Held::<CredentialRow>::read(self.writes, Table::CredentialsSeen, sets::named(&self.event.tenant_id, id))?;
-        row.now = CredentialRow { session: session.session_id.clone(), first_seen_unix_ns: self.now.0 };
+        // Whom a credential was issued to is said once, by whoever issues it.
+        if row.now.first_seen_unix_ns == 0 {
+            row.now = CredentialRow { session: session.session_id.clone(), first_seen_unix_ns: self.now.0 };
+        }
         row.write(self.writes);
         Ok(())
     }
@@ -212,16 +236,17 @@ impl<S: Store> Touching<'_, '_, '_, S> {
         }
         let key = sets::named(&self.event.tenant_id, &credential.credential_id);
         let mut row = Held::<CredentialRow>::read(self.writes, Table::CredentialsSeen, key)?;
-        if row.now.first_seen_unix_ns == 0 {
+        let teaches = self.event.vantage() != v1::Vantage::SelfReported && !facts.session.is_empty();
+        if row.now.first_seen_unix_ns == 0 && teaches {
             row.now = CredentialRow { session: facts.session.clone(), first_seen_unix_ns: self.now.0 };
         }
-        let first_seen = row.now.first_seen_unix_ns;
+        let first_seen = if row.now.first_seen_unix_ns == 0 { self.now.0 } else { row.now.first_seen_unix_ns };
         let issued_to = row.now.session.clone();
         row.write(self.writes);
         let is_new = self.is_first(Set::AgentCredentials, &credential.credential_id)?;
         self.of_agent(|row| row.new_credentials = add(row.new_credentials, u64::from(is_new)));
         if let Some(session) = &mut self.session {
-            let is_above = session.above.iter().any(|it| it.id == issued_to);
+            let is_above = session.above.iter().any(|it| it.is_vouched && it.id == issued_to);
             facts.credential_replayed = !issued_to.is_empty() && issued_to != facts.session && !is_above;
             let counts = &mut session.counts.now;
             let entered = sets::enter(self.writes, Set::SessionCredentials, &session.key, &credential.credential_id, counts.credentials)?;
@@ -238,7 +263,8 @@ impl<S: Store> Touching<'_, '_, '_, S> {
         facts.child_agent.clone_from(&it.child_agent_id);
         let own = self.event.attribution.as_ref().and_then(|it| it.credential.as_ref()).map_or(&[][..], |it| &it.scopes);
         let given = it.child_credential.as_ref().map_or(&[][..], |it| &it.scopes);
-        facts.scopes_widened = it.inherited_scopes.iter().chain(given).any(|scope| !own.contains(scope));
+        let is_shown = self.event.attribution.as_ref().is_some_and(|it| it.credential.is_some());
+        facts.scopes_widened = is_shown && it.inherited_scopes.iter().chain(given).any(|scope| !own.contains(scope));
     }
 }
 
@@ -253,12 +279,23 @@ impl SessionCounts {
     }
 }
 
-/// Enters a member into the sets of the sessions above, up to the first that has it.
-fn spread<S: Store>(writes: &mut Writes<'_, S>, set: Set, member: Member, above: &[Above]) -> Result<(), StoreFault> {
-    for session in above {
+/// Enters a member into the sets of the sessions above, up to the first that has it, as far as those below were spawned by
+/// those above. Returns the room that is left; `None` when it was not enough.
+fn spread<S: Store>(
+    writes: &mut Writes<'_, S>,
+    set: Set,
+    member: Member,
+    above: &[Above],
+    mut room: usize,
+) -> Result<Option<usize>, StoreFault> {
+    for session in above.iter().take_while(|it| it.is_vouched) {
         if sets::touched(writes, set, &session.key, member)?.is_some() {
             break;
         }
+        if room == 0 {
+            return Ok(None);
+        }
+        room -= 1;
         let mut counts = Held::<SessionCounts>::read(writes, Table::SessionCounts, session.key.clone())?;
         let (_, reach) = counts.now.of(set);
         if *reach >= SESSION_SET_MAX {
@@ -269,7 +306,7 @@ fn spread<S: Store>(writes: &mut Writes<'_, S>, set: Set, member: Member, above:
         }
         counts.write(writes);
     }
-    Ok(())
+    Ok(Some(room))
 }
 
 /// Carries what sessions below have touched to those above a session that begins only now.
@@ -279,7 +316,7 @@ pub(super) fn reach_from_below<S: Store>(writes: &mut Writes<'_, S>, key: &[u8],
     }
     for set in [Set::SessionResources, Set::SessionSystems] {
         for member in sets::members(writes, set, key)? {
-            spread(writes, set, member, above)?;
+            spread(writes, set, member, above, above.len())?;
         }
     }
     Ok(())
