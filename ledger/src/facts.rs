@@ -121,7 +121,8 @@ impl Observed<'_> {
         if let Some(session) = &mut self.session {
             session.counts.now.denied = add(session.counts.now.denied, u64::from(is_denied));
             if self.has_failed || (self.is_intent && is_denied) {
-                session.refuse(&self.tool, &self.facts.resources, is_denied);
+                let refused = RefusedTool { times: 1, failures: u64::from(self.has_failed), denied: is_denied, ..Default::default() };
+                session.refuse(&refused, &self.tool, &self.facts.resources);
             }
             if self.ends_turn {
                 let counts = &mut session.counts.now;
@@ -259,6 +260,7 @@ impl SessionState {
         counts.tokens = add(counts.tokens, act.tokens);
         counts.failed = add(counts.failed, u64::from(act.has_failed()));
         counts.writes = add(counts.writes, u64::from(act.has_written()));
+        counts.writes_failed = add(counts.writes_failed, u64::from(act.has_failed() && act.writes()));
         counts.turn_writes = add(counts.turn_writes, u64::from(act.has_written()));
         let has_deleted = act.has_written() && act.verb == v1::ActionVerb::ResourceDelete;
         counts.deletes = add(counts.deletes, u64::from(has_deleted));
@@ -287,7 +289,9 @@ impl SessionState {
     fn refusals(&self, facts: &mut v1::Facts) {
         let is_here = |it: &RefusedTool| it.resource.is_empty() && facts.resources.is_empty() || facts.resources.contains(&it.resource);
         let here = || self.traits.now.refusals.iter().filter(|it| is_here(it));
-        facts.refusals_here = here().filter(|it| it.tool == facts.tool).fold(0, |sum, it| add(sum, it.times));
+        let by_this_tool = || here().filter(|it| it.tool == facts.tool);
+        facts.refusals_here = by_this_tool().fold(0, |sum, it| add(sum, it.times));
+        facts.failures_here = by_this_tool().fold(0, |sum, it| add(sum, it.failures));
         facts.denied_by_other_tool = here().any(|it| it.denied && it.tool != facts.tool && !it.resource.is_empty());
     }
 
@@ -306,8 +310,17 @@ impl SessionState {
             for tag in &facts.tags {
                 is_full |= remember(&mut traits.tags, tag);
             }
-            for uri in &facts.resources {
-                sets::note_read(writes, &self.key, uri, self.counts.now.turn)?;
+            for resource in act.resources.iter().filter(|it| !it.uri.is_empty()) {
+                if sets::note_read(writes, &self.key, &resource.uri, self.counts.now.turn)? {
+                    is_full |= !traits.count_read(&resource.system);
+                }
+            }
+        }
+        if let Some(Body::ActionOutcome(it)) = &event.body
+            && act.has_written()
+        {
+            for shown in it.accesses.iter().filter_map(|access| access.resource.as_ref()).filter(|it| !it.uri.is_empty()) {
+                sets::note_shown(writes, &self.key, &shown.uri)?;
             }
         }
         traits.tainted |= act.has_read_untrusted() || facts.memory_tainted;
@@ -338,6 +351,7 @@ impl SessionState {
         facts.session_denied = counts.denied;
         facts.session_failed = counts.failed;
         facts.session_writes = counts.writes;
+        facts.session_writes_failed = counts.writes_failed;
         facts.session_deletes = counts.deletes;
         facts.session_credentials = counts.credentials;
         facts.session_scopes = counts.scopes;
@@ -350,6 +364,8 @@ impl SessionState {
         facts.reach_systems = counts.reach_systems;
         facts.overflow = counts.overflow;
         facts.depth = self.above.len() as u64;
+        let reads_here = traits.reads.iter().filter(|it| facts.systems.contains(&it.system)).map(|it| it.resources).max();
+        facts.reads_here = reads_here.unwrap_or_default();
         facts.tainted = traits.tainted || self.above.iter().any(|it| it.tainted);
         facts.step_up_acr.clone_from(&traits.step_up_acr);
         if traits.stepped_up_unix_ns != 0 {
@@ -357,15 +373,16 @@ impl SessionState {
         }
     }
 
-    fn refuse(&mut self, tool: &str, resources: &[String], denied: bool) {
+    fn refuse(&mut self, refused: &RefusedTool, tool: &str, resources: &[String]) {
         let none = [String::new()];
         for resource in if resources.is_empty() { &none } else { resources } {
             let refusals = &mut self.traits.now.refusals;
             if let Some(known) = refusals.iter_mut().find(|it| it.tool == tool && it.resource == *resource) {
-                known.times = add(known.times, 1);
-                known.denied |= denied;
+                known.times = add(known.times, refused.times);
+                known.failures = add(known.failures, refused.failures);
+                known.denied |= refused.denied;
             } else if refusals.len() < SESSION_LIST_MAX && resource.len() <= 1_024 {
-                refusals.push(RefusedTool { tool: tool.to_owned(), resource: resource.clone(), times: 1, denied });
+                refusals.push(RefusedTool { tool: tool.to_owned(), resource: resource.clone(), ..refused.clone() });
             } else {
                 self.counts.now.overflow = true;
             }

@@ -92,10 +92,11 @@ impl<S: Store> Touching<'_, '_, '_, S> {
         Ok(Entered::New)
     }
 
-    /// Finds out whose the resources are. Owners are learned from what came back, not from what an agent says of itself.
+    /// Finds out whose the resources are. Owners are learned from what came back, of a read or of a write, not from what an agent
+    /// says of itself.
     pub(super) fn owners(&mut self, facts: &mut v1::Facts) -> Result<(), StoreFault> {
         let initiator = self.event.attribution.as_ref().and_then(|it| it.initiator.as_ref()).map(|it| it.subject.as_str());
-        let learns = self.act.has_read() && self.event.vantage() != v1::Vantage::SelfReported;
+        let learns = (self.act.has_read() || self.act.has_written()) && self.event.vantage() != v1::Vantage::SelfReported;
         for resource in &self.act.resources {
             let told = resource.tags.iter().find_map(|tag| tag.strip_prefix("owner:"));
             let key = sets::named(&self.event.tenant_id, &resource.uri);
