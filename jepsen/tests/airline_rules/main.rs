@@ -1,0 +1,106 @@
+//! The airline's rules on a real cluster: a hundred real agent runs, whose incidents are known, and two altered ones in which
+//! the agent touches another customer's reservation.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod altered;
+mod world;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proofline_proto::v1;
+
+use altered::Altered;
+use world::{Recorded, World};
+
+/// Which traces each rule should find: the incidents of the data's own description, found there by script, from the spans
+/// alone. `refunds-go-on` are those of `refunds` with a call that writes after the sum was reached.
+const INCIDENTS: &str = include_str!("incidents.json");
+
+/// What rules find beside that; why is in `client/rules/README.md`.
+const FALSE_POSITIVES: [(&str, &[&str]); 1] = [("cancel-policy", &["0aee01de699a3bf9b7f71aa70dfa6dca"])];
+
+type Traces = BTreeSet<String>;
+
+fn set(traces: &[impl ToString]) -> Traces {
+    traces.iter().map(ToString::to_string).collect()
+}
+
+/// Groups the findings of rules by rule and trace.
+fn fired(recorded: &[Recorded]) -> BTreeMap<String, Traces> {
+    let mut fired: BTreeMap<String, Traces> = BTreeMap::new();
+    for it in recorded {
+        for finding in it.findings.iter().filter(|finding| finding.kind() != v1::FindingKind::BuiltIn) {
+            assert_eq!(finding.kind(), v1::FindingKind::Match, "{} erred or was approved", finding.rule_id);
+            fired.entry(finding.rule_id.clone()).or_default().insert(it.trace.clone());
+        }
+    }
+    fired
+}
+
+fn report(fired: &BTreeMap<String, Traces>, incidents: &BTreeMap<String, Vec<String>>) {
+    let none = Traces::new();
+    println!("{:<22}{:>6}{:>8}{:>8}  false positives", "rule", "fired", "should", "missed");
+    for (rule, should) in incidents {
+        let (found, should) = (fired.get(rule).unwrap_or(&none), set(should));
+        let extra: Vec<&String> = found.difference(&should).collect();
+        println!("{rule:<22}{:>6}{:>8}{:>8}  {extra:?}", found.len(), should.len(), should.difference(found).count());
+    }
+}
+
+#[tokio::test]
+async fn every_incident_of_a_hundred_runs_is_found_and_other_peoples_data_are_out_of_reach() {
+    let world = World::found().await;
+    world.activate();
+    let lines = world::lines();
+    // A reservation that the ledger has never seen: only its result can tell whose it is.
+    let unknown = Altered::of(&lines, "unknown");
+    world.import(&[&unknown.line]);
+    world.import(&lines);
+    // The same reservation in a run of its own: by now the ledger knows whose it is.
+    let known = Altered::of(&lines, "known");
+    world.import(&[&known.line]);
+
+    let recorded = world.recorded().await;
+    let real: Vec<Recorded> = recorded.iter().filter(|it| it.trace != unknown.trace && it.trace != known.trace).cloned().collect();
+    let incidents: BTreeMap<String, Vec<String>> = serde_json::from_str(INCIDENTS).unwrap();
+    let fired = fired(&real);
+    report(&fired, &incidents);
+    let false_positives: BTreeMap<_, _> = FALSE_POSITIVES.into_iter().collect();
+    for (rule, should) in &incidents {
+        let expected = &set(should) | &set(false_positives.get(rule.as_str()).copied().unwrap_or_default());
+        assert_eq!(fired.get(rule).cloned().unwrap_or_default(), expected, "{rule}");
+    }
+    assert!(fired.keys().all(|rule| incidents.contains_key(rule)), "a rule of which nothing is known: {:?}", fired.keys());
+
+    caught(&recorded, &unknown, Moment::Outcome);
+    caught(&recorded, &known, Moment::Intent);
+    let contained = recorded.iter().filter(|it| it.is_contained()).map(|it| it.trace.as_str());
+    assert_eq!(contained.collect::<BTreeSet<_>>(), [known.trace.as_str(), unknown.trace.as_str()].into(), "no other session is stopped");
+    assert_eq!(world.containments().await.len(), 2);
+}
+
+/// Where the first foreign call is caught.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Moment {
+    Intent,
+    Outcome,
+}
+
+/// Asserts that the altered run is stopped at its first foreign call, by a containment that the rule began, and stays stopped.
+fn caught(recorded: &[Recorded], altered: &Altered, at: Moment) {
+    let events: Vec<&Recorded> = recorded.iter().filter(|it| it.trace == altered.trace).collect();
+    let first = events.iter().position(|it| it.span == altered.first_foreign_span).unwrap();
+    let stopped = events.iter().position(|it| it.finding("foreign-read").is_some()).unwrap();
+    assert_eq!(stopped, if at == Moment::Intent { first } else { first + 1 }, "the outcome follows its intent");
+    assert!(events[..stopped].iter().all(|it| it.verdict != v1::Verdict::Deny && !it.is_contained()), "nothing is stopped before");
+
+    let finding = events[stopped].finding("foreign-read").unwrap();
+    assert_eq!(events[stopped].verdict, v1::Verdict::Deny);
+    assert!(finding.containment_id > 0, "the rule began a containment");
+    let later = &events[stopped + 1..];
+    assert!(later.iter().any(|it| it.span == altered.write_span), "the write comes later");
+    for it in later {
+        assert_eq!(it.verdict, v1::Verdict::Deny, "entry {}", it.index);
+        assert_eq!(it.finding("built-in/contained").map(|it| it.containment_id), Some(finding.containment_id), "entry {}", it.index);
+    }
+}
