@@ -1,4 +1,4 @@
-//! A copy of a real run in which the agent reads, and then changes, a reservation of another customer.
+//! A copy of a real run in which the agent touches a reservation of another customer.
 
 use serde_json::Value;
 
@@ -6,10 +6,19 @@ use serde_json::Value;
 pub(crate) struct Altered {
     pub(crate) line: String,
     pub(crate) trace: String,
-    /// The span that reads the foreign reservation first.
+    /// The span that touches the foreign reservation first.
     pub(crate) first_foreign_span: String,
     /// The span that changes it.
     pub(crate) write_span: String,
+}
+
+/// What the agent does to the foreign reservation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Touch {
+    /// It reads it, and cancels it later.
+    ReadThenCancel,
+    /// It cancels it without having looked.
+    CancelOnly,
 }
 
 /// A tool call of a line.
@@ -17,17 +26,19 @@ struct Call {
     place: usize,
     tool: String,
     arguments: Value,
+    /// Null when it is no JSON.
     result: Value,
 }
 
 impl Altered {
     /// Alters the first run that reads a reservation and cancels it: in the copy it is the first reservation that another
     /// customer's run reads. Everything else is as it was; trace, spans and conversation are new.
-    pub(crate) fn of(lines: &[String], name: &str) -> Self {
+    pub(crate) fn of(lines: &[String], name: &str, touch: Touch) -> Self {
         let runs: Vec<Value> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
         let (mut run, own) = runs.iter().find_map(|run| Some((run.clone(), reads_and_cancels(run)?))).unwrap();
         let user = text(spans(&run).last().unwrap(), "enduser.id").unwrap();
-        let foreign = runs.iter().flat_map(calls).find(|it| it.tool == "get_reservation_details" && it.result["user_id"] != user.as_str());
+        let is_foreign = |it: &Call| it.tool == "get_reservation_details" && it.result["user_id"].as_str().is_some_and(|it| it != user);
+        let foreign = runs.iter().flat_map(calls).find(is_foreign);
         let foreign = foreign.unwrap().result;
         rename(&mut run, name);
 
@@ -42,10 +53,14 @@ impl Altered {
             set(&mut run, call.place, "gen_ai.tool.call.result", &result.to_string());
         }
         let span = |tool: &str| touching.iter().find(|it| it.tool == tool).map(|it| id(&spans(&run)[it.place])).unwrap();
+        let (read, write_span) = (span("get_reservation_details"), span("cancel_reservation"));
+        if touch == Touch::CancelOnly {
+            spans_mut(&mut run).retain(|span| id(span) != read);
+        }
         Self {
             trace: spans(&run)[0]["traceId"].as_str().unwrap().to_owned(),
-            first_foreign_span: span("get_reservation_details"),
-            write_span: span("cancel_reservation"),
+            first_foreign_span: if touch == Touch::CancelOnly { write_span.clone() } else { read },
+            write_span,
             line: run.to_string(),
         }
     }
@@ -60,11 +75,11 @@ fn reads_and_cancels(run: &Value) -> Option<String> {
     (tools == ["get_reservation_details", "cancel_reservation"]).then_some(own)
 }
 
-/// Returns the calls of a run whose result is JSON.
+/// Returns the calls of a run.
 fn calls(run: &Value) -> Vec<Call> {
     let call = |(place, span): (usize, &Value)| {
-        let json = |name: &str| serde_json::from_str(&text(span, name)?).ok();
-        let (arguments, result) = (json("gen_ai.tool.call.arguments")?, json("gen_ai.tool.call.result")?);
+        let json = |name: &str| text(span, name).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+        let (arguments, result) = (json("gen_ai.tool.call.arguments"), json("gen_ai.tool.call.result"));
         Some(Call { place, tool: text(span, "gen_ai.tool.name")?, arguments, result })
     };
     spans(run).iter().enumerate().filter_map(call).collect()

@@ -1,5 +1,5 @@
-//! The airline's rules on a real cluster: a hundred real agent runs, whose incidents are known, and two altered ones in which
-//! the agent touches another customer's reservation.
+//! The airline's rules on a real cluster: a hundred real agent runs, whose incidents are known, and altered ones in which the
+//! agent touches another customer's reservation.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod altered;
@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proofline_proto::v1;
 
-use altered::Altered;
+use altered::{Altered, Touch};
 use world::{Recorded, World};
 
 /// Which traces each rule should find: the incidents of the data's own description, found there by script, from the spans
@@ -53,15 +53,17 @@ async fn every_incident_of_a_hundred_runs_is_found_and_other_peoples_data_are_ou
     world.activate();
     let lines = world::lines();
     // A reservation that the ledger has never seen: only its result can tell whose it is.
-    let unknown = Altered::of(&lines, "unknown");
+    let unknown = Altered::of(&lines, "unknown", Touch::ReadThenCancel);
     world.import(&[&unknown.line]);
     world.import(&lines);
-    // The same reservation in a run of its own: by now the ledger knows whose it is.
-    let known = Altered::of(&lines, "known");
-    world.import(&[&known.line]);
+    // The same reservation in runs of their own: by now the ledger knows whose it is.
+    let known = Altered::of(&lines, "known", Touch::ReadThenCancel);
+    let blind = Altered::of(&lines, "blind", Touch::CancelOnly);
+    world.import(&[&known.line, &blind.line]);
 
     let recorded = world.recorded().await;
-    let real: Vec<Recorded> = recorded.iter().filter(|it| it.trace != unknown.trace && it.trace != known.trace).cloned().collect();
+    let altered: Traces = [&unknown, &known, &blind].map(|it| it.trace.clone()).into();
+    let real: Vec<Recorded> = recorded.iter().filter(|it| !altered.contains(&it.trace)).cloned().collect();
     let incidents: BTreeMap<String, Vec<String>> = serde_json::from_str(INCIDENTS).unwrap();
     let fired = fired(&real);
     report(&fired, &incidents);
@@ -72,11 +74,12 @@ async fn every_incident_of_a_hundred_runs_is_found_and_other_peoples_data_are_ou
     }
     assert!(fired.keys().all(|rule| incidents.contains_key(rule)), "a rule of which nothing is known: {:?}", fired.keys());
 
-    caught(&recorded, &unknown, Moment::Outcome);
-    caught(&recorded, &known, Moment::Intent);
-    let contained = recorded.iter().filter(|it| it.is_contained()).map(|it| it.trace.as_str());
-    assert_eq!(contained.collect::<BTreeSet<_>>(), [known.trace.as_str(), unknown.trace.as_str()].into(), "no other session is stopped");
-    assert_eq!(world.containments().await.len(), 2);
+    caught(&recorded, &unknown, "foreign-read", Moment::Outcome);
+    caught(&recorded, &known, "foreign-read", Moment::Intent);
+    caught(&recorded, &blind, "foreign-write", Moment::Intent);
+    let contained: Traces = recorded.iter().filter(|it| it.is_contained()).map(|it| it.trace.clone()).collect();
+    assert_eq!(contained, altered, "no other session is stopped");
+    assert_eq!(world.containments().await.len(), altered.len());
 }
 
 /// Where the first foreign call is caught.
@@ -87,14 +90,15 @@ enum Moment {
 }
 
 /// Asserts that the altered run is stopped at its first foreign call, by a containment that the rule began, and stays stopped.
-fn caught(recorded: &[Recorded], altered: &Altered, at: Moment) {
+fn caught(recorded: &[Recorded], altered: &Altered, rule: &str, at: Moment) {
     let events: Vec<&Recorded> = recorded.iter().filter(|it| it.trace == altered.trace).collect();
     let first = events.iter().position(|it| it.span == altered.first_foreign_span).unwrap();
-    let stopped = events.iter().position(|it| it.finding("foreign-read").is_some()).unwrap();
+    let stopped = events.iter().position(|it| it.finding(rule).is_some()).unwrap();
     assert_eq!(stopped, if at == Moment::Intent { first } else { first + 1 }, "the outcome follows its intent");
-    assert!(events[..stopped].iter().all(|it| it.verdict != v1::Verdict::Deny && !it.is_contained()), "nothing is stopped before");
+    let before = events[..stopped].iter().find(|it| it.verdict == v1::Verdict::Deny || it.is_contained());
+    assert!(before.is_none(), "nothing is stopped before: {before:?}");
 
-    let finding = events[stopped].finding("foreign-read").unwrap();
+    let finding = events[stopped].finding(rule).unwrap();
     assert_eq!(events[stopped].verdict, v1::Verdict::Deny);
     assert!(finding.containment_id > 0, "the rule began a containment");
     let later = &events[stopped + 1..];
