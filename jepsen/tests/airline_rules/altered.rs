@@ -66,6 +66,11 @@ impl Altered {
     }
 }
 
+/// Returns the customer of a run.
+pub(crate) fn user(line: &str) -> Option<String> {
+    text(spans(&serde_json::from_str(line).unwrap()).last()?, "enduser.id")
+}
+
 /// Returns the first reservation that a run reads and then cancels, when it does nothing else to it.
 fn reads_and_cancels(run: &Value) -> Option<String> {
     let calls = calls(run);

@@ -80,6 +80,22 @@ async fn every_incident_of_a_hundred_runs_is_found_and_other_peoples_data_are_ou
     let contained: Traces = recorded.iter().filter(|it| it.is_contained()).map(|it| it.trace.clone()).collect();
     assert_eq!(contained, altered, "no other session is stopped");
     assert_eq!(world.containments().await.len(), altered.len());
+    nobody_is_named(&recorded, &lines);
+}
+
+/// Asserts that neither customers nor what they own entered the log.
+fn nobody_is_named(recorded: &[Recorded], lines: &[String]) {
+    let words = lines.iter().flat_map(|line| line.split(|it: char| !it.is_alphanumeric() && it != '_' && it != '@' && it != '.'));
+    let of_persons =
+        |it: &&str| it.contains("@example") || ["credit_card_", "gift_card_", "certificate_"].iter().any(|of| it.starts_with(of));
+    let mut secrets: BTreeSet<&str> = words.filter(of_persons).collect();
+    let users: Vec<String> = lines.iter().filter_map(|line| altered::user(line)).collect();
+    secrets.extend(users.iter().map(String::as_str));
+    assert!(secrets.len() > 100, "{}", secrets.len());
+    for it in recorded {
+        let named = secrets.iter().find(|secret| it.text.contains(*secret));
+        assert!(named.is_none(), "entry {} names {named:?}", it.index);
+    }
 }
 
 /// Where the first foreign call is caught.

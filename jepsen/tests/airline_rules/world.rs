@@ -29,12 +29,15 @@ pub(crate) struct Recorded {
     pub(crate) span: String,
     pub(crate) verdict: v1::Verdict,
     pub(crate) findings: Vec<v1::Finding>,
+    /// The event, as far as it is text.
+    pub(crate) text: String,
 }
 
 impl Recorded {
     fn of(exact: &[u8]) -> Option<Self> {
         let core = v1::EntryCore::decode(v1::Entry::decode(exact).unwrap().core).unwrap();
         let Some(v1::entry_core::Body::Event(recorded)) = core.body else { return None };
+        let text = String::from_utf8_lossy(&recorded.event).into_owned();
         let correlation = v1::Event::decode(recorded.event).unwrap().correlation.unwrap();
         let decision = core.decision.unwrap();
         Some(Self {
@@ -43,6 +46,7 @@ impl Recorded {
             span: hex::encode(correlation.span_id),
             verdict: decision.verdict(),
             findings: decision.findings,
+            text,
         })
     }
 
