@@ -6,6 +6,7 @@
 pub(crate) mod act;
 mod authority;
 mod row;
+mod session;
 mod sets;
 mod touching;
 
@@ -15,18 +16,16 @@ use v1::event::Body;
 
 pub(crate) use authority::is_owned;
 pub(crate) use row::{AgentCounts, Intended};
-use row::{Held, RefusedTool, SessionCounts, SessionTraits};
+use row::{Held, RefusedTool};
+use session::{Above, SessionState};
 use sets::Set;
 
 use crate::entry;
-use crate::event::is_identifier;
 use crate::hash::{Hash, facts_digest};
 use crate::ids::{EntryIndex, UnixNanos};
 use crate::key;
 use crate::ledger::Ledger;
-use crate::limits::{COUNT_MAX, MEMBERS_PER_EVENT_MAX, SESSION_DEPTH_MAX, SESSION_LIST_MAX};
-use crate::row::{SessionRow, SpawnsRow};
-use crate::session::Claim;
+use crate::limits::{COUNT_MAX, MEMBERS_PER_EVENT_MAX};
 use crate::store::{Store, StoreFault, Table};
 use crate::writes::Writes;
 use act::Act;
@@ -49,26 +48,6 @@ pub(crate) struct Observed<'a> {
     has_failed: bool,
     ends_turn: bool,
     resolves: Option<EntryIndex>,
-}
-
-/// A session's rows, and its sessions above, the nearest first.
-#[derive(Debug)]
-struct SessionState {
-    key: Vec<u8>,
-    counts: Held<SessionCounts>,
-    traits: Held<SessionTraits>,
-    above: Vec<Above>,
-    now: UnixNanos,
-}
-
-#[derive(Debug)]
-struct Above {
-    id: String,
-    key: Vec<u8>,
-    tainted: bool,
-    classification: u64,
-    /// The session below was spawned from here by the ledger's own record, or is the same agent's: not only its word.
-    is_vouched: bool,
 }
 
 /// Finds out what is to be known of an event that is recorded next.
@@ -111,7 +90,7 @@ pub(crate) fn observe<'a, S: Store>(
         session.count(writes, event, &act, &mut facts)?;
     }
     if let Some(row) = &mut agent_row {
-        row.now.count(&act, &mut facts);
+        row.now.count(&act, &learns, &mut facts);
     }
     Ok(Observed {
         tool: facts.tool.clone(),
@@ -156,7 +135,8 @@ impl Observed<'_> {
                 session.counts.now.asked = add(session.counts.now.asked, self.amount);
             }
             if self.has_failed || is_denied {
-                session.refuse(&self.tool, &self.facts.resources, is_denied);
+                let refused = RefusedTool { times: 1, failures: u64::from(self.has_failed), denied: is_denied, ..Default::default() };
+                session.refuse(&refused, &self.tool, &self.facts.resources);
             }
             if self.ends_turn {
                 let counts = &mut session.counts.now;
@@ -195,7 +175,19 @@ impl Observed<'_> {
         let Some(row) = self.agent.as_mut().filter(|_| self.event.vantage() != v1::Vantage::SelfReported) else { return Ok(()) };
         for (set, name) in &self.learns {
             let entered = sets::enter(writes, *set, &scope, name, row.now.seen)?;
-            row.now.seen = add(row.now.seen, u64::from(entered == sets::Entered::New));
+            let is_new = u64::from(entered == sets::Entered::New);
+            row.now.seen = add(row.now.seen, is_new);
+            match set {
+                Set::AgentTools => row.now.new_tools = add(row.now.new_tools, is_new),
+                Set::AgentResources => row.now.new_resources = add(row.now.new_resources, is_new),
+                Set::AgentCredentials => row.now.new_credentials = add(row.now.new_credentials, is_new),
+                Set::AgentServers
+                | Set::SessionResources
+                | Set::SessionSystems
+                | Set::SessionCredentials
+                | Set::SessionScopes
+                | Set::SessionReads => (),
+            }
         }
         Ok(())
     }
@@ -274,187 +266,6 @@ fn of_outcome(facts: &mut v1::Facts, event: &v1::Event, intended: Option<&Intend
     }
 }
 
-impl SessionState {
-    fn open<S: Store>(ledger: &mut Ledger, writes: &mut Writes<'_, S>, event: &v1::Event) -> Result<Option<Self>, StoreFault> {
-        let Some(claim) = Claim::of(event) else { return Ok(None) };
-        let key = key::scoped(claim.tenant, claim.id);
-        let Some(session) = ledger.sessions.find(writes, &key)? else { return Ok(None) };
-        let agent = session.agent().to_owned();
-        let counts = Held::<SessionCounts>::read(writes, Table::SessionCounts, key.clone())?;
-        let mut traits = Held::<SessionTraits>::read(writes, Table::SessionTraits, key.clone())?;
-        let was_alone = traits.now.above.is_empty();
-        if was_alone {
-            // A spawn may be recorded when what it spawned is long under way.
-            traits.now.above = above_of(writes, claim, &agent)?;
-        }
-        let above = sessions_above(writes, claim, &agent, &traits.now.above)?;
-        if was_alone && !above.is_empty() {
-            touching::reach_from_below(writes, &key, &above)?;
-        }
-        Ok(Some(Self { key, counts, traits, above, now: ledger.log.now() }))
-    }
-
-    fn count<S: Store>(
-        &mut self,
-        writes: &mut Writes<'_, S>,
-        event: &v1::Event,
-        act: &Act<'_>,
-        facts: &mut v1::Facts,
-    ) -> Result<(), StoreFault> {
-        self.turn(writes, act, facts)?;
-        self.refusals(facts);
-        facts.session_tool_names.clone_from(&self.traits.now.tools);
-        facts.session_tags.clone_from(&self.traits.now.tags);
-        self.note(writes, event, act, facts)?;
-        let counts = &mut self.counts.now;
-        counts.calls = add(counts.calls, u64::from(act.is_intent()));
-        counts.turn_calls = add(counts.turn_calls, u64::from(act.is_intent()));
-        if !act.is_intent() {
-            counts.records = add(counts.records, act.records);
-            counts.bytes_read = add(counts.bytes_read, act.bytes_read);
-            counts.bytes_out = add(counts.bytes_out, act.bytes_out);
-            counts.amount = add(counts.amount, act.amount);
-        }
-        counts.tokens = add(counts.tokens, act.tokens);
-        counts.failed = add(counts.failed, u64::from(act.has_failed()));
-        counts.writes = add(counts.writes, u64::from(act.has_written()));
-        counts.turn_writes = add(counts.turn_writes, u64::from(act.has_written()));
-        let has_deleted = act.has_written() && act.verb == v1::ActionVerb::ResourceDelete;
-        counts.deletes = add(counts.deletes, u64::from(has_deleted));
-        counts.egress = add(counts.egress, u64::from(act.egress && act.is_intent()));
-        counts.spawned = add(counts.spawned, u64::from(matches!(event.body, Some(Body::SubAgentSpawned(_)))));
-        if act.has_read() && facts.classification > counts.classification {
-            counts.classification = facts.classification;
-            for above in self.above.iter().take_while(|it| it.is_vouched) {
-                let mut row = Held::<SessionCounts>::read(writes, Table::SessionCounts, above.key.clone())?;
-                row.now.classification = row.now.classification.max(facts.classification);
-                row.write(writes);
-            }
-        }
-        self.tell(facts);
-        if act.is_intent() {
-            let asked = add(self.counts.now.asked, act.amount);
-            facts.session_amount = self.counts.now.amount.max(asked);
-        }
-        Ok(())
-    }
-
-    /// Says what a write means in its turn: whether what it writes was ever read, and whether anybody had the time to look.
-    fn turn<S: Store>(&self, writes: &Writes<'_, S>, act: &Act<'_>, facts: &mut v1::Facts) -> Result<(), StoreFault> {
-        if act.writes() {
-            for uri in &facts.resources {
-                match sets::turn_of_read(writes, &self.key, uri)? {
-                    None => facts.resource_unread = true,
-                    Some(turn) => facts.turn_first_read |= turn == self.counts.now.turn,
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn refusals(&self, facts: &mut v1::Facts) {
-        if self.traits.now.refusals.is_empty() {
-            return;
-        }
-        let resources: Vec<String> = facts.resources.iter().map(|uri| sets::short(uri)).collect();
-        let tool = sets::short(&facts.tool);
-        let is_here = |it: &RefusedTool| it.resource.is_empty() && resources.is_empty() || resources.contains(&it.resource);
-        let here = || self.traits.now.refusals.iter().filter(|it| is_here(it));
-        facts.refusals_here = here().filter(|it| it.tool == tool).fold(0, |sum, it| add(sum, it.times));
-        facts.denied_by_other_tool = here().any(|it| it.denied && it.tool != tool && !it.resource.is_empty());
-    }
-
-    /// Remembers what the session shows of itself by this event.
-    fn note<S: Store>(
-        &mut self,
-        writes: &mut Writes<'_, S>,
-        event: &v1::Event,
-        act: &Act<'_>,
-        facts: &v1::Facts,
-    ) -> Result<(), StoreFault> {
-        let traits = &mut self.traits.now;
-        let mut is_full = remember(&mut traits.tools, &facts.tool);
-        is_full |= remember(&mut traits.servers, &facts.server);
-        if act.has_read() {
-            // Whose data it was is another fact.
-            for tag in facts.tags.iter().filter(|tag| !tag.starts_with("owner:")) {
-                is_full |= remember(&mut traits.tags, tag);
-            }
-            for uri in &facts.resources {
-                sets::note_read(writes, &self.key, uri, self.counts.now.turn)?;
-            }
-        }
-        if !traits.tainted && (act.has_read_untrusted() || facts.memory_tainted) {
-            traits.tainted = true;
-            for above in self.above.iter().take_while(|it| it.is_vouched) {
-                let mut row = Held::<SessionTraits>::read(writes, Table::SessionTraits, above.key.clone())?;
-                row.now.tainted = true;
-                row.write(writes);
-            }
-        }
-        // Whoever can say that somebody authenticated is the identity provider, not the agent.
-        if let Some(Body::StepUpCleared(it)) = &event.body
-            && event.vantage() == v1::Vantage::IdpObserved
-            && it.authenticated_unix_ns > traits.stepped_up_unix_ns
-        {
-            traits.stepped_up_unix_ns = it.authenticated_unix_ns.min(self.now.0);
-            traits.step_up_acr = it.acr.chars().take(64).collect();
-        }
-        self.counts.now.overflow |= is_full;
-        Ok(())
-    }
-
-    fn tell(&self, facts: &mut v1::Facts) {
-        let (counts, traits) = (&self.counts.now, &self.traits.now);
-        facts.session_calls = counts.calls;
-        facts.session_tools = traits.tools.len() as u64;
-        facts.session_servers = traits.servers.len() as u64;
-        facts.session_resources = counts.resources;
-        facts.session_systems = counts.systems;
-        facts.session_records = counts.records;
-        facts.session_bytes_read = counts.bytes_read;
-        facts.session_bytes_out = counts.bytes_out;
-        facts.session_amount = counts.amount;
-        facts.session_tokens = counts.tokens;
-        facts.session_denied = counts.denied;
-        facts.session_failed = counts.failed;
-        facts.session_writes = counts.writes;
-        facts.session_deletes = counts.deletes;
-        facts.session_credentials = counts.credentials;
-        facts.session_scopes = counts.scopes;
-        facts.session_spawned = counts.spawned;
-        facts.session_classification = self.above.iter().map(|it| it.classification).max().unwrap_or(0).max(counts.classification);
-        facts.session_egress = counts.egress;
-        facts.turn_calls = counts.turn_calls;
-        facts.turn_writes = counts.turn_writes;
-        facts.reach_resources = counts.reach_resources;
-        facts.reach_systems = counts.reach_systems;
-        facts.overflow = counts.overflow;
-        facts.depth = self.above.len() as u64;
-        facts.tainted = traits.tainted || self.above.iter().any(|it| it.tainted);
-        facts.step_up_acr.clone_from(&traits.step_up_acr);
-        if traits.stepped_up_unix_ns != 0 {
-            facts.step_up_age_s = self.now.0.saturating_sub(traits.stepped_up_unix_ns) / SECOND_NS;
-        }
-    }
-
-    fn refuse(&mut self, tool: &str, resources: &[String], denied: bool) {
-        let none = [String::new()];
-        for resource in if resources.is_empty() { &none } else { resources } {
-            let refusals = &mut self.traits.now.refusals;
-            let (tool, resource) = (sets::short(tool), sets::short(resource));
-            if let Some(known) = refusals.iter_mut().find(|it| it.tool == tool && it.resource == resource) {
-                known.times = add(known.times, 1);
-                known.denied |= denied;
-            } else if refusals.len() < SESSION_LIST_MAX {
-                refusals.push(RefusedTool { tool, resource, times: 1, denied });
-            } else {
-                self.counts.now.overflow = true;
-            }
-        }
-    }
-}
-
 impl AgentCounts {
     fn open<S: Store>(writes: &Writes<'_, S>, tenant: &str, agent: &str, now: UnixNanos) -> Result<Held<Self>, StoreFault> {
         let mut row = Held::<Self>::read(writes, Table::AgentCounts, key::scoped(tenant, agent))?;
@@ -465,64 +276,16 @@ impl AgentCounts {
         Ok(row)
     }
 
-    fn count(&mut self, act: &Act<'_>, facts: &mut v1::Facts) {
+    fn count(&mut self, act: &Act<'_>, learns: &[(Set, String)], facts: &mut v1::Facts) {
+        let new = |set: Set| learns.iter().filter(|(of, _)| *of == set).count() as u64;
         self.calls = add(self.calls, u64::from(act.is_intent()));
         self.tokens = add(self.tokens, act.tokens);
         facts.agent_calls_hour = self.calls;
         facts.agent_tokens_hour = self.tokens;
         facts.agent_denied_hour = self.denied;
-        facts.agent_new_tools_hour = self.new_tools;
-        facts.agent_new_resources_hour = self.new_resources;
-        facts.agent_new_credentials_hour = self.new_credentials;
-    }
-}
-
-/// Returns the session above one that begins: the parent that it names, or the session that said it spawned it.
-fn above_of<S: Store>(writes: &Writes<'_, S>, claim: Claim<'_>, agent: &str) -> Result<String, StoreFault> {
-    if !claim.parent.is_empty() {
-        return Ok(claim.parent.to_owned());
-    }
-    let spawns = writes.read::<SpawnsRow>(Table::Spawns, &key::scoped(claim.tenant, claim.id))?.unwrap_or_default();
-    Ok(spawns.spawners.into_iter().find(|it| it.child_agent == agent).map(|it| it.session_id).unwrap_or_default())
-}
-
-fn sessions_above<S: Store>(writes: &Writes<'_, S>, claim: Claim<'_>, agent: &str, first: &str) -> Result<Vec<Above>, StoreFault> {
-    let tenant = claim.tenant;
-    let mut found: Vec<Above> = Vec::new();
-    let (mut next, mut below, mut agent) = (first.to_owned(), claim.id.to_owned(), agent.to_owned());
-    // Spawns may contradict what sessions say of their parents: the walk ends where it would go round.
-    while is_identifier(&next) && found.len() < SESSION_DEPTH_MAX as usize && found.iter().all(|it| it.id != next) {
-        let key = key::scoped(tenant, &next);
-        let traits: SessionTraits = writes.read(Table::SessionTraits, &key)?.unwrap_or_default();
-        let counts: SessionCounts = writes.read(Table::SessionCounts, &key)?.unwrap_or_default();
-        let bound = writes.read::<SessionRow>(Table::Sessions, &key)?.map(|row| row.agent_id).unwrap_or_default();
-        let is_vouched = found.last().is_none_or(|it| it.is_vouched)
-            && (bound == agent && !agent.is_empty() || is_spawned(writes, tenant, &next, &below, &agent)?);
-        (below, agent) = (next.clone(), bound);
-        found.push(Above { id: next, key, tainted: traits.tainted, classification: counts.classification, is_vouched });
-        next = traits.above;
-    }
-    Ok(found)
-}
-
-/// Tells whether a session recorded that it spawned another for its agent.
-fn is_spawned<S: Store>(writes: &Writes<'_, S>, tenant: &str, above: &str, below: &str, agent: &str) -> Result<bool, StoreFault> {
-    let spawns = writes.read::<SpawnsRow>(Table::Spawns, &key::scoped(tenant, below))?.unwrap_or_default();
-    Ok(spawns.spawners.iter().any(|it| it.session_id == above && it.child_agent == agent))
-}
-
-/// Adds to a short sorted list, and tells whether there was no room.
-fn remember(list: &mut Vec<String>, name: &str) -> bool {
-    if name.is_empty() {
-        return false;
-    }
-    match list.binary_search_by(|known| known.as_str().cmp(name)) {
-        Ok(_) => false,
-        Err(_) if list.len() >= SESSION_LIST_MAX || name.len() > 256 => true,
-        Err(at) => {
-            list.insert(at, name.to_owned());
-            false
-        }
+        facts.agent_new_tools_hour = add(self.new_tools, new(Set::AgentTools));
+        facts.agent_new_resources_hour = add(self.new_resources, new(Set::AgentResources));
+        facts.agent_new_credentials_hour = add(self.new_credentials, new(Set::AgentCredentials));
     }
 }
 

@@ -21,8 +21,6 @@ pub(crate) struct Act<'a> {
     pub(crate) amount: u64,
     pub(crate) tokens: u64,
     pub(crate) egress: bool,
-    /// The outcome lists what was read on the way.
-    pub(crate) accesses: bool,
     /// The agent gave its answer: what comes next is another turn.
     pub(crate) ends_turn: bool,
 }
@@ -130,7 +128,6 @@ impl<'a> Act<'a> {
             bytes_out: it.bytes_out,
             amount: it.amount_minor,
             egress: intent.is_some_and(sends_out),
-            accesses: it.accesses.iter().any(|access| !is_write(access.verb())),
             ..Self::default()
         }
     }
@@ -174,7 +171,7 @@ impl<'a> Act<'a> {
     /// Whether data came to the agent by it.
     pub(crate) fn has_read(&self) -> bool {
         let succeeded = matches!(self.status, OutcomeStatus::Succeeded | OutcomeStatus::Unspecified);
-        matches!(self.action, "action_outcome" | "data_access") && succeeded && (self.accesses || !self.writes())
+        matches!(self.action, "action_outcome" | "data_access") && succeeded && !self.writes()
     }
 
     /// Whether it happened, changed something and came to a good end.
@@ -189,7 +186,7 @@ impl<'a> Act<'a> {
     /// Whether an untrusted source was read: one that is tagged so, or whatever a tool reaches that says it is open to the world.
     pub(crate) fn has_read_untrusted(&self) -> bool {
         let is_open = self.tool.and_then(|tool| tool.declared_hints.as_ref()).is_some_and(|hints| hints.open_world);
-        self.has_read() && (is_open || self.resources.iter().any(|it| it.tags.iter().any(|tag| tag == "untrusted")))
+        (self.has_read() || self.has_written()) && (is_open || self.resources.iter().any(|it| it.tags.iter().any(|tag| tag == "untrusted")))
     }
 
     pub(crate) fn tool_name(&self) -> &'a str {

@@ -4,6 +4,7 @@ use proofline_proto::v1;
 use prost::Message;
 
 use crate::ids::EntryIndex;
+use crate::limits::{ID_BYTES_MAX, SESSION_LIST_MAX};
 use crate::store::{Store, StoreFault, Table};
 use crate::writes::Writes;
 
@@ -55,11 +56,13 @@ pub(crate) struct SessionCounts {
     #[prost(bool, tag = "22")]
     pub(crate) overflow: bool,
     /// Money that was asked for and allowed.
-    #[prost(uint64, tag = "24")]
+    #[prost(uint64, tag = "25")]
     pub(crate) asked: u64,
     /// Which turn it is, from 0.
     #[prost(uint64, tag = "23")]
     pub(crate) turn: u64,
+    #[prost(uint64, tag = "24")]
+    pub(crate) writes_failed: u64,
 }
 
 /// A row of [`Table::SessionTraits`]: what few events of a session change.
@@ -85,6 +88,17 @@ pub(crate) struct SessionTraits {
     pub(crate) step_up_acr: String,
     #[prost(message, repeated, tag = "9")]
     pub(crate) refusals: Vec<RefusedTool>,
+    #[prost(message, repeated, tag = "10")]
+    pub(crate) reads: Vec<SystemReads>,
+}
+
+/// How many distinct resources of a system a session read.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct SystemReads {
+    #[prost(string, tag = "1")]
+    pub(crate) system: String,
+    #[prost(uint64, tag = "2")]
+    pub(crate) resources: u64,
 }
 
 /// How often a tool was refused on a resource.
@@ -99,6 +113,9 @@ pub(crate) struct RefusedTool {
     /// By a verdict of the ledger.
     #[prost(bool, tag = "4")]
     pub(crate) denied: bool,
+    /// How often of these it was tried and failed.
+    #[prost(uint64, tag = "5")]
+    pub(crate) failures: u64,
 }
 
 /// A row of [`Table::AgentCounts`]: what an agent did in one hour, over all sessions, and how large its sets are.
@@ -165,6 +182,20 @@ pub(crate) struct Intended {
     pub(crate) index: EntryIndex,
     pub(crate) verdict: v1::Verdict,
     pub(crate) action: v1::ActionIntent,
+}
+
+impl SessionTraits {
+    /// Counts the first read of a resource of a system, and tells whether there was room to.
+    pub(crate) fn count_read(&mut self, system: &str) -> bool {
+        if let Some(known) = self.reads.iter_mut().find(|it| it.system == system) {
+            known.resources = known.resources.saturating_add(1);
+        } else if self.reads.len() < SESSION_LIST_MAX && system.len() <= ID_BYTES_MAX {
+            self.reads.push(SystemReads { system: system.to_owned(), resources: 1 });
+        } else {
+            return false;
+        }
+        true
+    }
 }
 
 /// A row that may be missing, and is written only when it changed.

@@ -113,18 +113,29 @@ pub(crate) fn enter<S: Store>(writes: &mut Writes<'_, S>, set: Set, scope: &[u8]
     Ok(Entered::New)
 }
 
-/// Returns the turn in which a session read a resource first.
+/// Stands for the turn of a resource that only a write of the session itself showed: no turn read it.
+const OWN_WRITE: u64 = u64::MAX;
+
+/// Returns the turn in which a session read a resource first, or the turn that never is when its own write showed it.
 pub(crate) fn turn_of_read<S: Store>(writes: &Writes<'_, S>, scope: &[u8], uri: &str) -> Result<Option<u64>, StoreFault> {
     let key = row_key(Set::SessionReads, scope, Member::of(uri));
     let row = writes.bytes(Table::Members, &key)?;
     Ok(row.and_then(|value| value.try_into().ok()).map(u64::from_be_bytes))
 }
 
-/// Remembers the first read of a resource.
-pub(crate) fn note_read<S: Store>(writes: &mut Writes<'_, S>, scope: &[u8], uri: &str, turn: u64) -> Result<(), StoreFault> {
-    let key = row_key(Set::SessionReads, scope, Member::of(uri));
-    if writes.bytes(Table::Members, &key)?.is_none() {
-        writes.put_bytes(Table::Members, key, turn.to_be_bytes().to_vec());
+/// Remembers the first read of a resource, and tells whether it was that.
+pub(crate) fn note_read<S: Store>(writes: &mut Writes<'_, S>, scope: &[u8], uri: &str, turn: u64) -> Result<bool, StoreFault> {
+    let is_first = turn_of_read(writes, scope, uri)?.is_none_or(|known| known == OWN_WRITE);
+    if is_first {
+        writes.put_bytes(Table::Members, row_key(Set::SessionReads, scope, Member::of(uri)), turn.to_be_bytes().to_vec());
+    }
+    Ok(is_first)
+}
+
+/// Remembers a resource that the outcome of a session's own write showed.
+pub(crate) fn note_shown<S: Store>(writes: &mut Writes<'_, S>, scope: &[u8], uri: &str) -> Result<(), StoreFault> {
+    if turn_of_read(writes, scope, uri)?.is_none() {
+        writes.put_bytes(Table::Members, row_key(Set::SessionReads, scope, Member::of(uri)), OWN_WRITE.to_be_bytes().to_vec());
     }
     Ok(())
 }

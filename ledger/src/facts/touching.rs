@@ -36,7 +36,6 @@ impl<S: Store> Touching<'_, '_, '_, S> {
             self.reach(Set::SessionResources, uri)?;
             let is_new = self.is_first(Set::AgentResources, uri)?;
             facts.first_seen_resource |= is_new;
-            self.of_agent(|row| row.new_resources = add(row.new_resources, u64::from(is_new)));
         }
         for system in &facts.systems {
             self.reach(Set::SessionSystems, system)?;
@@ -44,18 +43,11 @@ impl<S: Store> Touching<'_, '_, '_, S> {
         if !facts.tool.is_empty() {
             let is_new = self.is_first(Set::AgentTools, &sets::joined(&facts.server, &facts.tool))?;
             facts.first_seen_tool = is_new;
-            self.of_agent(|row| row.new_tools = add(row.new_tools, u64::from(is_new)));
         }
         if !facts.server.is_empty() {
             facts.first_seen_server = self.is_first(Set::AgentServers, &facts.server)?;
         }
         Ok(())
-    }
-
-    fn of_agent(&mut self, change: impl FnOnce(&mut AgentCounts)) {
-        if let Some(row) = &mut self.row {
-            change(&mut row.now);
-        }
     }
 
     /// Tells whether the agent never had to do with a name. It learns it when the event is allowed: asking twice is no knowledge.
@@ -97,10 +89,11 @@ impl<S: Store> Touching<'_, '_, '_, S> {
         Ok(Entered::New)
     }
 
-    /// Finds out whose the resources are. Owners are learned from what came back, not from what an agent says of itself.
+    /// Finds out whose the resources are. Owners are learned from what came back, of a read or of a write, not from what an agent
+    /// says of itself.
     pub(super) fn owners(&mut self, facts: &mut v1::Facts) -> Result<(), StoreFault> {
         let initiator = self.event.attribution.as_ref().and_then(|it| it.initiator.as_ref()).map(|it| it.subject.as_str());
-        let learns = self.act.has_read() && self.event.vantage() != v1::Vantage::SelfReported;
+        let learns = (self.act.has_read() || self.act.has_written()) && self.event.vantage() != v1::Vantage::SelfReported;
         for resource in &self.act.resources {
             let told = resource.tags.iter().find_map(|tag| tag.strip_prefix("owner:"));
             let key = sets::named(&self.event.tenant_id, &resource.uri);
@@ -243,8 +236,7 @@ impl<S: Store> Touching<'_, '_, '_, S> {
         let first_seen = if row.now.first_seen_unix_ns == 0 { self.now.0 } else { row.now.first_seen_unix_ns };
         let issued_to = row.now.session.clone();
         row.write(self.writes);
-        let is_new = self.is_first(Set::AgentCredentials, &credential.credential_id)?;
-        self.of_agent(|row| row.new_credentials = add(row.new_credentials, u64::from(is_new)));
+        self.is_first(Set::AgentCredentials, &credential.credential_id)?;
         if let Some(session) = &mut self.session {
             let is_above = session.above.iter().any(|it| it.is_vouched && it.id == issued_to);
             facts.credential_replayed = !issued_to.is_empty() && issued_to != facts.session && !is_above;

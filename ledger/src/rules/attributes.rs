@@ -80,9 +80,9 @@ pub(super) const ATTRIBUTES: &[Attribute] = attributes! {
     Long {
         classification risk_tier records bytes_read bytes_out amount tokens hour weekday observed_hour observed_weekday observed_gap_s
         session_calls session_tools session_servers session_resources session_systems session_records session_bytes_read
-        session_bytes_out session_amount session_tokens session_denied session_failed session_writes session_deletes
+        session_bytes_out session_amount session_tokens session_denied session_failed session_writes session_writes_failed session_deletes
         session_credentials session_scopes session_spawned session_classification session_egress depth reach_resources reach_systems
-        turn_calls turn_writes refusals_here credential_age_s credential_ttl_s agent_calls_hour agent_tokens_hour agent_denied_hour
+        turn_calls turn_writes refusals_here failures_here reads_here credential_age_s credential_ttl_s agent_calls_hour agent_tokens_hour agent_denied_hour
         agent_new_tools_hour agent_new_resources_hour agent_new_credentials_hour step_up_age_s
     }
 };

@@ -142,6 +142,67 @@ fn a_write_knows_whether_its_resource_was_read_and_in_which_turn() {
     assert_eq!(seen(&mut world, &mut collector, outcome(&late, v1::OutcomeStatus::Succeeded)), ["r2"]);
 }
 
+/// An outcome that shows a record and its owner.
+fn showing(of: &v1::Event, uri: &str, owner: &str) -> v1::Event {
+    let resource = v1::Resource { kind: v1::ResourceKind::Record.into(), tags: vec![format!("owner:{owner}")], ..resource(uri, "booking") };
+    let mut event = outcome(of, v1::OutcomeStatus::Succeeded);
+    if let Some(Body::ActionOutcome(it)) = &mut event.body {
+        it.accesses = vec![v1::DataAccess { resource: Some(resource), ..Default::default() }];
+    }
+    event
+}
+
+#[test]
+fn what_a_write_of_the_session_showed_is_not_unread() {
+    let (mut world, mut collector) = watching(&["context.resource_unread", "context.turn_first_read"]);
+    let book = with_verb(intent("s-1", 1, "book", Vec::new()), v1::ActionVerb::ResourceWrite);
+    seen(&mut world, &mut collector, book.clone());
+    seen(&mut world, &mut collector, showing(&book, "r/1", "u-1"));
+    let change = |id, uri| with_verb(intent("s-1", id, "change", vec![resource(uri, "booking")]), v1::ActionVerb::ResourceWrite);
+    assert!(seen(&mut world, &mut collector, change(2, "r/1")).is_empty());
+    assert_eq!(seen(&mut world, &mut collector, change(3, "r/2")), ["r0"]);
+}
+
+#[test]
+fn a_write_that_shows_an_owner_teaches_it() {
+    let (mut world, mut collector) = watching(&["context.foreign_owner"]);
+    for owner in ["u-2", "u-1"] {
+        let book = with_verb(intent("s-0", 1, "book", Vec::new()), v1::ActionVerb::ResourceWrite);
+        seen(&mut world, &mut collector, book.clone());
+        seen(&mut world, &mut collector, showing(&book, "r/1", owner));
+        let is_foreign = !seen(&mut world, &mut collector, intent("s-1", 2, "read", vec![resource("r/1", "booking")])).is_empty();
+        assert_eq!(is_foreign, owner == "u-2", "u-1 is the initiator");
+    }
+}
+
+#[test]
+fn distinct_reads_are_counted_in_the_system_of_the_event() {
+    let (mut world, mut collector) = watching(&["context.action == \"action_outcome\" && context.reads_here == 2"]);
+    let mut read = |id, uri, system| {
+        let read = with_verb(intent("s-1", id, "look", vec![resource(uri, system)]), v1::ActionVerb::ResourceRead);
+        assert!(seen(&mut world, &mut collector, read.clone()).is_empty());
+        !seen(&mut world, &mut collector, outcome(&read, v1::OutcomeStatus::Succeeded)).is_empty()
+    };
+    assert!(!read(1, "r/1", "booking"));
+    assert!(!read(2, "r/1", "booking"), "the same again");
+    assert!(!read(3, "c/1", "customers"), "another system");
+    assert!(read(4, "r/2", "booking"));
+}
+
+#[test]
+fn failures_are_counted_by_tool_and_resource_and_for_writes_of_the_session() {
+    let (mut world, mut collector) = watching(&["context.failures_here == 2", "context.session_writes_failed == 2"]);
+    let mut fail = |id, uri, verb| {
+        let tried = with_verb(intent("s-1", id, "update", vec![resource(uri, "booking")]), verb);
+        let before = seen(&mut world, &mut collector, tried.clone());
+        (before, seen(&mut world, &mut collector, outcome(&tried, v1::OutcomeStatus::Failed)))
+    };
+    assert_eq!(fail(1, "r/1", v1::ActionVerb::ResourceWrite), (vec![], vec![]));
+    assert_eq!(fail(2, "r/1", v1::ActionVerb::ResourceRead), (vec![], vec![]), "a read that failed");
+    assert_eq!(fail(3, "r/2", v1::ActionVerb::ResourceWrite), (vec![], vec!["r1".to_owned()]), "another resource");
+    assert_eq!(fail(4, "r/1", v1::ActionVerb::ResourceRead).0, ["r0", "r1"]);
+}
+
 #[test]
 fn refusals_of_a_tool_on_a_resource_are_counted() {
     let (mut world, mut collector) = watching(&["context.refusals_here == 2"]);

@@ -24,6 +24,23 @@ RunStarted and RunEnded, chat and the like ModelCall, execute_tool ActionIntent 
 results never enter the log: with --payloads their salted digests do, and the content stays in that directory. Spans that \
 were imported before are recognised by trace id and span id.
 
+--tools names a TOML file that says what each tool does; without it a tool call is a name and nothing else. In it, for each tool:
+  [tool.cancel_booking]
+  verb = \"resource_delete\"                # as in the contract
+  tier = \"destructive\"                    # read, write, destructive, provision
+  amount = { refunded = \"result.payments.amount\", minor_units = 100 }   # or { paid = PLACE }: money that moves away
+  records = \"result.rows\"                 # a list: how many came back
+  compare = [{ tag = \"differs:cabin\", one = \"arguments.cabin\", other = \"result.cabin\" }]
+  count = [{ tag = \"cards:many\", of = \"arguments.payments.id\", begins = \"card_\", more_than = 1 }]
+  [[tool.cancel_booking.resource]]
+  uri = \"booking://{arguments.id}\"        # system, kind, classification, environment, region beside it
+  owner = \"result.user\"                   # becomes the tag owner:SUBJECT, with the subject that this user is as an initiator
+  record = \"result\"                       # where the result shows the whole of it: `known` in later calls of the trace
+  tags = [\"booking\", \"cabin:{result.cabin}\", \"was:{known.cabin}\", \"for:{subject(arguments.user)}\"]
+A place begins with arguments, result or known. What needs the result is said of the outcome, the rest of the intent, too. Of a \
+result that is no JSON nothing is said. The intent carries the SHA-256 of its arguments (sorted, users as subjects), which an \
+approval binds.
+
 Example:
   proofline import otlp traces.jsonl.gz --collector gateway --key gateway.key.pem --tenant acme \\
       --issuer https://idp.acme.example --payloads ./payloads";
@@ -82,6 +99,9 @@ pub(crate) struct OtlpArguments {
     /// Where the spans were seen from
     #[arg(long, value_enum, default_value = "self-reported")]
     pub(crate) vantage: VantageName,
+    /// What the tools do: verbs, resources, owners, tags, amounts (see below)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tools: Option<PathBuf>,
     /// Directory for content and salts; without it content is left out altogether
     #[arg(long, value_name = "DIR")]
     pub(crate) payloads: Option<PathBuf>,

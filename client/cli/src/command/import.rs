@@ -16,6 +16,7 @@ use crate::{
         content::{PayloadStore, Pseudonyms},
         lines::Lines,
         mapping::{Mapped, Source},
+        tools::ToolMap,
         trace::{Trace, Traces},
         wire::TraceRequest,
     },
@@ -82,8 +83,13 @@ impl Import {
                 Pseudonyms::keyed(&arguments.pseudonym_key.clone().unwrap_or_else(beside))?
             }
         };
-        let source =
-            Source { tenant_id: arguments.tenant.clone(), issuer: arguments.issuer.clone(), vantage: arguments.vantage.into(), pseudonyms };
+        let source = Source {
+            tenant_id: arguments.tenant.clone(),
+            issuer: arguments.issuer.clone(),
+            vantage: arguments.vantage.into(),
+            pseudonyms,
+            tools: arguments.tools.as_deref().map(ToolMap::load).transpose()?.unwrap_or_default(),
+        };
         Ok(Self {
             collector,
             source,

@@ -7,6 +7,7 @@ use proofline_proto::v1::{self, event::Body};
 use super::{
     content::Pseudonyms,
     scope::{Scope, Scopes},
+    tools::{Reading, ToolMap},
     trace::{Span, SpanKind, SpanStatus, Trace},
 };
 
@@ -17,6 +18,8 @@ pub(crate) struct Source {
     pub(crate) issuer: String,
     pub(crate) vantage: v1::Vantage,
     pub(crate) pseudonyms: Pseudonyms,
+    /// What the tools do.
+    pub(crate) tools: ToolMap,
 }
 
 /// Which part of a span an event tells. One span gives at most one event of each.
@@ -73,8 +76,12 @@ impl Source {
         let Some(scopes) = Scopes::of(trace, self) else { return MappedTrace::default() };
         let mut parts = Vec::new();
         let mut unmapped = 0;
-        for span in &trace.spans {
-            let of_span = parts_of(span, &scopes);
+        let mut reading = Reading::new(&self.tools, &self.issuer, &self.pseudonyms);
+        // What a call means may depend on what an earlier one showed.
+        let mut spans: Vec<&Span> = trace.spans.iter().collect();
+        spans.sort_by_key(|span| (span.start_unix_ns, span.id));
+        for span in spans {
+            let of_span = parts_of(span, &scopes, &mut reading);
             unmapped += usize::from(of_span.is_empty());
             parts.extend(of_span);
         }
@@ -167,11 +174,11 @@ pub(super) fn event_id(span: &Span, moment: Moment) -> Vec<u8> {
     uuid::Builder::from_unix_timestamp_millis(unix_ns / 1_000_000, &random).into_uuid().as_bytes().to_vec()
 }
 
-fn parts_of<'a>(span: &'a Span, scopes: &'a Scopes<'a>) -> Vec<Part<'a>> {
+fn parts_of<'a>(span: &'a Span, scopes: &'a Scopes<'a>, reading: &mut Reading<'_>) -> Vec<Part<'a>> {
     match span.operation().as_str() {
         "invoke_agent" | "invoke_workflow" => run(span, scopes),
         "chat" | "generate_content" | "text_completion" | "embeddings" => vec![model_call(span, scopes.inside(span))],
-        "execute_tool" => tool_call(span, scopes.inside(span)),
+        "execute_tool" => tool_call(span, scopes.inside(span), reading),
         "plan" => vec![plan(span, scopes.inside(span))],
         "create_agent" => vec![create_agent(span, scopes.inside(span))],
         "retrieval" => vec![retrieval(span, scopes.inside(span))],
@@ -225,7 +232,7 @@ fn model_call<'a>(span: &'a Span, scope: &'a Scope) -> Part<'a> {
     ])
 }
 
-fn tool_call<'a>(span: &'a Span, scope: &'a Scope) -> Vec<Part<'a>> {
+fn tool_call<'a>(span: &'a Span, scope: &'a Scope, reading: &mut Reading<'_>) -> Vec<Part<'a>> {
     let tool = v1::Tool {
         server_id: span.text_or_empty("mcp.server.name"),
         name: span.text_or_empty("gen_ai.tool.name"),
@@ -233,14 +240,18 @@ fn tool_call<'a>(span: &'a Span, scope: &'a Scope) -> Vec<Part<'a>> {
         r#type: span.text_or_empty("gen_ai.tool.type"),
         ..Default::default()
     };
-    let intent = v1::ActionIntent { verb: v1::ActionVerb::ToolCall.into(), tool: Some(tool), ..Default::default() };
-    let outcome = v1::ActionOutcome {
+    let mut intent = v1::ActionIntent { verb: v1::ActionVerb::ToolCall.into(), tool: Some(tool), ..Default::default() };
+    let mut outcome = v1::ActionOutcome {
         intent_event_id: event_id(span, Moment::Intended),
         status: status(span).into(),
         error_type: error_type(span),
         duration_ms: duration_ms(span),
         ..Default::default()
     };
+    if let Some(told) = reading.read(span, status(span)) {
+        told.intend(&mut intent);
+        told.happen(&mut outcome);
+    }
     vec![
         Part::new(span, scope, Moment::Intended, Body::ActionIntent(intent)).with(&["gen_ai.tool.call.arguments"]),
         Part::new(span, scope, Moment::Ended, Body::ActionOutcome(outcome)).with(&["gen_ai.tool.call.result"]),

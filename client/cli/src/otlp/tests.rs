@@ -5,12 +5,30 @@ use proofline_proto::v1;
 use super::{
     content::{PayloadStore, Pseudonyms},
     mapping::{Mapped, Source},
+    tools::ToolMap,
     trace::Traces,
     wire::TraceRequest,
 };
 use crate::form;
 
 const AGENTS: &str = include_str!("fixtures/agents.jsonl");
+const BOOKING: &str = include_str!("fixtures/booking.jsonl");
+const BOOKING_TOOLS: &str = include_str!("fixtures/booking-tools.toml");
+
+fn with_tools() -> Source {
+    Source { tools: ToolMap::parse(BOOKING_TOOLS).unwrap(), ..source() }
+}
+
+/// What the calls of a file become, without what every event has.
+fn calls(lines: &str) -> String {
+    let show = |mapped: &Mapped| match &mapped.event.body {
+        Some(v1::event::Body::ActionIntent(it)) => Some(form::to_json("ActionIntent", it).unwrap()),
+        Some(v1::event::Body::ActionOutcome(it)) => Some(form::to_json("ActionOutcome", it).unwrap()),
+        _ => None,
+    };
+    let (events, _) = map_by(&with_tools(), lines);
+    events.iter().filter_map(show).map(|json| serde_json::to_string_pretty(&json).unwrap()).collect::<Vec<_>>().join("\n")
+}
 
 fn source() -> Source {
     Source {
@@ -18,11 +36,16 @@ fn source() -> Source {
         issuer: "https://idp.example".to_owned(),
         vantage: v1::Vantage::SelfReported,
         pseudonyms: Pseudonyms::Keyed(Box::new([1; 32])),
+        tools: ToolMap::default(),
     }
 }
 
 /// Maps every trace of a file, in the order in which traces become whole; also counts the spans that stay out.
 fn map(lines: &str) -> (Vec<Mapped>, usize) {
+    map_by(&source(), lines)
+}
+
+fn map_by(source: &Source, lines: &str) -> (Vec<Mapped>, usize) {
     let mut traces = Traces::default();
     let mut whole = Vec::new();
     for line in lines.lines() {
@@ -30,7 +53,7 @@ fn map(lines: &str) -> (Vec<Mapped>, usize) {
         whole.extend(traces.push(request).unwrap());
     }
     whole.extend(traces.finish());
-    let mapped: Vec<_> = whole.iter().map(|trace| source().map(trace)).collect();
+    let mapped: Vec<_> = whole.iter().map(|trace| source.map(trace)).collect();
     let unmapped = mapped.iter().map(|trace| trace.unmapped).sum();
     (mapped.into_iter().flat_map(|trace| trace.events).collect(), unmapped)
 }
@@ -160,4 +183,55 @@ fn parents_in_a_circle_do_not_hang() {
     let (one, other) = (span("b000000000000001", "b000000000000002"), span("b000000000000002", "b000000000000001"));
     let (events, _) = map(&format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{one},{other}]}}]}}]}}"#));
     assert_eq!(events.len(), 2);
+}
+
+#[test]
+fn a_tool_map_says_what_calls_do_and_whose_data_they_touch() {
+    insta::assert_snapshot!(calls(BOOKING));
+}
+
+#[test]
+fn owners_are_the_subjects_that_they_are_as_initiators() {
+    let (events, _) = map_by(&with_tools(), BOOKING);
+    let initiator = events[0].event.attribution.clone().unwrap().initiator.unwrap().subject;
+    assert!(calls(BOOKING).contains(&format!("owner:{initiator}")));
+}
+
+#[test]
+fn of_a_call_only_the_values_enter_an_event_that_the_map_names() {
+    let (events, _) = map_by(&with_tools(), BOOKING);
+    let shown = shown(&events);
+    for secret in ["ada.example", "bo.example", "Ada", "7136", "window seat", "no such booking"] {
+        assert!(!shown.contains(secret), "{secret}");
+    }
+}
+
+#[test]
+fn the_digest_of_a_call_is_that_of_its_arguments_whatever_their_order() {
+    let reordered = BOOKING.replace(r#"{\"id\":\"B1\",\"cabin\":\"economy\"}"#, r#"{ \"cabin\": \"economy\", \"id\": \"B1\" }"#);
+    assert_ne!(reordered, BOOKING);
+    assert_eq!(calls(&reordered), calls(BOOKING));
+    assert_ne!(calls(&BOOKING.replace(r#"\"cabin\":\"economy\""#, r#"\"cabin\":\"first\""#)), calls(BOOKING));
+}
+
+#[test]
+fn what_is_wrong_with_a_tool_map_is_named_with_its_place() {
+    let wrong = [
+        "[tools.look]",
+        "[tool.look]\nverbs = \"resource_read\"",
+        "[tool.look]\nverb = \"reed\"",
+        "[tool.look]\ntier = \"danger\"",
+        "[tool.look]\namount = { paid = \"arguments.a\", refunded = \"result.b\" }",
+        "[[tool.look.resource]]\nsystem = \"booking\"",
+        "[[tool.look.resource]]\nuri = \"booking://{argument.id}\"",
+        "[[tool.look.resource]]\nuri = \"booking://{arguments.id\"",
+        "[[tool.look.resource]]\nuri = \"booking\"\nowner = \"result..user\"",
+    ];
+    let said = wrong.map(|text| format!("{text}\n=> {}", ToolMap::parse(text).unwrap_err()));
+    insta::assert_snapshot!(said.join("\n"));
+}
+
+#[test]
+fn the_map_of_the_airline_is_one() {
+    ToolMap::load(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../rules/airline-tools.toml")).unwrap();
 }
