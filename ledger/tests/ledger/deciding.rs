@@ -245,3 +245,62 @@ fn the_deepest_rule_decides_the_same_on_a_small_stack() {
         assert_eq!(verdict, v1::Verdict::Deny, "with a stack of {stack} bytes");
     }
 }
+
+#[test]
+fn an_approval_outlives_what_else_is_in_the_way() {
+    let (mut world, mut collector, approval) = asking();
+    world.command(&[RESPONDER], Action::ResolveApproval(approval)).unwrap();
+    let both =
+        format!("{}{}", rule("pay", "require_approval", "context.tool == \"pay\""), rule("fresh", "step_up", "context.tool == \"pay\""));
+    activate(&mut world, &both).unwrap();
+    assert_eq!(one(&mut world, &mut collector, with_tool("s-1", "pay")).verdict(), v1::Verdict::StepUp);
+    activate(&mut world, &rule("pay", "require_approval", "context.tool == \"pay\"")).unwrap();
+    assert_eq!(one(&mut world, &mut collector, with_tool("s-1", "pay")).verdict(), v1::Verdict::Allow, "the yes was kept");
+}
+
+#[test]
+fn an_approval_is_good_for_the_rules_that_asked() {
+    let (mut world, mut collector, approval) = asking();
+    world.command(&[RESPONDER], Action::ResolveApproval(approval)).unwrap();
+    activate(&mut world, &rule("other", "require_approval", "context.tool == \"pay\"")).unwrap();
+    assert_eq!(one(&mut world, &mut collector, with_tool("s-1", "pay")).verdict(), v1::Verdict::RequireApproval);
+}
+
+#[test]
+fn leaving_the_initiator_out_does_not_hide_who_asks() {
+    let (mut world, mut collector) = World::with_collector();
+    activate(&mut world, &rule("pay", "require_approval", "context.tool == \"pay\"")).unwrap();
+    one(&mut world, &mut collector, with_tool("s-1", "read"));
+    let mut nameless = with_tool("s-1", "pay");
+    let attribution = nameless.attribution.as_mut().unwrap();
+    attribution.initiator = None;
+    attribution.unattributed = v1::UnattributedReason::IdentityWithheld.into();
+    one(&mut world, &mut collector, nameless);
+    let asked = proofline_ledger::listing::approvals(&world.store, TENANT, |_| true, 10).unwrap();
+    assert_eq!(asked[0].requester.as_ref().unwrap().subject, "u-1");
+}
+
+#[test]
+fn an_entry_holds_the_gravest_findings_and_says_that_there_are_more() {
+    let (mut world, mut collector) = World::with_collector();
+    let many: String = (0..60).map(|n| alert(&format!("a{n:02}"), "true")).collect();
+    activate(&mut world, &format!("{many}{}", rule("zz", "deny", "context.tool == \"query\"").replacen("high", "critical", 1))).unwrap();
+    let receipt = one(&mut world, &mut collector, event("s-1", "agent-1"));
+    let found = findings(&receipt);
+    assert_eq!(receipt.verdict(), v1::Verdict::Deny);
+    assert!(found.contains(&"zz".to_owned()) && found.len() <= 40, "{found:?}");
+    assert!(receipt.findings.iter().any(|it| it.rule_id == "built-in/more-findings"));
+}
+
+#[test]
+fn waiting_for_a_yes_is_no_denial() {
+    let (mut world, mut collector, _) = asking();
+    activate(
+        &mut world,
+        &format!("{}{}", rule("pay", "require_approval", "context.tool == \"pay\""), alert("denied", "context.session_denied > 0")),
+    )
+    .unwrap();
+    for _ in 0..3 {
+        assert_eq!(findings(&one(&mut world, &mut collector, with_tool("s-1", "pay"))), ["pay"]);
+    }
+}

@@ -336,3 +336,98 @@ fn only_the_identity_provider_can_say_that_somebody_authenticated() {
     world.now += 301 * SECOND_NS;
     assert!(seen(&mut world, &mut idp, event("s-1", "agent-1")).is_empty());
 }
+
+#[test]
+fn asking_twice_teaches_an_agent_nothing() {
+    let (mut world, mut collector) = World::with_collector();
+    let rules = crate::deciding::rule("first", "require_approval", "context.first_seen_resource");
+    activate(&mut world, &rules).unwrap();
+    let ask = || intent("s-1", 1, "query", vec![resource("db://prod/salaries", "crm")]);
+    for _ in 0..2 {
+        assert_eq!(seen(&mut world, &mut collector, ask()), ["first"], "what was not allowed is still new");
+    }
+}
+
+#[test]
+fn what_an_agent_reports_of_itself_teaches_nothing_about_others() {
+    let (mut world, mut collector) = watching(&["context.credential_replayed", "context.first_seen_resource"]);
+    let mut own = Collector::new("self", 61);
+    let mut scope = own.scope();
+    scope.vantages = vec![v1::Vantage::SelfReported.into()];
+    world.command(&[crate::world::ALICE], v1::command::Action::RegisterCollector(scope)).unwrap();
+    own.open(&mut world).unwrap();
+    let credential = v1::Credential { credential_id: "victim".to_owned(), ..Default::default() };
+    let issued = Body::CredentialIssued(v1::CredentialIssued { credential: Some(credential.clone()), ..Default::default() });
+    let mut evil = v1::Event { vantage: v1::Vantage::SelfReported.into(), body: Some(issued), ..event("evil", "agent-2") };
+    evil.attribution.as_mut().unwrap().credential = Some(credential.clone());
+    seen(&mut world, &mut own, evil);
+    let touched = v1::Event { vantage: v1::Vantage::SelfReported.into(), ..intent("evil", 1, "query", vec![resource("db://a", "x")]) };
+    seen(&mut world, &mut own, v1::Event { attribution: event("evil", "agent-2").attribution, ..touched });
+    let mut honest = intent("honest", 1, "query", vec![resource("db://a", "x")]);
+    honest.attribution = event("honest", "agent-2").attribution;
+    honest.attribution.as_mut().unwrap().credential = Some(credential);
+    assert_eq!(seen(&mut world, &mut collector, honest), ["r1"], "not replayed, and still new");
+}
+
+#[test]
+fn a_parent_that_is_only_named_gets_no_reach_and_lends_no_owner() {
+    let (mut world, mut collector) = watching(&["context.reach_resources > 1", "context.owned"]);
+    let owner = v1::RegisterAgent {
+        tenant_id: TENANT.to_owned(),
+        agent_id: "agent-1".to_owned(),
+        business_owner: "b".to_owned(),
+        technical_owner: "t".to_owned(),
+        revocation_paths: vec!["r".to_owned()],
+        ..Default::default()
+    };
+    world.command(&[crate::world::ALICE], v1::command::Action::RegisterAgent(owner)).unwrap();
+    assert_eq!(seen(&mut world, &mut collector, event("victim", "agent-1")), ["r1"]);
+    let mut rogue = intent("rogue", 1, "query", vec![resource("a", "x"), resource("b", "x")]);
+    rogue.attribution = event("rogue", "agent-9").attribution;
+    rogue.session = child("rogue", "victim").session;
+    assert_eq!(seen(&mut world, &mut collector, rogue), ["r0"], "nobody owns it");
+    assert_eq!(seen(&mut world, &mut collector, event("victim", "agent-1")), ["r1"], "its reach is its own");
+}
+
+#[test]
+fn a_spawn_that_is_recorded_late_links_all_the_same() {
+    let (mut world, mut collector) = watching(&["context.depth == 1", "context.reach_resources == 1"]);
+    let mut helper = intent("below", 1, "query", vec![resource("a", "x")]);
+    helper.attribution = event("below", "helper").attribution;
+    assert_eq!(seen(&mut world, &mut collector, helper.clone()), ["r1"]);
+    let spawned = v1::SubAgentSpawned { child_session_id: "below".to_owned(), child_agent_id: "helper".to_owned(), ..Default::default() };
+    seen(&mut world, &mut collector, v1::Event { body: Some(Body::SubAgentSpawned(spawned)), ..event("top", "agent-1") });
+    assert_eq!(seen(&mut world, &mut collector, helper), ["r0", "r1"]);
+    assert_eq!(seen(&mut world, &mut collector, event("top", "agent-1")), ["r1"]);
+}
+
+#[test]
+fn a_denied_intent_is_not_made_good_by_another_under_its_id() {
+    let (mut world, mut collector) = World::with_collector();
+    let drop = crate::deciding::rule("no-drop", "deny", "context.tool == \"drop\"");
+    activate(&mut world, &format!("{drop}{}", alert("went-on", "context.outcome_of_denied"))).unwrap();
+    let denied = intent("s-1", 1, "drop", Vec::new());
+    seen(&mut world, &mut collector, denied.clone());
+    assert!(seen(&mut world, &mut collector, intent("s-1", 1, "look", Vec::new())).is_empty());
+    let after = seen(&mut world, &mut collector, outcome(&denied, v1::OutcomeStatus::Succeeded));
+    assert!(after.contains(&"went-on".to_owned()), "{after:?}");
+}
+
+#[test]
+fn taint_below_reaches_what_is_above() {
+    let (mut world, mut collector) = watching(&["context.tainted"]);
+    seen(&mut world, &mut collector, event("top", "agent-1"));
+    let page = v1::Resource { tags: vec!["untrusted".to_owned()], ..resource("https://example.test", "web") };
+    let access = v1::DataAccess { resource: Some(page), ..Default::default() };
+    seen(&mut world, &mut collector, v1::Event { body: Some(Body::DataAccess(access)), ..child("below", "top") });
+    assert_eq!(seen(&mut world, &mut collector, event("top", "agent-1")), ["r0"]);
+}
+
+#[test]
+fn one_event_enters_a_bounded_number_of_members() {
+    let (mut world, mut collector) = watching(&["context.overflow", "context.reach_resources + context.reach_systems > 128"]);
+    let many = |n: u8| (0..64).map(|at| resource(&format!("r/{n}/{at}"), &format!("x/{n}/{at}"))).collect::<Vec<_>>();
+    let mut below = intent("below", 1, "query", many(1));
+    below.session = child("below", "top").session;
+    assert_eq!(seen(&mut world, &mut collector, below), ["r0"], "not all of it could be handed upwards");
+}

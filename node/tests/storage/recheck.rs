@@ -52,15 +52,22 @@ fn genesis() -> v1::Genesis {
 }
 
 fn command(signer: u8, action: Action) -> peer::item::Item {
+    commanded(&[("alice", signer)], action)
+}
+
+fn commanded(signers: &[(&str, u8)], action: Action) -> peer::item::Item {
     let mut command = v1::SignedCommand {
         origin: ORIGIN.to_owned(),
-        nonce: vec![7; 16],
+        nonce: vec![7 * u8::try_from(signers.len()).unwrap(); 16],
         expires_unix_ns: 60_000_000_000,
         command: v1::Command { action: Some(action) }.encode_to_vec(),
         signatures: Vec::new(),
     };
-    let signature = key(signer).sign(&command_signed_bytes(&command).unwrap()).to_bytes().to_vec();
-    command.signatures.push(v1::CommandSignature { operator_id: "alice".to_owned(), public_key: public(signer), signature });
+    let message = command_signed_bytes(&command).unwrap();
+    for (operator, signer) in signers {
+        let signature = key(*signer).sign(&message).to_bytes().to_vec();
+        command.signatures.push(v1::CommandSignature { operator_id: (*operator).to_owned(), public_key: public(*signer), signature });
+    }
     peer::item::Item::Command(command)
 }
 
@@ -77,6 +84,36 @@ fn registration() -> peer::item::Item {
             ..Default::default()
         }),
     )
+}
+
+fn activation() -> peer::item::Item {
+    let rules =
+        r#"@id("starts") @containment("revoke_session") @severity("high") forbid(principal, action == Action::"run_started", resource);"#;
+    let activation = v1::ActivateRules {
+        rules: rules.to_owned(),
+        engine: proofline_ledger::ENGINE.to_owned(),
+        simulation_digest: vec![1; 32],
+        denies_everything: false,
+        reason: "a test".to_owned(),
+    };
+    commanded(&[("alice", ALICE), ("bob", 2)], Action::ActivateRules(activation))
+}
+
+fn started(session: &str) -> v1::Event {
+    v1::Event {
+        event_id: vec![1; 16],
+        tenant_id: "acme".to_owned(),
+        observed_unix_ns: 1,
+        vantage: v1::Vantage::GatewayObserved.into(),
+        session: Some(v1::SessionRef { session_id: session.to_owned(), ..Default::default() }),
+        attribution: Some(v1::Attribution {
+            initiator: Some(v1::Principal { kind: v1::PrincipalKind::Human.into(), subject: "u-1".to_owned(), ..Default::default() }),
+            agent: Some(v1::Agent { agent_id: "agent-1".to_owned(), ..Default::default() }),
+            ..Default::default()
+        }),
+        body: Some(v1::event::Body::RunStarted(v1::RunStarted::default())),
+        ..Default::default()
+    }
 }
 
 fn opening() -> peer::item::Item {
@@ -137,15 +174,27 @@ struct Node {
 
 impl Node {
     fn new() -> Self {
-        let world = World::new();
-        let (store, writer) = StateStore::open(&world.dir()).unwrap();
-        let mut node = Self { world, store, writer, writes: 0 };
-        let mut ledger = Ledger::open(&*node.store.view()).unwrap();
         // Events that the ledger rejects stand for themselves as well as others: their leaves are signed.
         let (first, digest) = batch(1, &BatchDigest::NONE, three());
         let (second, digest) = batch(2, &digest, vec![b"four".to_vec()]);
         let (closing, _) = batch(3, &digest, Vec::new());
-        for item in [peer::item::Item::Genesis(genesis()), registration(), opening(), first, second, closing] {
+        Self::of(vec![peer::item::Item::Genesis(genesis()), registration(), opening(), first, second, closing])
+    }
+
+    /// A rule contains the session of the only event.
+    fn with_a_rule_that_contains() -> Self {
+        let (first, digest) = batch(1, &BatchDigest::NONE, vec![started("s-1").encode_to_vec()]);
+        let (second, digest) = batch(2, &digest, vec![b"two".to_vec()]);
+        let (closing, _) = batch(3, &digest, Vec::new());
+        Self::of(vec![peer::item::Item::Genesis(genesis()), registration(), activation(), opening(), first, second, closing])
+    }
+
+    fn of(items: Vec<peer::item::Item>) -> Self {
+        let world = World::new();
+        let (store, writer) = StateStore::open(&world.dir()).unwrap();
+        let mut node = Self { world, store, writer, writes: 0 };
+        let mut ledger = Ledger::open(&*node.store.view()).unwrap();
+        for item in items {
             let group = peer::Group { proposed_unix_ns: 1, items: vec![peer::Item { item: Some(item) }] };
             let prepared = PreparedGroup::decode(&group.encode_to_vec().into(), ORIGIN);
             let applied = ledger.apply(&*node.store.view(), &prepared).unwrap();
@@ -214,6 +263,18 @@ async fn what_collectors_and_operators_signed_is_cosigned_wherever_the_walk_begi
     for signed in [0, 1, 2, 3, 6, 7, 8] {
         node.cosign(signed, 8).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn what_a_rule_contained_is_cosigned_and_what_no_rule_found_is_not() {
+    let mut node = Node::with_a_rule_that_contains();
+    for signed in [0, 4, 5, 6, 8] {
+        node.cosign(signed, 8).await.unwrap();
+    }
+    let entry = node.store.view().get(Table::Entries, &5_u64.to_be_bytes()).unwrap().unwrap();
+    let blamed = replaced(&entry, b"rule starts", b"rule stares");
+    node.put(Table::Entries, 5_u64.to_be_bytes().to_vec(), blamed);
+    node.cosign(4, 8).await.unwrap_err();
 }
 
 #[tokio::test]
