@@ -7,19 +7,19 @@
 mod annotations;
 mod attributes;
 mod check;
+mod guard;
 mod statement;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cedar_policy::{
-    AuthorizationError, Authorizer, Context, Entities, EntityId, EntityTypeName, EntityUid, Policy, PolicyId, PolicySet, Request,
-};
+use cedar_policy::{Authorizer, Context, Decision, Entities, EntityId, EntityTypeName, EntityUid, Policy, PolicyId, PolicySet, Request};
 use proofline_proto::v1;
 
 pub use annotations::{Consequence, Mode, Rule};
 pub(crate) use attributes::SCHEMA;
 use attributes::{ATTRIBUTES, Attribute};
 pub use check::{RuleFault, RuleProblem};
+use guard::Guard;
 
 use crate::facts::act::ACTIONS;
 use crate::hash::{Hash, rule_set_digest};
@@ -46,6 +46,7 @@ pub struct RuleSet {
     text: String,
     digest: Hash,
     rules: BTreeMap<String, Rule>,
+    candidates: Vec<Candidate>,
     by_action: BTreeMap<&'static str, OfAction>,
     groups: Entities,
     agent: EntityTypeName,
@@ -56,8 +57,18 @@ pub struct RuleSet {
 #[derive(Debug)]
 struct OfAction {
     uid: EntityUid,
+    /// Places in the list of candidates.
+    candidates: Vec<usize>,
+}
+
+/// A rule, ready to be evaluated by itself.
+#[derive(Debug)]
+struct Candidate {
+    id: String,
+    guard: Guard,
+    /// The policy, and the permit that lets everything else through.
     policies: PolicySet,
-    /// Attributes that these policies read: nothing else is handed over.
+    /// Attributes that the policy reads: nothing else is handed over.
     attributes: Vec<&'static Attribute>,
 }
 
@@ -104,16 +115,33 @@ impl RuleSet {
         let mut by_action = BTreeMap::new();
         for (action, _) in ACTIONS {
             let uid = checked.action(action)?;
-            let of_action = checked.policies.iter().filter(|(policy, _)| check::applies(policy, &uid, &checked.groups));
-            let policies: Vec<&Policy> = of_action.map(|(policy, _)| policy).collect();
-            if !policies.is_empty() {
-                let read = check::attributes_read(&policies);
-                let attributes = ATTRIBUTES.iter().filter(|it| read.contains(it.name)).collect();
-                by_action.insert(action, OfAction { uid, policies: checked.with_permit(&policies)?, attributes });
+            let applies = |(_, (policy, _)): &(usize, &(Policy, Rule))| check::applies(policy, &uid, &checked.groups);
+            let candidates: Vec<usize> = checked.policies.iter().enumerate().filter(applies).map(|(at, _)| at).collect();
+            if !candidates.is_empty() {
+                by_action.insert(action, OfAction { uid, candidates });
             }
         }
+        let candidate = |(policy, rule): &(Policy, Rule)| {
+            let read = check::attributes_read(policy);
+            Ok(Candidate {
+                id: rule.id.clone(),
+                guard: Guard::of(policy),
+                policies: checked.with_permit(policy)?,
+                attributes: ATTRIBUTES.iter().filter(|it| read.contains(it.name)).collect(),
+            })
+        };
+        let candidates = checked.policies.iter().map(candidate).collect::<Result<_, Vec<RuleProblem>>>()?;
         let rules = checked.policies.into_iter().map(|(_, rule)| (rule.id.clone(), rule)).collect();
-        Ok(Self { text: text.to_owned(), digest, rules, by_action, groups: checked.groups, agent: checked.agent, session: checked.session })
+        Ok(Self {
+            text: text.to_owned(),
+            digest,
+            rules,
+            candidates,
+            by_action,
+            groups: checked.groups,
+            agent: checked.agent,
+            session: checked.session,
+        })
     }
 
     /// Returns the exact text.
@@ -136,8 +164,11 @@ impl RuleSet {
     /// Returns the rules that can match an action, by id.
     #[must_use]
     pub fn rules_of(&self, action: &str) -> BTreeSet<&str> {
-        let of_action = self.by_action.get(action).into_iter().flat_map(|it| it.policies.policies());
-        of_action.map(|policy| -> &str { policy.id().as_ref() }).filter_map(|id| self.rules.get(id)).map(|rule| rule.id.as_str()).collect()
+        self.by_action.get(action).into_iter().flat_map(|of| self.of_action(of)).map(|candidate| candidate.id.as_str()).collect()
+    }
+
+    fn of_action<'a>(&'a self, of: &'a OfAction) -> impl Iterator<Item = &'a Candidate> {
+        of.candidates.iter().filter_map(|at| self.candidates.get(*at))
     }
 
     /// Returns the schema that rules are checked against, in Cedar's notation.
@@ -168,27 +199,32 @@ impl RuleSet {
     pub(crate) fn fired(&self, facts: &v1::Facts) -> Vec<Fired<'_>> {
         let Some(of) = self.by_action.get(facts.action.as_str()) else { return Vec::new() };
         let mut fired: BTreeMap<&str, Fired<'_>> = BTreeMap::new();
-        let note = |id: &str, because| self.rules.get(id).map(|rule| (rule.id.as_str(), Fired { rule, because }));
-        match self.request(of, facts) {
-            Some(request) => {
-                let response = Authorizer::new().is_authorized(&request, &of.policies, &self.groups);
-                fired.extend(response.diagnostics().reason().filter_map(|id| note(id.as_ref(), Because::Matched)));
-                for AuthorizationError::PolicyEvaluationError(error) in response.diagnostics().errors() {
-                    fired.extend(note(error.policy_id().as_ref(), Because::Erred));
-                }
+        for candidate in self.of_action(of).filter(|it| it.guard.may_match(facts)) {
+            if let (Some(because), Some(rule)) = (self.ask(&of.uid, candidate, facts), self.rules.get(&candidate.id)) {
+                fired.insert(&rule.id, Fired { rule, because });
             }
-            // No set of facts leads here. Were there one, every rule would have erred.
-            None => fired.extend(of.policies.policies().filter_map(|policy| note(policy.id().as_ref(), Because::Erred))),
         }
         fired.into_values().collect()
     }
 
-    fn request(&self, of: &OfAction, facts: &v1::Facts) -> Option<Request> {
-        let context = Context::from_pairs(of.attributes.iter().map(|it| (it.name.to_owned(), it.value(facts)))).ok()?;
+    /// Has the engine evaluate one rule.
+    fn ask(&self, action: &EntityUid, candidate: &Candidate, facts: &v1::Facts) -> Option<Because> {
+        // No facts lead to no request. Were there some, the rule would have erred.
+        let Some(request) = self.request(action, candidate, facts) else { return Some(Because::Erred) };
+        let response = Authorizer::new().is_authorized(&request, &candidate.policies, &self.groups);
+        let has_erred = response.diagnostics().errors().next().is_some();
+        match response.decision() {
+            Decision::Deny => Some(Because::Matched),
+            Decision::Allow => has_erred.then_some(Because::Erred),
+        }
+    }
+
+    fn request(&self, action: &EntityUid, candidate: &Candidate, facts: &v1::Facts) -> Option<Request> {
+        let context = Context::from_pairs(candidate.attributes.iter().map(|it| (it.name.to_owned(), it.value(facts)))).ok()?;
         let named = |kind: &EntityTypeName, id: &str| EntityUid::from_type_name_and_id(kind.clone(), EntityId::new(id));
         let (agent, session) = (named(&self.agent, &facts.agent), named(&self.session, &facts.session));
         // Without a schema: the attributes are those that the schema names, less those that nobody reads.
-        Request::new(agent, of.uid.clone(), session, context, None).ok()
+        Request::new(agent, action.clone(), session, context, None).ok()
     }
 }
 

@@ -19,6 +19,15 @@ enum Read {
     Set(fn(&Facts) -> &[String]),
 }
 
+/// What an attribute is over some facts.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Reading<'a> {
+    Bool(bool),
+    Long(i64),
+    Text(&'a str),
+    Set(&'a [String]),
+}
+
 /// One attribute of a rule's `context`.
 #[derive(Clone, Copy)]
 pub(super) struct Attribute {
@@ -33,13 +42,23 @@ impl std::fmt::Debug for Attribute {
 }
 
 impl Attribute {
+    /// Reads the attribute.
+    pub(super) fn read<'a>(&self, facts: &'a Facts) -> Reading<'a> {
+        match self.read {
+            Read::Bool(read) => Reading::Bool(read(facts)),
+            Read::Long(read) => Reading::Long(i64::try_from(read(facts).min(COUNT_MAX)).unwrap_or(i64::MAX)),
+            Read::Text(read) => Reading::Text(read(facts)),
+            Read::Set(read) => Reading::Set(read(facts)),
+        }
+    }
+
     /// Reads the attribute as a value of the rule language.
     pub(super) fn value(&self, facts: &Facts) -> RestrictedExpression {
-        match self.read {
-            Read::Bool(read) => RestrictedExpression::new_bool(read(facts)),
-            Read::Long(read) => RestrictedExpression::new_long(i64::try_from(read(facts).min(COUNT_MAX)).unwrap_or(i64::MAX)),
-            Read::Text(read) => RestrictedExpression::new_string(read(facts).to_owned()),
-            Read::Set(read) => RestrictedExpression::new_set(read(facts).iter().map(|one| RestrictedExpression::new_string(one.clone()))),
+        match self.read(facts) {
+            Reading::Bool(it) => RestrictedExpression::new_bool(it),
+            Reading::Long(it) => RestrictedExpression::new_long(it),
+            Reading::Text(it) => RestrictedExpression::new_string(it.to_owned()),
+            Reading::Set(it) => RestrictedExpression::new_set(it.iter().map(|one| RestrictedExpression::new_string(one.clone()))),
         }
     }
 

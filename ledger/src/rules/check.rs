@@ -249,10 +249,9 @@ impl Checked {
         EntityUid::from_str(&format!("Action::\"{name}\"")).map_err(|error| of_set(RuleFault::Schema(error.to_string())))
     }
 
-    /// Puts policies beside the permit that lets everything else through.
-    pub(super) fn with_permit(&self, policies: &[&Policy]) -> Result<PolicySet, Vec<RuleProblem>> {
-        let all = policies.iter().map(|policy| (*policy).clone()).chain([frame()?.permit.clone()]);
-        PolicySet::from_policies(all).map_err(|error| of_set(RuleFault::Syntax(error.to_string())))
+    /// Puts a policy beside the permit that lets everything else through.
+    pub(super) fn with_permit(&self, policy: &Policy) -> Result<PolicySet, Vec<RuleProblem>> {
+        PolicySet::from_policies([policy.clone(), frame()?.permit.clone()]).map_err(|error| of_set(RuleFault::Syntax(error.to_string())))
     }
 }
 
@@ -266,14 +265,12 @@ pub(super) fn applies(policy: &Policy, action: &EntityUid, groups: &Entities) ->
     }
 }
 
-/// Returns the attributes of the context that policies read; all of them where a policy uses the context as a whole.
-pub(super) fn attributes_read(policies: &[&Policy]) -> BTreeSet<&'static str> {
+/// Returns the attributes of the context that a policy reads; all of them where it uses the context as a whole.
+pub(super) fn attributes_read(policy: &Policy) -> BTreeSet<&'static str> {
     let mut read = BTreeSet::new();
-    for policy in policies {
-        match policy.to_json() {
-            Ok(json) => collect(&json, &mut read),
-            Err(_) => return ATTRIBUTES.iter().map(|it| it.name).collect(),
-        }
+    match policy.to_json() {
+        Ok(json) => collect(&json, &mut read),
+        Err(_) => return ATTRIBUTES.iter().map(|it| it.name).collect(),
     }
     let by_name: BTreeMap<&str, &'static str> = ATTRIBUTES.iter().map(|it| (it.name, it.name)).collect();
     if read.contains("") {
