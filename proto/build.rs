@@ -9,6 +9,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         "proofline/v1/outlet.proto",
         "proofline/v1/entry.proto",
         "proofline/v1/facts.proto",
+        "proofline/v1/completeness.proto",
         "proofline/v1/api.proto",
     ];
     let out = PathBuf::from(env::var("OUT_DIR")?);
@@ -23,6 +24,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .bytes(".proofline.v1.Batch.events")
         .bytes(".proofline.v1.Entry.core")
         .bytes(".proofline.v1.RecordedEvent.event")
+        .bytes(".proofline.v1.IndexedEntry.entry")
         .bytes(".proofline.v1.ReadEntriesResponse.entries")
         .bytes(".proofline.peer.v1.LogEntry.group")
         .bytes(".proofline.peer.v1.SnapshotChunk.bytes")

@@ -33,6 +33,8 @@ pub(crate) fn receipt(entry: &[u8]) -> Option<v1::EventReceipt> {
         | Body::LaneOpened(_)
         | Body::LaneClosed(_)
         | Body::Containment(_)
-        | Body::OutletDelivery(_) => None,
+        | Body::OutletDelivery(_)
+        | Body::StateCommitment(_)
+        | Body::AccessRecorded(_) => None,
     }
 }

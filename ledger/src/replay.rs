@@ -119,6 +119,7 @@ impl Replay {
                 item(PreparedBatch::with_statement(second, Vec::new(), &self.origin), PreparedItem::Batch, index)?
             }
             Body::OutletDelivery(it) => item(PreparedDelivery::new(it, &self.origin), PreparedItem::Delivery, index)?,
+            Body::StateCommitment(_) | Body::AccessRecorded(_) => return Err(Divergence::Unreadable(index)),
             // The submission before it has made it already.
             Body::Containment(_) => return self.check_made(index, &exact),
         };

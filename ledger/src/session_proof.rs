@@ -242,6 +242,8 @@ fn event_leaf(entry: &[u8]) -> Option<Hash> {
         | Body::LaneOpened(_)
         | Body::LaneClosed(_)
         | Body::Containment(_)
-        | Body::OutletDelivery(_) => None,
+        | Body::OutletDelivery(_)
+        | Body::StateCommitment(_)
+        | Body::AccessRecorded(_) => None,
     }
 }

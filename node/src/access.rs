@@ -45,6 +45,8 @@ pub enum Rpc {
     GetFacts,
     /// `Audit.GetRegistrations`
     GetRegistrations,
+    /// `Audit.TraceLineage`
+    TraceLineage,
     /// `Control.SubmitCommand`
     SubmitCommand,
     /// `Control.ListAgents`
@@ -94,7 +96,7 @@ pub enum Needs {
 
 impl Rpc {
     /// Every procedure, in the order of the contract.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::OpenLane,
         Self::Append,
         Self::Propose,
@@ -111,6 +113,7 @@ impl Rpc {
         Self::GetSessionProof,
         Self::GetFacts,
         Self::GetRegistrations,
+        Self::TraceLineage,
         Self::SubmitCommand,
         Self::ListAgents,
         Self::ListCollectors,
@@ -141,6 +144,7 @@ impl Rpc {
             | Self::ListSessions
             | Self::ListSession
             | Self::GetSessionProof
+            | Self::TraceLineage
             | Self::GetFacts
             | Self::AfterContainment => Needs::AnyOf(&[Role::Auditor, Role::Responder]),
             Self::GetRegistrations | Self::EntryBundle => Needs::AnyOf(&[Role::Auditor]),

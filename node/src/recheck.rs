@@ -204,6 +204,7 @@ impl Recheck {
             }
             // Signed by nobody: the ledger derives it from the entries before it.
             Body::Containment(_) => Ok(()),
+            Body::StateCommitment(_) | Body::AccessRecorded(_) => Err(NotAuthentic::OtherBatch(index)),
             Body::OutletDelivery(it) => {
                 verify_outlet_delivery(&self.origin, it).map_err(signature)?;
                 self.check_node(it)

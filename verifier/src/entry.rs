@@ -106,7 +106,9 @@ impl LogEntry {
             | Body::LaneOpened(_)
             | Body::LaneClosed(_)
             | Body::Containment(_)
-            | Body::OutletDelivery(_) => None,
+            | Body::OutletDelivery(_)
+            | Body::StateCommitment(_)
+            | Body::AccessRecorded(_) => None,
         };
         Ok(Self {
             index: EntryIndex(core.index),

@@ -137,6 +137,8 @@ fn body_kind(body: &Body) -> &'static str {
         Body::LaneClosed(_) => "lane closed",
         Body::Containment(_) => "containment",
         Body::OutletDelivery(_) => "outlet delivery",
+        Body::StateCommitment(_) => "state commitment",
+        Body::AccessRecorded(_) => "access recorded",
     }
 }
 
@@ -158,6 +160,8 @@ fn body_detail(body: &Body) -> String {
         Body::LaneClosed(it) => lane(it.at.as_ref()),
         Body::Containment(it) => containment(it),
         Body::OutletDelivery(it) => delivery(it),
+        Body::StateCommitment(it) => format!("of {} entries", it.size),
+        Body::AccessRecorded(it) => format!("{} by {}", it.kind().as_str_name().trim_start_matches("ACCESS_KIND_"), it.reader),
     }
 }
 

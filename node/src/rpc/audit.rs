@@ -7,8 +7,8 @@ use proofline_ledger::{EntryIndex, Position, SessionAt, SignedBatch, TreeSize, e
 use proofline_proto::v1::{
     GetCheckpointRequest, GetCheckpointResponse, GetConsistencyProofRequest, GetConsistencyProofResponse, GetEntryRequest,
     GetEntryResponse, GetFactsRequest, GetFactsResponse, GetInclusionProofRequest, GetInclusionProofResponse, GetRegistrationsRequest,
-    GetRegistrationsResponse, GetSessionProofRequest, GetSessionProofResponse, ListSessionRequest, ListSessionResponse,
-    ListSessionsRequest, ListSessionsResponse, ReadEntriesRequest, ReadEntriesResponse, SessionMember, SessionProof,
+    GetRegistrationsResponse, GetSessionProofRequest, GetSessionProofResponse, LineagePage, ListSessionRequest, ListSessionResponse,
+    ListSessionsRequest, ListSessionsResponse, ReadEntriesRequest, ReadEntriesResponse, SessionMember, SessionProof, TraceLineageRequest,
     WatchCheckpointsRequest, audit_server::Audit, entry_core::Body,
 };
 use tokio_stream::wrappers::WatchStream;
@@ -26,12 +26,14 @@ const CHUNK_ENTRIES: usize = 512;
 const CHUNK_BYTES: usize = 1 << 20;
 
 type Notes = Pin<Box<dyn Stream<Item = Result<GetCheckpointResponse, Status>> + Send>>;
+type Pages = Pin<Box<dyn Stream<Item = Result<LineagePage, Status>> + Send>>;
 type Chunks = Pin<Box<dyn Stream<Item = Result<ReadEntriesResponse, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl Audit for Api {
     type WatchCheckpointsStream = Notes;
     type ReadEntriesStream = Chunks;
+    type TraceLineageStream = Pages;
 
     async fn get_checkpoint(&self, request: Request<GetCheckpointRequest>) -> Result<Response<GetCheckpointResponse>, Status> {
         self.check_role(&caller(&request)?, Rpc::GetCheckpoint, Scope::Everything)?;
@@ -122,6 +124,10 @@ impl Audit for Api {
     async fn get_facts(&self, request: Request<GetFactsRequest>) -> Result<Response<GetFactsResponse>, Status> {
         let caller = caller(&request)?;
         self.facts(&caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn trace_lineage(&self, _: Request<TraceLineageRequest>) -> Result<Response<Pages>, Status> {
+        Err(Status::unimplemented("not yet"))
     }
 
     async fn get_registrations(&self, request: Request<GetRegistrationsRequest>) -> Result<Response<GetRegistrationsResponse>, Status> {

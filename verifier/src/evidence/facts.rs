@@ -81,8 +81,13 @@ pub(super) fn not_shown_by(entry: &LogEntry) -> Vec<NotProven> {
         Body::Event(_) => vec![NotProven::CollectorSignature, NotProven::EventsTrue, NotProven::DecisionsRight, NotProven::UnsentEvents],
         Body::Command(_) => vec![NotProven::OperatorSignature],
         Body::Containment(_) => vec![NotProven::DecisionsRight],
-        Body::OutletDelivery(_) => vec![NotProven::NodeSignature],
-        Body::Genesis(_) | Body::Rejection(_) | Body::Equivocation(_) | Body::LaneOpened(_) | Body::LaneClosed(_) => Vec::new(),
+        Body::OutletDelivery(_) | Body::AccessRecorded(_) => vec![NotProven::NodeSignature],
+        Body::Genesis(_)
+        | Body::Rejection(_)
+        | Body::Equivocation(_)
+        | Body::LaneOpened(_)
+        | Body::LaneClosed(_)
+        | Body::StateCommitment(_) => Vec::new(),
     }
 }
 
@@ -102,6 +107,8 @@ fn entry_kind(of: &Body) -> &'static str {
         Body::LaneClosed(_) => "lane closed",
         Body::Containment(_) => "containment",
         Body::OutletDelivery(_) => "outlet delivery",
+        Body::StateCommitment(_) => "state commitment",
+        Body::AccessRecorded(_) => "access recorded",
     }
 }
 

@@ -87,7 +87,9 @@ pub(super) fn replay(genesis: &v1::Genesis, proven: &[LogEntry]) -> Result<Regis
             | Body::LaneOpened(_)
             | Body::LaneClosed(_)
             | Body::Containment(_)
-            | Body::OutletDelivery(_) => {
+            | Body::OutletDelivery(_)
+            | Body::StateCommitment(_)
+            | Body::AccessRecorded(_) => {
                 return Err(RegistrationError::NoCommand { index: entry.index });
             }
         }

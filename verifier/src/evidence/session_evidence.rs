@@ -239,7 +239,9 @@ impl<'a> Session<'a> {
             | Body::LaneOpened(_)
             | Body::LaneClosed(_)
             | Body::Containment(_)
-            | Body::OutletDelivery(_) => None,
+            | Body::OutletDelivery(_)
+            | Body::StateCommitment(_)
+            | Body::AccessRecorded(_) => None,
         };
         match command {
             Some(Action::SealSession(seal)) if seal.tenant_id == self.evidence.tenant_id && seal.session_id == self.evidence.session_id => {
@@ -272,7 +274,9 @@ impl<'a> Session<'a> {
             | Body::LaneOpened(_)
             | Body::LaneClosed(_)
             | Body::Containment(_)
-            | Body::OutletDelivery(_) => None,
+            | Body::OutletDelivery(_)
+            | Body::StateCommitment(_)
+            | Body::AccessRecorded(_) => None,
         })
     }
 }
