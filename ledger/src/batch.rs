@@ -206,7 +206,7 @@ impl Taking<'_> {
         containment::note_covered(writes, &cover, ledger.log.next());
         let session = match Claim::of(event) {
             Some(claim) => {
-                let found = ledger.sessions.find(writes, &key::scoped(claim.tenant, claim.id))?;
+                let found = ledger.sessions.grow(writes, &key::scoped(claim.tenant, claim.id))?;
                 found.map(|session| InSession { tenant: claim.tenant, id: claim.id, session })
             }
             None => None,

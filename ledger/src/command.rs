@@ -175,7 +175,7 @@ fn seal_session<S: Store>(
     nonce: Vec<u8>,
 ) -> Judged<EntryIndex> {
     let (index, now) = (ledger.log.next(), ledger.log.now());
-    let Some(session) = ledger.sessions.find(writes, &key::scoped(&seal.tenant_id, &seal.session_id))? else {
+    let Some(session) = ledger.sessions.grow(writes, &key::scoped(&seal.tenant_id, &seal.session_id))? else {
         return Ok(Err(Refusal::UnknownSubject { what: "session", name: seal.session_id.clone() }));
     };
     if session.is_sealed() {

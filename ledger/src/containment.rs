@@ -408,7 +408,7 @@ pub(crate) fn record_changes<S: Store>(ledger: &mut Ledger, writes: &mut Writes<
         let about = change.targets.first().filter(|target| target.kind() == TargetKind::Session).cloned();
         let session = match &about {
             Some(about) => {
-                let found = ledger.sessions.find(writes, &key::scoped(&about.tenant_id, &about.id))?;
+                let found = ledger.sessions.grow(writes, &key::scoped(&about.tenant_id, &about.id))?;
                 let open = found.filter(|session| !session.is_sealed());
                 open.map(|session| InSession { tenant: &about.tenant_id, id: &about.id, session })
             }

@@ -18,7 +18,7 @@ pub(crate) use authority::is_owned;
 pub(crate) use row::{AgentCounts, Intended};
 use row::{Held, RefusedTool};
 use session::{Above, SessionState};
-use sets::Set;
+use sets::{Granted, Set};
 
 use crate::entry;
 use crate::hash::{Hash, facts_digest};
@@ -147,11 +147,9 @@ impl Observed<'_> {
             row.now.denied = add(row.now.denied, u64::from(is_denied));
         }
         if self.is_intent {
-            let key = sets::intent(&self.event.tenant_id, &self.facts.session, &self.event.event_id);
-            // Under one id in one session the strictest stays: nothing that comes later makes good what was not allowed.
-            if !is_allowed || writes.bytes(Table::Intents, &key)?.is_none() {
-                writes.put_bytes(Table::Intents, key, index.0.to_be_bytes().to_vec());
-            }
+            let granted = if is_allowed { Granted::Yes } else { Granted::No };
+            let key = sets::intent(&self.event.tenant_id, &self.facts.session, &self.event.event_id, granted);
+            writes.put_bytes(Table::Intents, key, index.0.to_be_bytes().to_vec());
             if is_allowed {
                 writes.keep(Table::Unresolved, sets::unresolved(index), Vec::new());
             }
@@ -204,9 +202,7 @@ pub(crate) enum Contained {
 fn intended<S: Store>(writes: &Writes<'_, S>, event: &v1::Event) -> Result<Option<Intended>, StoreFault> {
     let Some(Body::ActionOutcome(outcome)) = &event.body else { return Ok(None) };
     let session = event.session.as_ref().map_or("", |it| it.session_id.as_str());
-    let key = sets::intent(&event.tenant_id, session, &outcome.intent_event_id);
-    let Some(index) = writes.bytes(Table::Intents, &key)? else { return Ok(None) };
-    let index = index.try_into().map(u64::from_be_bytes).map_err(|_| StoreFault::Damaged { table: Table::Intents, key })?;
+    let Some(index) = intent_at(writes, &event.tenant_id, session, &outcome.intent_event_id)? else { return Ok(None) };
     let entry_key = key::entry(EntryIndex(index));
     let Some(exact) = writes.bytes(Table::Entries, &entry_key)? else { return Ok(None) };
     let damaged = || StoreFault::Damaged { table: Table::Entries, key: entry_key.to_vec() };
@@ -217,6 +213,19 @@ fn intended<S: Store>(writes: &Writes<'_, S>, event: &v1::Event) -> Result<Optio
         Some(Body::ActionIntent(action)) => Ok(Some(Intended { index: EntryIndex(index), verdict, action })),
         _ => Err(damaged()),
     }
+}
+
+/// Finds the entry of an intent. Under one id in one session the strictest counts: nothing that comes later makes good what was
+/// not allowed.
+fn intent_at<S: Store>(writes: &Writes<'_, S>, tenant: &str, session: &str, event_id: &[u8]) -> Result<Option<u64>, StoreFault> {
+    for granted in [Granted::No, Granted::Yes] {
+        let key = sets::intent(tenant, session, event_id, granted);
+        if let Some(index) = writes.bytes(Table::Intents, &key)? {
+            let index = index.try_into().map(u64::from_be_bytes);
+            return index.map(Some).map_err(|_| StoreFault::Damaged { table: Table::Intents, key });
+        }
+    }
+    Ok(None)
 }
 
 fn of_event(event: &v1::Event, act: &Act<'_>, agent: &str, now: UnixNanos) -> v1::Facts {

@@ -116,6 +116,7 @@ impl Ledger {
             }
             outcomes.push(outcome.unwrap_or_else(Outcome::Refused));
         }
+        self.sessions.save(&mut writes);
         self.log.save(&mut writes);
         let changes = writes.finish();
         self.held = held;

@@ -41,7 +41,7 @@ pub(crate) struct Draft<'a> {
     pub(crate) session: Option<InSession<'a>>,
 }
 
-/// The session that an entry belongs to.
+/// The session that an entry belongs to, from `Sessions::grow`.
 pub(crate) struct InSession<'a> {
     pub(crate) tenant: &'a str,
     pub(crate) id: &'a str,

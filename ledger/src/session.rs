@@ -1,6 +1,6 @@
 //! Sessions: what binds them, their trees, and the bounded cache of those in use.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 
 use proofline_proto::v1;
 
@@ -25,11 +25,21 @@ pub(crate) struct OpenSession {
     sealed_at: Option<u64>,
     uses: UsesRow,
     shared: Option<(u64, Vec<u64>)>,
+    /// An entry was added since the head row was written.
+    has_grown: bool,
 }
 
 impl OpenSession {
     fn new(binding: SessionRow) -> Self {
-        Self { binding, tree: Frontier::default(), last: EntryIndex(0), sealed_at: None, uses: UsesRow::default(), shared: None }
+        Self {
+            binding,
+            tree: Frontier::default(),
+            last: EntryIndex(0),
+            sealed_at: None,
+            uses: UsesRow::default(),
+            shared: None,
+            has_grown: false,
+        }
     }
 
     fn load<S: Store>(writes: &Writes<'_, S>, key: &[u8]) -> Result<Option<Self>, StoreFault> {
@@ -39,7 +49,7 @@ impl OpenSession {
         let tree = row::split(&head.peaks).and_then(|peaks| Frontier::restore(head.size, peaks));
         let tree = tree.ok_or_else(|| StoreFault::Damaged { table: Table::SessionHeads, key: head_key.to_vec() })?;
         let uses = writes.read(Table::SessionUses, &head_key)?.unwrap_or_default();
-        Ok(Some(Self { binding, tree, last: EntryIndex(head.last_index), sealed_at: head.sealed_at, uses, shared: None }))
+        Ok(Some(Self { binding, tree, last: EntryIndex(head.last_index), sealed_at: head.sealed_at, uses, shared: None, has_grown: false }))
     }
 
     pub(crate) fn size(&self) -> u64 {
@@ -69,15 +79,21 @@ impl OpenSession {
 
     /// Remembers credentials and agent instances, while there is room.
     pub(crate) fn note_uses<S: Store>(&mut self, writes: &mut Writes<'_, S>, shown: &[(v1::TargetKind, String)]) {
-        let before = self.uses.clone();
+        let mut is_new = false;
         for (kind, id) in shown {
             let known = if *kind == v1::TargetKind::Credential { &mut self.uses.credentials } else { &mut self.uses.instances };
             if known.contains(id) {
                 continue;
             }
-            if known.len() < SESSION_USES_MAX { known.push(id.clone()) } else { self.uses.incomplete = true }
+            if known.len() < SESSION_USES_MAX {
+                known.push(id.clone());
+                is_new = true;
+            } else {
+                is_new |= !self.uses.incomplete;
+                self.uses.incomplete = true;
+            }
         }
-        if self.uses != before {
+        if is_new {
             self.shared = None;
             writes.put(Table::SessionUses, key::session_head(SessionOrdinal(self.binding.ordinal)).to_vec(), &self.uses);
         }
@@ -120,18 +136,21 @@ impl OpenSession {
             }
         });
         self.last = index;
-        self.save(writes);
+        self.has_grown = true;
         self.tree.root()
     }
 
-    fn save<S: Store>(&self, writes: &mut Writes<'_, S>) {
+    /// Writes the head row, which the entries determine.
+    fn save<S: Store>(&mut self, writes: &mut Writes<'_, S>) {
+        self.has_grown = false;
         let head = SessionHeadRow {
             size: self.tree.size(),
             peaks: row::join(self.tree.peaks()),
             last_index: self.last.0,
             sealed_at: self.sealed_at,
         };
-        writes.put(Table::SessionHeads, key::session_head(SessionOrdinal(self.binding.ordinal)).to_vec(), &head);
+        let key = key::session_head(SessionOrdinal(self.binding.ordinal)).to_vec();
+        writes.keep(Table::SessionHeads, key, prost::Message::encode_to_vec(&head));
     }
 }
 
@@ -164,6 +183,8 @@ impl<'a> Claim<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
     cached: HashMap<Vec<u8>, OpenSession>,
+    /// Those that grew since their heads were written.
+    grown: Vec<Vec<u8>>,
 }
 
 impl Sessions {
@@ -172,6 +193,23 @@ impl Sessions {
         if self.cached.len() > CACHED_MAX {
             self.cached.clear();
         }
+    }
+
+    /// Writes the heads of the sessions that grew; once per apply.
+    pub(crate) fn save<S: Store>(&mut self, writes: &mut Writes<'_, S>) {
+        for key in std::mem::take(&mut self.grown) {
+            if let Some(session) = self.cached.get_mut(&key) {
+                session.save(writes);
+            }
+        }
+    }
+
+    /// Returns a session that exists, to which an entry is added next.
+    pub(crate) fn grow<S: Store>(&mut self, writes: &Writes<'_, S>, key: &[u8]) -> Result<Option<&mut OpenSession>, StoreFault> {
+        if self.find(writes, key)?.is_some_and(|session| !session.has_grown) {
+            self.grown.push(key.to_vec());
+        }
+        Ok(self.cached.get_mut(key))
     }
 
     /// Returns a session that exists.

@@ -82,7 +82,7 @@ pub enum Table {
     ToolDefinitions = 34,
     /// Tenant, store and record -> who wrote a memory last.
     MemoryRecords = 35,
-    /// Tenant and event id of an intent -> its entry.
+    /// Tenant, session and event id of an intent, and whether it was allowed -> its entry.
     Intents = 36,
     /// Entry index of an intent that was allowed and has no outcome -> its event id.
     Unresolved = 37,

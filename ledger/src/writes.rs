@@ -1,8 +1,9 @@
 //! The writes of one apply, readable before they are committed, and the part of them that each entry's digest covers.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
+use foldhash::{HashMap, HashMapExt as _};
 use prost::Message;
 
 use crate::key;

@@ -17,14 +17,14 @@ use crate::replica::LogIndex;
 const BATCHES_MAX: usize = 16_384;
 /// Commands that may wait.
 const COMMANDS_MAX: usize = 256;
-/// Bytes of batches that may wait or be under way: four groups. Their parsed forms take about six times as much memory.
+/// Bytes of batches that may wait or be under way. Their parsed forms take about six times as much memory.
 const BYTES_MAX: usize = 16 << 20;
 /// What an event costs beside its bytes, as an entry and as rows: a batch of empty events is not free.
 const EVENT_FRAME_BYTES: usize = 300;
 /// Turns of the runtime without a new submission after which a group is closed.
 const TURNS_WITHOUT_NEWS: usize = 16;
-/// Bytes of one group: one Raft entry, one fsync.
-const GROUP_BYTES_MAX: usize = 4 << 20;
+/// Bytes of one group: one Raft entry, one fsync. It is closed once it holds as many.
+const GROUP_BYTES_MAX: usize = 1 << 20;
 
 /// What becomes of an admitted submission.
 pub type Answer = Result<Applied, Lost>;
@@ -314,7 +314,7 @@ mod tests {
             ticket.answer().await.unwrap();
         }
         let _held: Vec<_> = (0..4).map(|_| inbox.admit(submission(2 << 20)).unwrap()).collect();
-        assert_eq!(outbox.group().await.unwrap().items.len(), 2, "a group is closed once it holds 4 MiB");
+        assert_eq!(outbox.group().await.unwrap().items.len(), 1, "a group is closed once it holds 1 MiB");
     }
 
     #[tokio::test]

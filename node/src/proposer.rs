@@ -2,19 +2,22 @@
 
 use std::sync::Arc;
 
-use openraft::error::{ClientWriteError, RaftError};
+use openraft::{error::ClientWriteError, raft::ClientWriteResponse};
 use proofline_ledger::{PreparedGroup, UnixNanos};
 use proofline_proto::peer::Group as GroupMessage;
 use prost::Message as _;
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
+use tokio::sync::{Semaphore, oneshot, watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     clock::{ClockReading, ClockVerdict, unix_ns},
     inbox::{Applied, Gathered, Lost, Outbox, Reply},
     leadership::Leadership,
-    replica::{Group, LogIndex, Raft},
+    replica::{Group, LogIndex, Member, Raft, TypeConfig},
 };
+
+/// What becomes of a group.
+type Written = oneshot::Receiver<Result<ClientWriteResponse<TypeConfig>, ClientWriteError<u64, Member>>>;
 
 /// What the proposer looks at before it proposes.
 #[derive(Clone, Debug)]
@@ -36,43 +39,68 @@ impl Gates {
     }
 }
 
-/// Proposes groups until shutdown, one at a time: more in flight gained nothing measurable, and order would need care.
-pub async fn propose(raft: Raft, mut outbox: Outbox, mut gates: Gates, shutdown: CancellationToken) {
+/// Groups under way: while one is applied, the next is written and replicated.
+const UNDER_WAY_MAX: usize = 2;
+
+/// Proposes groups until shutdown, in the order in which they were gathered.
+pub async fn propose(raft: Raft, mut outbox: Outbox, gates: Gates, shutdown: CancellationToken) {
+    let room = Arc::new(Semaphore::new(UNDER_WAY_MAX));
+    let answering = TaskTracker::new();
     loop {
-        let group = tokio::select! {
-            () = shutdown.cancelled() => break,
-            group = outbox.group() => group,
+        let next = async {
+            let room = Arc::clone(&room).acquire_owned().await.ok()?;
+            Some((room, outbox.group().await?))
         };
-        let Some(group) = group else { break };
-        match gates.closed() {
-            None => write(&raft, group, &mut gates.leadership).await,
-            Some(lost) => resolve_all(group.replies, lost),
+        let next = tokio::select! {
+            () = shutdown.cancelled() => break,
+            next = next => next,
+        };
+        let Some((room, gathered)) = next else { break };
+        if let Some(lost) = gates.closed() {
+            resolve_all(gathered.replies, lost);
+            continue;
+        }
+        let (group, replies) = dated(gathered);
+        match raft.client_write_ff(group).await {
+            Ok(written) => {
+                let leadership = gates.leadership.clone();
+                answering.spawn(async move {
+                    answer(written, replies, leadership).await;
+                    drop(room);
+                });
+            }
+            Err(_) => resolve_all(replies, Lost::FateUnknown),
         }
     }
     outbox.close();
+    answering.close();
+    answering.wait().await;
 }
 
-/// Writes one group. Raft drops the answer to an entry that a snapshot overtook, so nobody waits longer than this node leads.
-async fn write(raft: &Raft, gathered: Gathered, leadership: &mut watch::Receiver<Leadership>) {
+/// Makes a group of what was gathered, of this moment.
+fn dated(gathered: Gathered) -> (Group, Vec<Reply>) {
     let Gathered { items, prepared, replies, .. } = gathered;
     let proposed = UnixNanos(unix_ns());
     let bytes = GroupMessage { proposed_unix_ns: proposed.0, items }.encode_to_vec().into();
-    let group = Group::with_prepared(bytes, Arc::new(PreparedGroup { proposed, items: prepared }));
+    (Group::with_prepared(bytes, Arc::new(PreparedGroup { proposed, items: prepared })), replies)
+}
+
+/// Answers what one group carried. Raft drops the answer to an entry that a snapshot overtook, so nobody waits longer than this
+/// node leads.
+async fn answer(written: Written, replies: Vec<Reply>, mut leadership: watch::Receiver<Leadership>) {
     let written = tokio::select! {
-        written = raft.client_write(group) => written,
+        written = written => written,
         _ = leadership.wait_for(|seen| *seen != Leadership::Here) => return resolve_all(replies, Lost::FateUnknown),
     };
     match written {
-        Ok(written) => {
+        Ok(Ok(written)) => {
             let log_index = LogIndex(written.log_id.index);
             for (reply, outcome) in replies.into_iter().zip(written.data.as_slice()) {
                 reply.resolve(Ok(Applied { log_index, outcome: outcome.clone() }));
             }
         }
         // Raft answers so before it appends, but also when it loses the lead with the entry on its way.
-        Err(
-            RaftError::APIError(ClientWriteError::ForwardToLeader(_) | ClientWriteError::ChangeMembershipError(_)) | RaftError::Fatal(_),
-        ) => {
+        Ok(Err(ClientWriteError::ForwardToLeader(_) | ClientWriteError::ChangeMembershipError(_))) | Err(_) => {
             resolve_all(replies, Lost::FateUnknown);
         }
     }

@@ -5,6 +5,7 @@ use prost::Message;
 
 use crate::ids::EntryIndex;
 use crate::limits::{ID_BYTES_MAX, SESSION_LIST_MAX};
+use crate::row;
 use crate::store::{Store, StoreFault, Table};
 use crate::writes::Writes;
 
@@ -203,19 +204,22 @@ impl SessionTraits {
 pub(crate) struct Held<T> {
     table: Table,
     key: Vec<u8>,
-    before: T,
+    /// As it is stored; empty when it is not.
+    before: Vec<u8>,
     pub(crate) now: T,
 }
 
-impl<T: Message + Default + Clone + PartialEq> Held<T> {
+impl<T: Message + Default> Held<T> {
     pub(crate) fn read<S: Store>(writes: &Writes<'_, S>, table: Table, key: Vec<u8>) -> Result<Self, StoreFault> {
-        let before: T = writes.read(table, &key)?.unwrap_or_default();
-        Ok(Self { table, key, now: before.clone(), before })
+        let before = writes.bytes(table, &key)?.unwrap_or_default();
+        let now = row::decode(table, &key, &before)?;
+        Ok(Self { table, key, before, now })
     }
 
     pub(crate) fn write<S: Store>(self, writes: &mut Writes<'_, S>) {
-        if self.now != self.before {
-            writes.put(self.table, self.key, &self.now);
+        let now = self.now.encode_to_vec();
+        if now != self.before {
+            writes.put_bytes(self.table, self.key, now);
         }
     }
 }

@@ -30,8 +30,7 @@ pub(crate) struct Member([u8; 16]);
 
 impl Member {
     pub(crate) fn of(name: &str) -> Self {
-        let mut member = [0; 16];
-        blake3::Hasher::new().update(name.as_bytes()).finalize_xof().fill(&mut member);
+        let [member @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = *blake3::hash(name.as_bytes()).as_bytes();
         Self(member)
     }
 }
@@ -157,10 +156,19 @@ pub(crate) fn joined(one: &str, other: &str) -> String {
     format!("{}:{one}/{other}", one.len())
 }
 
+/// Whether an intent was allowed. A row for each, so that nothing has to be read when one is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Granted {
+    No = 0,
+    Yes = 1,
+}
+
 /// The key of an intent.
-pub(crate) fn intent(tenant: &str, session: &str, event_id: &[u8]) -> Vec<u8> {
+pub(crate) fn intent(tenant: &str, session: &str, event_id: &[u8], granted: Granted) -> Vec<u8> {
     let mut key = key::scoped(tenant, session);
     key.extend_from_slice(event_id);
+    key.push(granted as u8);
     key
 }
 

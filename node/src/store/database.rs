@@ -139,8 +139,14 @@ impl StateDb {
         membership: Option<&StoredMembership<u64, Member>>,
     ) -> Result<(), StoreError> {
         let mut batch = WriteBatch::default();
+        let mut of = None;
         for Change { table, key, value } in changes.rows {
-            let family = self.family(table.name())?;
+            // The rows of a table stand together.
+            let family = match of {
+                Some((last, family)) if last == table => family,
+                Some(_) | None => self.family(table.name())?,
+            };
+            of = Some((table, family));
             match value {
                 Some(value) => batch.put_cf(family, key, value),
                 None => batch.delete_cf(family, key),
