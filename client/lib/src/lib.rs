@@ -28,6 +28,7 @@ mod key;
 mod lane;
 mod membership;
 mod profile;
+mod questions;
 mod refusal;
 mod source;
 mod transport;
@@ -48,6 +49,10 @@ pub use lane::{
 };
 pub use membership::MembershipError;
 pub use profile::{Endpoint, Profile, ProfileError, TlsFiles};
+pub use questions::{
+    Authority, Coverage, CredentialHeld, EpochNumbering, Explanation, LinkFound, LinkName, NotAnAction, Numbering, SILENCE_MAX_NS,
+    authority_of, coverage_of, explain, numbering_of,
+};
 pub use refusal::{Reason, Refusal};
 pub use source::{SourceEvent, SourceKey};
 pub use transport::TlsError;
