@@ -63,6 +63,8 @@ pub enum Rpc {
     ListUnresolved,
     /// `Control.ListServers`
     ListServers,
+    /// `Control.ListPurposes`
+    ListPurposes,
     /// `Control.ListIncidents`
     ListIncidents,
     /// `Control.ListHolds`
@@ -96,7 +98,7 @@ pub enum Needs {
 
 impl Rpc {
     /// Every procedure, in the order of the contract.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 35] = [
         Self::OpenLane,
         Self::Append,
         Self::Propose,
@@ -122,6 +124,7 @@ impl Rpc {
         Self::ListApprovals,
         Self::ListUnresolved,
         Self::ListServers,
+        Self::ListPurposes,
         Self::ListIncidents,
         Self::ListHolds,
         Self::ListContainments,
@@ -160,6 +163,7 @@ impl Rpc {
             | Self::ListApprovals
             | Self::ListUnresolved
             | Self::ListServers
+            | Self::ListPurposes
             | Self::ListIncidents
             | Self::ListHolds => Needs::AnyOf(&[Role::Auditor, Role::Responder, Role::Operator]),
             Self::ChangeMembership => Needs::AnyOf(&[Role::Operator]),

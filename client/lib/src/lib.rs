@@ -50,7 +50,7 @@ pub use lane::{
 pub use membership::MembershipError;
 pub use profile::{Endpoint, Profile, ProfileError, TlsFiles};
 pub use questions::{
-    Authority, Coverage, CredentialHeld, EpochNumbering, Explanation, LinkFound, LinkName, NotAnAction, Numbering, SILENCE_MAX_NS,
+    AccessReview, Authority, Coverage, Declared, Use, review_access, CredentialHeld, EpochNumbering, Explanation, LinkFound, LinkName, NotAnAction, Numbering, SILENCE_MAX_NS,
     authority_of, coverage_of, explain, numbering_of,
 };
 pub use refusal::{Reason, Refusal};

@@ -122,6 +122,16 @@ pub fn servers(store: &impl Store, tenant: &str, after: &str, limit: usize) -> R
         .collect()
 }
 
+/// Returns the purposes that a tenant declared, from behind `after` on, at most `limit` of them.
+///
+/// # Errors
+/// [`StoreFault`] when the store fails.
+pub fn purposes(store: &impl Store, tenant: &str, after: &str, limit: usize) -> Result<Vec<v1::DeclarePurpose>, StoreFault> {
+    let range = KeyRange { from: &page_start(tenant, after), to: &key::behind(&key::text(tenant)) };
+    let rows = store.scan(Table::Purposes, range, Direction::Ascending, limit)?;
+    rows.iter().map(|row| decode(Table::Purposes, &row.key, &row.value)).collect()
+}
+
 /// Returns the incidents of a tenant, from behind `after` on, at most `limit` of them.
 ///
 /// # Errors

@@ -8,7 +8,7 @@ use proofline_proto::{
         ClusterStatusRequest, ClusterStatusResponse, GetRulesRequest, GetRulesResponse, ListAgentsRequest, ListAgentsResponse,
         ListApprovalsRequest, ListApprovalsResponse, ListCollectorsRequest, ListCollectorsResponse, ListContainmentsRequest,
         ListContainmentsResponse, ListDeliveriesRequest, ListDeliveriesResponse, ListHoldsRequest, ListHoldsResponse, ListIncidentsRequest,
-        ListIncidentsResponse, ListOutletsRequest, ListOutletsResponse, ListServersRequest, ListServersResponse, ListUnresolvedRequest,
+        ListIncidentsResponse, ListOutletsRequest, ListOutletsResponse, ListPurposesRequest, ListPurposesResponse, ListServersRequest, ListServersResponse, ListUnresolvedRequest,
         ListUnresolvedResponse, SubmitCommandRequest, SubmitCommandResponse, WatchContainmentRequest, control_server::Control,
     },
 };
@@ -97,6 +97,11 @@ impl Control for Api {
     async fn list_servers(&self, request: Request<ListServersRequest>) -> Result<Response<ListServersResponse>, Status> {
         let caller = caller(&request)?;
         self.servers(&caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_purposes(&self, request: Request<ListPurposesRequest>) -> Result<Response<ListPurposesResponse>, Status> {
+        let caller = caller(&request)?;
+        self.purposes(&caller, request.into_inner()).await.map(Response::new)
     }
 
     async fn list_incidents(&self, request: Request<ListIncidentsRequest>) -> Result<Response<ListIncidentsResponse>, Status> {

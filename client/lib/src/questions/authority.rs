@@ -32,7 +32,7 @@ pub struct Authority {
     pub scopes: BTreeSet<String>,
     /// Every audience of any of them.
     pub audiences: BTreeSet<String>,
-    /// Tools that it called, systems and resources that it touched, sessions that it spawned.
+    /// Tools that it meant to call.
     pub tools: BTreeSet<String>,
     /// Systems of the resources that it named.
     pub systems: BTreeSet<String>,
