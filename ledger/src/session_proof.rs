@@ -6,6 +6,7 @@ use proofline_proto::v1;
 use rs_merkle::{Hasher, MerkleTree};
 use v1::entry_core::Body;
 
+use crate::completeness::set_proof::{Subtree, root_over, set_proof};
 use crate::entry;
 use crate::hash::{ContentHash, Hash, TreeHash};
 use crate::ids::{EntryIndex, Epoch, Lane, Position, Sequence, SessionOrdinal, TreeSize};
@@ -228,6 +229,19 @@ impl SignedBatch {
     #[must_use]
     pub fn path(&self, offset: u32) -> Option<Vec<Hash>> {
         path(&self.leaves, usize::try_from(offset).ok()?)
+    }
+
+    /// Returns the hashes that, with those of the events at `offsets`, which rise, make the root that the collector signed.
+    ///
+    /// # Errors
+    /// [`StoreFault`] when the batch has fewer events than its statement says.
+    pub fn set_path(&self, offsets: &[u64]) -> Result<Vec<Hash>, StoreFault> {
+        let damaged = || StoreFault::Damaged { table: Table::Statements, key: self.statement.collector_id.as_bytes().to_vec() };
+        set_proof(self.leaves.len() as u64, offsets, &mut |of: Subtree| {
+            let (first, count) = (usize::try_from(of.first).ok(), usize::try_from(of.count).ok());
+            let leaves = first.zip(count).and_then(|(first, count)| self.leaves.get(first..first.checked_add(count)?));
+            leaves.and_then(root_over).ok_or_else(damaged)
+        })
     }
 }
 

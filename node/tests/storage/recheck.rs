@@ -3,6 +3,7 @@
 use ed25519_dalek::{Signer as _, SigningKey};
 use proofline_ledger::{Change, Changes, Ledger, LogTree, PreparedGroup, Store as _, Table, TreeSize, UnixNanos};
 use proofline_node::{
+    completeness::Confirmed,
     cosigner::{Cosigner, NotCosigned},
     failure,
     recheck::NotAuthentic,
@@ -231,13 +232,16 @@ impl Node {
             tree_size: TreeSize(8),
             last_committed: UnixNanos(1),
             taken: TreeSize(taken),
+            committed: TreeSize(0),
             containment_generation: 0,
             outlet_generation: 0,
         };
         let (_progress, seen) = watch::channel(progress);
         let (failures, _failed) = failure::channel();
+        let (_confirming, confirmed) = watch::channel(Confirmed::NOTHING);
+        let state = self.store.clone();
         let (handle, serving) =
-            Cosigner { genesis: genesis(), key: key(20), state: self.store.clone(), progress: seen, signed: file, failures }.start();
+            Cosigner { genesis: genesis(), key: key(20), state, progress: seen, confirmed, signed: file, failures }.start();
         let serving = tokio::spawn(serving);
         let answer = handle.cosign(self.tree(8)).await;
         drop(handle);
