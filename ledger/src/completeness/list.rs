@@ -184,3 +184,101 @@ impl<'a, S: Store> List<'a, S> {
         if roots.len() as u64 == count { Ok(roots) } else { Err(damaged(Table::KeyHashes, &from)) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::hash::TreeHash as _;
+    use crate::store::{Changes, MapStore};
+
+    /// The definition of section 3.
+    fn naive(leaves: &[Hash]) -> Hash {
+        match leaves {
+            [one] => *one,
+            _ => {
+                let (left, right) = leaves.split_at(leaves.len().next_power_of_two() / 2);
+                ContentHash::node(&naive(left), &naive(right))
+            }
+        }
+    }
+
+    /// The definition of section 17.2.
+    fn set_root(lo: u64, n: u64, listed: &[(u64, Hash)], path: &mut impl Iterator<Item = Hash>) -> Option<Hash> {
+        let within: Vec<_> = listed.iter().copied().filter(|(at, _)| (lo..lo + n).contains(at)).collect();
+        if within.is_empty() {
+            return path.next();
+        }
+        if n == 1 {
+            return Some(within[0].1);
+        }
+        let k = n.next_power_of_two() / 2;
+        let left = set_root(lo, k, &within, path)?;
+        Some(ContentHash::node(&left, &set_root(lo + k, n - k, &within, path)?))
+    }
+
+    fn stored(groups: &[Vec<u64>], of: &Hash) -> MapStore {
+        let mut store = MapStore::default();
+        for group in groups {
+            let mut pending = Pending::default();
+            let mut head = ListHead::read(&pending, &store, of).unwrap();
+            head.append(&mut pending, of, group);
+            store.commit(Changes { rows: pending.take() });
+        }
+        store
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn a_list_is_the_tree_over_its_indexes_however_they_came(steps in prop::collection::vec((1..4_u64, 1..700_usize), 1..14), from in any::<prop::sample::Index>(), length in 1..300_usize, sought in 0..9_000_u64) {
+            let of = Hash([7; 32]);
+            let (mut next, mut groups) = (0, Vec::new());
+            for (gap, count) in steps {
+                let group: Vec<u64> = (0..count as u64).map(|number| next + gap * number).collect();
+                next = group.last().unwrap() + 1;
+                groups.push(group);
+            }
+            let all: Vec<u64> = groups.concat();
+            let store = stored(&groups, &of);
+            let mut list = List::open(&store, of).unwrap();
+            let leaves: Vec<Hash> = all.iter().map(|index| key_entry(*index)).collect();
+            prop_assert_eq!((list.count(), list.root()), (all.len() as u64, naive(&leaves)));
+            prop_assert_eq!(list.position_of(sought).unwrap(), all.partition_point(|index| *index < sought) as u64);
+            let from = from.index(all.len());
+            let to = (from + length).min(all.len());
+            let listed: Vec<(u64, Hash)> = (from..to).map(|at| (at as u64, leaves[at])).collect();
+            for (at, _) in &listed {
+                prop_assert_eq!(list.index(*at).unwrap(), all[usize::try_from(*at).unwrap()]);
+            }
+            let mut path = list.range_path(from as u64, (to - from) as u64).unwrap().into_iter();
+            prop_assert_eq!(set_root(0, all.len() as u64, &listed, &mut path), Some(list.root()));
+            prop_assert_eq!(path.next(), None, "no hash is left over");
+        }
+    }
+
+    #[test]
+    fn a_long_list_reads_from_every_level() {
+        let of = Hash([9; 32]);
+        let all: Vec<u64> = (0..300_000).collect();
+        let store = stored(std::slice::from_ref(&all), &of);
+        let mut list = List::open(&store, of).unwrap();
+        for at in [0, 63, 64, 4_095, 4_096, 262_143, 262_144, 299_999] {
+            let mut path = list.range_path(at, 1).unwrap().into_iter();
+            assert_eq!(set_root(0, 300_000, &[(at, key_entry(at))], &mut path), Some(list.root()), "position {at}");
+        }
+    }
+
+    #[test]
+    fn a_list_that_lacks_a_row_is_damaged() {
+        let of = Hash([9; 32]);
+        let store = stored(&[(0..100).collect()], &of);
+        let row = store.get(Table::KeyHeads, &of.0).unwrap().unwrap();
+        assert!(ListHead::decode(&row[..row.len() - 8]).is_none() && ListHead::decode(&row[..7]).is_none());
+        let mut without = MapStore::default();
+        without.commit(Changes { rows: vec![crate::Change { table: Table::KeyHeads, key: of.0.to_vec(), value: Some(row) }] });
+        List::open(&without, of).unwrap().index(3).unwrap_err();
+    }
+}

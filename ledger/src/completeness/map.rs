@@ -238,3 +238,89 @@ pub(crate) fn prove(store: &impl Store, key: &Hash) -> Result<MapProof, StoreFau
     }
     Err(StoreFault::Damaged { table: Table::KeyMap, key: key.0.to_vec() })
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation)]
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::store::{Changes, MapStore};
+
+    /// The definition of section 17.1, over the leaves of one subtree.
+    fn naive(leaves: &[Leaf], depth: usize) -> Hash {
+        match leaves {
+            [] => Hash::ZERO,
+            [one] => one.hash(),
+            _ => {
+                let (left, right): (Vec<Leaf>, Vec<Leaf>) = leaves.iter().partition(|leaf| bit(&leaf.key, depth) == 0);
+                map_node(&naive(&left, depth + 1), &naive(&right, depth + 1))
+            }
+        }
+    }
+
+    fn bit(key: &Hash, depth: usize) -> u8 {
+        key.0[depth / 8] >> (7 - depth % 8) & 1
+    }
+
+    /// The fold of section 17.6: what `leaf` and the path say the root is.
+    fn folded(key: &Hash, leaf: Option<Leaf>, path: &[Hash]) -> Hash {
+        let begin = leaf.map_or(Hash::ZERO, |leaf| leaf.hash());
+        let depths = (0..path.len()).rev();
+        depths.zip(path).fold(begin, |hash, (depth, sibling)| match bit(key, depth) {
+            0 => map_node(&hash, sibling),
+            _ => map_node(sibling, &hash),
+        })
+    }
+
+    /// Keys that share beginnings of every length, and half-bytes of every value.
+    fn key() -> impl Strategy<Value = Hash> {
+        let prefix = prop_oneof![Just(0_u8), Just(1), Just(0x10), Just(0xf0), Just(0xff), any::<u8>()];
+        (prop::collection::vec(prefix, 1..4), any::<u8>()).prop_map(|(prefix, last)| {
+            let mut key = [0x55; 32];
+            key[..prefix.len()].copy_from_slice(&prefix);
+            key[31] = last;
+            Hash(key)
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn the_map_is_a_function_of_its_leaves_however_they_came(groups in prop::collection::vec(prop::collection::vec((key(), 1..9_u64), 0..12), 1..8), absent in key()) {
+            let (mut store, mut model) = (MapStore::default(), BTreeMap::new());
+            for (number, group) in groups.into_iter().enumerate() {
+                let mut pending = Pending::default();
+                let fresh: BTreeMap<Hash, Leaf> =
+                    group.into_iter().map(|(key, count)| (key, Leaf { key, count, root: Hash([number as u8; 32]) })).collect();
+                model.extend(fresh.clone());
+                let all: Vec<Leaf> = model.values().copied().collect();
+                let made = update(&mut pending, &store, &fresh.into_values().collect::<Vec<_>>()).unwrap();
+                prop_assert_eq!(made, naive(&all, 0));
+                prop_assert_eq!(root(&pending, &store).unwrap(), made);
+                store.commit(Changes { rows: pending.take() });
+            }
+            let all: Vec<Leaf> = model.values().copied().collect();
+            let expected = naive(&all, 0);
+            for leaf in &all {
+                let proof = prove(&store, &leaf.key).unwrap();
+                prop_assert_eq!(proof.leaf, Some(*leaf));
+                prop_assert_eq!(folded(&leaf.key, proof.leaf, &proof.path), expected);
+            }
+            let proof = prove(&store, &absent).unwrap();
+            prop_assert_eq!(proof.leaf.is_some_and(|leaf| leaf.key == absent), model.contains_key(&absent));
+            prop_assert_eq!(folded(&absent, proof.leaf, &proof.path), expected);
+            if let Some(other) = proof.leaf {
+                prop_assert!((0..proof.path.len()).all(|depth| bit(&other.key, depth) == bit(&absent, depth)));
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_that_no_page_encodes_to_is_damaged() {
+        for row in [vec![16, INNER], [vec![16, INNER], vec![0; 32]].concat(), [vec![0, 3], vec![0; 32]].concat(), vec![0]] {
+            assert!(Page::decode(&row).is_none(), "{row:?}");
+        }
+    }
+}
