@@ -89,7 +89,8 @@ async fn every_node_gives_the_same_answer_and_the_log_says_who_asked() {
     let end = status.nodes.iter().map(|node| node.tree_size).max().unwrap();
     world.published(0, end).await;
     let last = world.audit(0, "auditor").get_entry(v1::GetEntryRequest { index: end - 1 }).await.unwrap().into_inner().entry;
-    let Some(Body::AccessRecorded(access)) = proofline_ledger::entry::parse(&last).unwrap().1.body else { panic!("who asked last") };
+    let core = v1::EntryCore::decode(v1::Entry::decode(&last[..]).unwrap().core).unwrap();
+    let Some(Body::AccessRecorded(access)) = core.body else { panic!("who asked last") };
     assert_eq!((access.reader, access.purpose.as_str(), access.node_id), (spiffe("auditor"), "case 7", 2));
     let asked = v1::LineageQuestion::decode(&access.question[..]).unwrap();
     assert_eq!(Some(asked), pages[0].question, "as it stands on the pages");
