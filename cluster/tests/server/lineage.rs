@@ -149,3 +149,31 @@ async fn commitments_go_on_after_every_node_was_killed() {
         answered(&world, place, size).await;
     }
 }
+
+#[tokio::test]
+async fn a_node_gives_so_many_answers_at_once_and_forgets_readers_that_went_away() {
+    let world = World::committing_every(200, 1, Tls::Mutual).await;
+    let mut gateway = world.collector("gateway").await;
+    for _ in 0..4 {
+        fill(&world, &mut gateway).await;
+    }
+    let size = fill(&world, &mut gateway).await;
+    world.published(0, size).await;
+    // More pages than connections hold, and nobody takes them.
+    let everything = v1::TraceLineageRequest { page_entries: 1, ..about(Vec::new()) };
+    let mut open = Vec::new();
+    for _ in 0..8 {
+        open.push(world.audit(0, "auditor").trace_lineage(everything.clone()).await.unwrap());
+    }
+    let refused = ask(&world, 0, "auditor", everything.clone()).await.unwrap_err();
+    assert_eq!(
+        (refused.code(), refused.get_details_error_info().unwrap().reason.as_str()),
+        (Code::ResourceExhausted, "TOO_MANY_QUESTIONS")
+    );
+    drop(open);
+    let until = Instant::now() + Duration::from_secs(20);
+    while ask(&world, 0, "auditor", about(Vec::new())).await.is_err() {
+        assert!(Instant::now() < until, "the answers ended with their readers");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}

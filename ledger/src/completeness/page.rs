@@ -110,21 +110,29 @@ impl Draft {
     }
 }
 
-/// Returns what collectors signed of the events among `entries`, in the order of collector, lane, epoch and sequence.
+/// Where a batch stands. Sorted by collector, lane, epoch and sequence.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct BatchPlace {
+    collector: String,
+    lane: u32,
+    epoch: u64,
+    sequence: u64,
+}
+
+/// Returns what collectors signed of the events among `entries`, in the order of the batches' places.
 fn statements(store: &impl Store, entries: &BTreeMap<u64, Bytes>) -> Result<Vec<v1::StatementPart>, StoreFault> {
-    let mut batches: BTreeMap<(String, u32, u64, u64), (v1::BatchPosition, Vec<u64>)> = BTreeMap::new();
+    let mut batches: BTreeMap<BatchPlace, Vec<u64>> = BTreeMap::new();
     for entry in entries.values() {
         let Some(Body::Event(event)) = entry::parse(entry).and_then(|(_, core)| core.body) else { continue };
         let Some(at) = event.at else { continue };
-        let place = (at.collector_id.clone(), at.lane, at.epoch, at.sequence);
-        let offset = u64::from(at.offset);
-        batches.entry(place).or_insert_with(|| (at, Vec::new())).1.push(offset);
+        let place = BatchPlace { collector: at.collector_id, lane: at.lane, epoch: at.epoch, sequence: at.sequence };
+        batches.entry(place).or_default().push(at.offset.into());
     }
-    let part = |(at, offsets): (v1::BatchPosition, Vec<u64>)| {
-        let batch = SignedBatch::find(store, &at)?;
-        let path = batch.set_path(&offsets)?;
-        let batch_path = path.iter().map(|hash| hash.0.to_vec()).collect();
+    let part = |(place, offsets): (BatchPlace, Vec<u64>)| {
+        let BatchPlace { collector: collector_id, lane, epoch, sequence } = place;
+        let batch = SignedBatch::find(store, &v1::BatchPosition { collector_id, lane, epoch, sequence, ..v1::BatchPosition::default() })?;
+        let batch_path = batch.set_path(&offsets)?.iter().map(|hash| hash.0.to_vec()).collect();
         Ok(v1::StatementPart { statement: Some(batch.statement), batch_path })
     };
-    batches.into_values().map(part).collect()
+    batches.into_iter().map(part).collect()
 }

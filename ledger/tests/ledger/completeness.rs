@@ -15,11 +15,14 @@ use crate::world::*;
 
 fn index(world: &World) -> KeyIndex {
     let mut index = KeyIndex::open(&world.store).unwrap();
-    index.advance(&world.store, world.ledger.tree_size()).unwrap();
+    while index.size() < world.ledger.tree_size() {
+        index.advance(&world.store, world.ledger.tree_size()).unwrap();
+    }
     index
 }
 
-fn commitment(world: &World) -> v1::StateCommitment {
+/// The truth about what a world has.
+pub fn commitment(world: &World) -> v1::StateCommitment {
     v1::StateCommitment {
         size: world.ledger.tree_size().0,
         map_root: index(world).root().0.to_vec(),
@@ -253,7 +256,7 @@ fn check(world: &World, pages: &[v1::LineagePage]) -> Vec<Vec<u64>> {
 fn check_map(range: &v1::KeyRange, map_root: Hash) {
     let of = range.key.clone().unwrap();
     let text = |text: &str| [&(text.len() as u16).to_be_bytes()[..], text.as_bytes()].concat();
-    let hash = derived("proofline/v1 map key", &[&[of.dimension as u8], &text(&of.tenant_id), &text(&of.value)]);
+    let hash = derived("proofline/v1 map key", &[&[u8::try_from(of.dimension).unwrap()], &text(&of.tenant_id), &text(&of.value)]);
     let leaf = |key: &[u8], value: &[u8]| derived("proofline/v1 map leaf", &[key, value]);
     let mut folded = match (range.count, range.other_key.is_empty()) {
         (0, true) => Hash::ZERO,
@@ -341,7 +344,7 @@ fn touching(session: &str, parent: &str, credential: &str, uri: &str) -> v1::Eve
 /// root → mid → leaf; `other` shares a credential with mid; `far` shares a resource with leaf. Entries 3 to 9.
 fn family() -> World {
     let (mut world, mut collector) = World::with_collector();
-    let events = vec![
+    let events = [
         touching("root", "", "", "db:a"),
         touching("mid", "root", "cred", "db:b"),
         touching("leaf", "mid", "", "db:c"),
@@ -494,4 +497,29 @@ fn what_is_no_question_is_refused() {
     let begun = Lineage::begin(&uncommitted, question(vec![mid], LineageDirection::Up, 1), nothing);
     assert!(matches!(begun, Err(LineageFault::NothingCommitted)));
     assert!(listing::entry(&world.store, EntryIndex(0)).unwrap().is_some());
+}
+
+#[test]
+fn an_answer_that_leads_to_too_much_says_so_behind_its_pages() {
+    let (mut world, mut collector) = World::with_collector();
+    let touches = |number: usize| {
+        let mut event = event("wide", "agent-1");
+        if let Some(v1::event::Body::ActionIntent(it)) = &mut event.body {
+            let uri = |of: usize| v1::Resource { uri: format!("db:{}", number * 64 + of), ..Default::default() };
+            it.resources = (0..64).map(uri).collect();
+        }
+        event
+    };
+    for first in (0..1_600).step_by(100) {
+        collector.append(&mut world, (first..first + 100).map(touches).collect()).unwrap();
+    }
+    commit(&mut world);
+    let wide = question(vec![start(Dimension::Session, "wide")], LineageDirection::Down, 1);
+    let mut answer = Lineage::begin(&world.store, wide.clone(), under(&world, 100)).unwrap();
+    assert!(!answer.next_page().unwrap().unwrap().last);
+    let end = std::iter::from_fn(|| answer.next_page().transpose()).find_map(Result::err);
+    assert!(matches!(end, Some(LineageFault::TooWide)), "{end:?}");
+    assert!(answer.next_page().unwrap().is_none(), "nothing comes behind it");
+    let narrow = v1::LineageQuestion { kinds: vec![Dimension::Tool.into()], ..wide };
+    assert!(ask(&world, narrow, 1_000).unwrap().last().unwrap().last);
 }

@@ -31,7 +31,7 @@ pub(super) struct Work {
     taken: TreeSize,
     index: KeyIndex,
     confirmed: Option<CommitmentAt>,
-    /// The newest of them whose map is written.
+    /// The newest of them whose map was written.
     written: Option<EntryIndex>,
 }
 
@@ -40,7 +40,8 @@ impl Work {
     pub(super) fn open(state: &StateStore, progress: Progress) -> Result<Self, Untrue> {
         let state = state.view();
         let (index, confirmed) = (KeyIndex::open(&*state)?, confirmed_commitment(&*state)?);
-        let written = confirmed.filter(|of| of.size == index.size()).map(|of| of.index);
+        // Rows that tell of it were written behind it: as its map, or on the way to that of the next one.
+        let written = confirmed.map(|of| of.index);
         Ok(Self { state, taken: progress.taken, index, confirmed, written })
     }
 
