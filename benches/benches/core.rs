@@ -6,8 +6,8 @@ use std::hint::black_box;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use ed25519_dalek::{Signer as _, SigningKey};
 use proofline_ledger::{
-    ContentHash, EntryIndex, Frontier, Hash, Ledger, LogHash, LogTree, MapStore, Outcome, Position, PreparedGroup, PreparedItem, TreeHash,
-    UnixNanos, batch_digest, session_at, session_path, signed,
+    ContentHash, EntryIndex, Frontier, Hash, KeyIndex, Ledger, Lineage, LogHash, LogTree, MapStore, Outcome, Position, PreparedGroup,
+    PreparedItem, TreeHash, Under, UnixNanos, batch_digest, indexed_commitment, session_at, session_path, signed,
 };
 use proofline_proto::{peer, v1};
 use proofline_verifier as verifier;
@@ -251,5 +251,84 @@ fn proofs(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(core, applying, signatures, trees, proofs);
+/// An event with ten keys: one of 100 agents, 1,000 sessions and 5,000 resources.
+fn keyed_event(number: usize, sessions: usize) -> Bytes {
+    let mut event = v1::Event::decode(event(&format!("session-{}", number % sessions))).unwrap();
+    let attribution = event.attribution.as_mut().unwrap();
+    attribution.agent.as_mut().unwrap().agent_id = format!("agent-{}", number % sessions % 100);
+    attribution.credential = Some(v1::Credential { credential_id: format!("credential-{}", number % sessions), ..Default::default() });
+    if let Some(v1::event::Body::ActionIntent(intent)) = &mut event.body {
+        let uri = format!("https://records.example.com/customer/{}", number * 7 % 5_000);
+        intent.resources = vec![v1::Resource { uri, system: "crm".to_owned(), ..Default::default() }];
+    }
+    event.encode_to_vec().into()
+}
+
+fn grow_keyed(world: &mut World, events: std::ops::Range<usize>, sessions: usize) {
+    for from in events.clone().step_by(100) {
+        let batch = world.batch((from..events.end.min(from + 100)).map(|number| keyed_event(number, sessions)).collect());
+        world.item(peer::item::Item::Batch(batch));
+    }
+}
+
+fn keys(criterion: &mut Criterion) {
+    let mut world = World::new();
+    grow_keyed(&mut world, 0..60_000, 1_000);
+    let indexed = indexed(&mut world);
+    grow_keyed(&mut world, 60_000..80_000, 1_000);
+    let size = world.ledger.tree_size();
+    let mut group = criterion.benchmark_group("keys");
+    group.sample_size(10).throughput(Throughput::Elements(size.0 - indexed.size().0));
+    group.bench_function("index an interval of 20,000 entries with ten keys each", |bench| {
+        let interval = |mut index: KeyIndex| {
+            while index.size() < size {
+                index.advance(&world.store, size).unwrap();
+            }
+            index
+        };
+        bench.iter_batched(|| indexed.clone(), interval, BatchSize::LargeInput);
+    });
+    group.finish();
+}
+
+/// Indexes everything, has it committed to and written.
+fn indexed(world: &mut World) -> KeyIndex {
+    let size = world.ledger.tree_size();
+    let mut index = KeyIndex::open(&world.store).unwrap();
+    while index.size() < size {
+        index.advance(&world.store, size).unwrap();
+    }
+    let (map_root, state_digest) = (index.root().0.to_vec(), world.ledger.state_digest().0.to_vec());
+    let at = EntryIndex(size.0);
+    world.item(peer::item::Item::Commitment(v1::StateCommitment { size: size.0, map_root, state_digest }));
+    world.store.commit(index.take_changes(Some(at)));
+    index
+}
+
+fn lineage(criterion: &mut Criterion) {
+    let mut world = World::new();
+    grow_keyed(&mut world, 0..200_000, 20_000);
+    indexed(&mut world);
+    let start = v1::Key { dimension: v1::Dimension::Agent.into(), tenant_id: "acme".to_owned(), value: "agent-7".to_owned() };
+    let question =
+        v1::LineageQuestion { starts: vec![start], direction: v1::LineageDirection::Down.into(), depth: 2, ..Default::default() };
+    let under = Under {
+        note: vec![0; 600],
+        size: world.ledger.tree_size(),
+        commitment: indexed_commitment(&world.store).unwrap(),
+        page_entries: 100,
+    };
+    criterion.bench_function("lineage: a page of 100 entries out of 200,000 in 20,000 sessions", |bench| {
+        let mut answer = Lineage::begin(&world.store, question.clone(), under.clone()).unwrap();
+        bench.iter(|| {
+            let page = answer.next_page().unwrap();
+            if page.as_ref().is_none_or(|page| page.last) {
+                answer = Lineage::begin(&world.store, question.clone(), under.clone()).unwrap();
+            }
+            black_box(page)
+        });
+    });
+}
+
+criterion_group!(core, applying, signatures, trees, proofs, keys, lineage);
 criterion_main!(core);

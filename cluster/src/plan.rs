@@ -187,6 +187,18 @@ impl Plan {
         Ok(())
     }
 
+    /// Sets how often a leader commits to the state, in milliseconds, in the configuration of every node.
+    ///
+    /// # Errors
+    /// When a file cannot be read or written.
+    pub fn commit_every(&self, milliseconds: u64) -> Result<()> {
+        for node in &self.nodes {
+            let text = fs::read_to_string(self.config(node))?;
+            write(&self.config(node), format!("commitment_interval_ms = {milliseconds}\n{text}"))?;
+        }
+        Ok(())
+    }
+
     /// Replaces what the configuration of every node says of outlets, in lines of TOML.
     ///
     /// # Errors

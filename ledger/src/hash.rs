@@ -66,6 +66,10 @@ static STATE: LazyLock<ContextKey> = LazyLock::new(|| hash_derive_key_context("p
 static FACTS: LazyLock<ContextKey> = LazyLock::new(|| hash_derive_key_context("proofline/v1 facts"));
 static RULES: LazyLock<ContextKey> = LazyLock::new(|| hash_derive_key_context("proofline/v1 rule set"));
 static ACTION: LazyLock<ContextKey> = LazyLock::new(|| hash_derive_key_context("proofline/v1 action"));
+static MAP_KEY: LazyLock<ContextKey> = LazyLock::new(|| hash_derive_key_context("proofline/v1 map key"));
+static KEY_ENTRY: LazyLock<ContextKey> = LazyLock::new(|| hash_derive_key_context("proofline/v1 key entry"));
+static MAP_LEAF: LazyLock<ContextKey> = LazyLock::new(|| hash_derive_key_context("proofline/v1 map leaf"));
+static MAP_NODE: LazyLock<ContextKey> = LazyLock::new(|| hash_derive_key_context("proofline/v1 map node"));
 
 /// Hashes a few bytes. A hasher that is made of its key is cheaper than a copy of a prepared one, which is two kilobytes.
 fn keyed(context: &LazyLock<ContextKey>, parts: &[&[u8]]) -> Hash {
@@ -127,4 +131,29 @@ pub(crate) fn action_digest(tenant: &str, session: &str, agent: &str, intent: &[
 #[must_use]
 pub(crate) fn state_hasher() -> Hasher {
     Hasher::new_from_context_key(&STATE)
+}
+
+/// Hashes a key: its place in the map. Values are no longer than an event.
+#[must_use]
+pub(crate) fn map_key(dimension: u8, tenant: &str, value: &str) -> Hash {
+    let length = |text: &str| u16::try_from(text.len()).unwrap_or(u16::MAX).to_be_bytes();
+    keyed(&MAP_KEY, &[&[dimension], &length(tenant), tenant.as_bytes(), &length(value), value.as_bytes()])
+}
+
+/// Hashes one index of a key's list.
+#[must_use]
+pub(crate) fn key_entry(index: u64) -> Hash {
+    keyed(&KEY_ENTRY, &[&index.to_be_bytes()])
+}
+
+/// Hashes what the map says of a key.
+#[must_use]
+pub(crate) fn map_leaf(key: &Hash, count: u64, root: &Hash) -> Hash {
+    keyed(&MAP_LEAF, &[&key.0, &count.to_be_bytes(), &root.0])
+}
+
+/// Hashes two subtrees of the map.
+#[must_use]
+pub(crate) fn map_node(left: &Hash, right: &Hash) -> Hash {
+    keyed(&MAP_NODE, &[&left.0, &right.0])
 }

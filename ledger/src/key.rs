@@ -1,5 +1,6 @@
 //! Row keys. Integers are big-endian, strings carry their length, so that no key is a prefix of another by accident.
 
+use crate::hash::Hash;
 use crate::ids::{EntryIndex, Epoch, Lane, Position, Sequence, SessionOrdinal, UnixNanos};
 
 /// The key of a table that has one row.
@@ -115,6 +116,16 @@ pub(crate) fn delivery(outlet: &str, index: EntryIndex) -> Vec<u8> {
     let mut key = text(outlet);
     key.extend_from_slice(&index.0.to_be_bytes());
     key
+}
+
+/// A block of the list of a key, by the key's hash.
+pub(crate) fn key_block(of: &Hash, number: u64) -> Vec<u8> {
+    [&of.0[..], &number.to_be_bytes()].concat()
+}
+
+/// A subtree of the list of a key, by the key's hash.
+pub(crate) fn key_hash(of: &Hash, level: u8, number: u64) -> Vec<u8> {
+    [&of.0[..], &[level], &number.to_be_bytes()].concat()
 }
 
 /// The first key behind every key that begins with `prefix`.

@@ -9,6 +9,7 @@ use proofline_proto::v1;
 use crate::activation;
 use crate::batch;
 use crate::command;
+use crate::completeness;
 use crate::containment;
 use crate::hash::Hash;
 use crate::ids::{EntryIndex, TreeSize, UnixNanos};
@@ -69,6 +70,10 @@ pub enum Outcome {
     Published,
     /// What became of a message is in the log.
     Delivered(EntryIndex),
+    /// The state commitment is in the log.
+    Committed(EntryIndex),
+    /// The access is in the log.
+    Recorded(EntryIndex),
     /// Nothing happened.
     Refused(Refusal),
 }
@@ -144,6 +149,8 @@ impl Ledger {
                 Ok(done)
             }
             PreparedItem::Checkpoint(note) => self.publish(writes, note),
+            PreparedItem::Commitment(said) => Ok(completeness::commit(self, writes, said)?.map(Outcome::Committed)),
+            PreparedItem::Access(access) => Ok(completeness::record(self, writes, access)?.map(Outcome::Recorded)),
             PreparedItem::Delivery(delivery) => Ok(outbox::deliver(self, writes, delivery)?.map(Outcome::Delivered)),
             PreparedItem::Genesis(_) => Ok(Err(Refusal::AlreadyBegun { origin: self.log.origin.clone() })),
             PreparedItem::Refused(refusal) => Ok(Err(refusal.clone())),
@@ -222,6 +229,12 @@ impl Ledger {
     #[must_use]
     pub fn state_digest(&self) -> Hash {
         self.log.digest()
+    }
+
+    /// Returns how many entries the newest state commitment covers, 0 before the first.
+    #[must_use]
+    pub fn committed(&self) -> TreeSize {
+        TreeSize(self.log.committed)
     }
 
     /// Returns the committed time of the newest entry.

@@ -9,6 +9,7 @@ mod activation;
 mod approvals;
 mod batch;
 mod command;
+mod completeness;
 mod containment;
 mod decision;
 mod endpoint;
@@ -46,6 +47,10 @@ mod store;
 mod writes;
 
 pub use command::check_genesis;
+pub use completeness::{
+    CommitmentAt, KeyIndex, Lineage, LineageFault, QuestionProblem, Under, confirmed_commitment, indexed_commitment, newest_commitment,
+    next_commitment,
+};
 pub use containment::ContainmentEntry;
 pub use endpoint::{Endpoint, Scheme};
 pub use frontier::Frontier;
@@ -55,7 +60,9 @@ pub use ledger::{Applied, Ledger, Outcome, note_size};
 pub use log_proof::LogTree;
 pub use outbox::message_id;
 pub use outlets::{OutletAt, Waiting};
-pub use prepare::{PreparedBatch, PreparedCommand, PreparedDelivery, PreparedGroup, PreparedItem, PreparedOpenLane};
+pub use prepare::{
+    PreparedAccess, PreparedBatch, PreparedCommand, PreparedCommitment, PreparedDelivery, PreparedGroup, PreparedItem, PreparedOpenLane,
+};
 pub use refusal::Refusal;
 pub use registry::cosigners;
 pub use rehearsal::Rehearsal;

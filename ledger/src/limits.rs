@@ -86,3 +86,13 @@ pub const OUTBOX_MAX: u64 = 4_096;
 pub const ESCALATE_AFTER_MAX_S: u32 = 86_400;
 /// Longest error code of a delivery, in bytes.
 pub const DELIVERY_ERROR_BYTES_MAX: usize = 64;
+/// Keys that a question can begin with.
+pub const LINEAGE_STARTS_MAX: usize = 64;
+/// Steps that a question can go.
+pub const LINEAGE_DEPTH_MAX: u32 = 32;
+/// Keys, once for each direction, that one answer can lead to.
+pub const LINEAGE_STATES_MAX: usize = 100_000;
+/// Longest name of a reader, and longest purpose of reading, in bytes.
+pub const ACCESS_TEXT_BYTES_MAX: usize = 256;
+/// Longest recorded question, in bytes.
+pub const ACCESS_QUESTION_BYTES_MAX: usize = 16 * 1_024;

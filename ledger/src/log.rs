@@ -27,6 +27,8 @@ pub(crate) struct Log {
     pub(crate) containments: u64,
     /// Holds so far.
     pub(crate) holds: u64,
+    /// Entries that the newest state commitment covers, 0 before the first.
+    pub(crate) committed: u64,
     tree: Frontier<LogHash>,
     /// Leaf hashes of the level-0 tile that is not full yet.
     edge: Vec<Hash>,
@@ -59,6 +61,7 @@ impl Log {
             contained: head.contained,
             containments: head.containments,
             holds: head.holds,
+            committed: head.committed,
             edge: edge(store, head.size)?,
             tree: Frontier::restore(head.size, peaks).ok_or_else(damaged)?,
             digest: Hash::from_slice(&head.state_digest).unwrap_or_default(),
@@ -159,6 +162,7 @@ impl Log {
             contained: self.contained,
             containments: self.containments,
             holds: self.holds,
+            committed: self.committed,
         };
         writes.keep(Table::Head, key::SINGLE.to_vec(), head.encode_to_vec());
     }

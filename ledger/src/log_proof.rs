@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use crate::completeness::set_proof::{Subtree, set_proof};
 use crate::hash::{Hash, LogHash, TreeHash};
 use crate::ids::{EntryIndex, TreeSize};
 use crate::key;
@@ -79,6 +80,16 @@ impl<'a, S: Store> LogTree<'a, S> {
         }
         path.reverse();
         Ok(Some(path))
+    }
+
+    /// Returns the hashes that, with those of the listed leaves, make the root; nothing when none is listed. `indexes` rise
+    /// strictly, all below the size.
+    ///
+    /// # Errors
+    /// As [`Self::root`].
+    pub fn set_path(&mut self, indexes: &[EntryIndex]) -> Result<Vec<Hash>, StoreFault> {
+        let listed: Vec<u64> = indexes.iter().map(|index| index.0).collect();
+        set_proof(self.size, &listed, &mut |of: Subtree| self.subtree(Leaves { begin: of.first, end: of.first + of.count }))
     }
 
     /// Returns the proof that the tree of `first` leaves is a prefix of this one (RFC 6962 section 2.1.2), or `None` when

@@ -17,7 +17,8 @@ use crate::log::Draft;
 use crate::outlet;
 use crate::prepare::PreparedDelivery;
 use crate::refusal::Refusal;
-use crate::row::{CaseRow, NodeRow, OutboxRow, OutletRow};
+use crate::registry;
+use crate::row::{CaseRow, OutboxRow, OutletRow};
 use crate::store::{Store, StoreFault, Table};
 use crate::writes::Writes;
 
@@ -205,7 +206,7 @@ fn is_addressable(form: SubjectForm, target: &v1::Target, main: &v1::Target, abo
 /// Records what became of a message, once. A result that is recorded already changes nothing.
 pub(crate) fn deliver<S: Store>(ledger: &mut Ledger, writes: &mut Writes<'_, S>, prepared: &PreparedDelivery) -> Judged<EntryIndex> {
     let it = &prepared.delivery;
-    if let Err(refusal) = check_node(writes, it)? {
+    if let Err(refusal) = registry::check_node(writes, it.node_id, &it.public_key)? {
         return Ok(Err(refusal));
     }
     let Some(mut of) = outlet::find(writes, &it.outlet_id)? else { return Ok(Err(outlet::unknown(&it.outlet_id))) };
@@ -235,15 +236,6 @@ pub(crate) fn deliver<S: Store>(ledger: &mut Ledger, writes: &mut Writes<'_, S>,
     writes.keep(Table::Deliveries, key::delivery(&it.outlet_id, index), Vec::new());
     ledger.outlet_generation += 1;
     Ok(Ok(ledger.log.append(writes, Draft { body: Body::OutletDelivery(it.clone()), decision: None, session: None })))
-}
-
-fn check_node<S: Store>(writes: &Writes<'_, S>, it: &v1::OutletDelivery) -> Judged<()> {
-    let row: Option<NodeRow> = writes.read(Table::Nodes, &it.node_id.to_be_bytes())?;
-    let key = row.filter(|row| row.retired_at.is_none()).and_then(|row| row.key);
-    Ok(match key {
-        Some(key) if key.public_key == it.public_key => Ok(()),
-        Some(_) | None => Err(Refusal::KeyNotRegistered(format!("node {}", it.node_id))),
-    })
 }
 
 /// Does what a result means for its outlet and, when it goes on from there, for another one.

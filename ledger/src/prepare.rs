@@ -5,11 +5,13 @@ use proofline_proto::{peer, v1};
 use prost::Message;
 use prost::bytes::Bytes;
 
+use crate::completeness::check_question;
 use crate::frontier::Frontier;
 use crate::hash::{ContentHash, Hash, TreeHash, batch_digest};
 use crate::ids::{Epoch, Lane, Sequence, UnixNanos};
 use crate::limits::{
-    BATCH_BYTES_MAX, BATCH_EVENTS_MAX, COMMAND_BYTES_MAX, DELIVERY_ERROR_BYTES_MAX, EVENT_BYTES_MAX, LANES_MAX, SIGNER_ID_BYTES_MAX,
+    ACCESS_QUESTION_BYTES_MAX, ACCESS_TEXT_BYTES_MAX, BATCH_BYTES_MAX, BATCH_EVENTS_MAX, COMMAND_BYTES_MAX, DELIVERY_ERROR_BYTES_MAX,
+    EVENT_BYTES_MAX, LANES_MAX, SIGNER_ID_BYTES_MAX,
 };
 use crate::refusal::Refusal;
 use crate::signed::{self, Signed};
@@ -38,6 +40,10 @@ pub enum PreparedItem {
     Checkpoint(Bytes),
     /// What became of a message.
     Delivery(PreparedDelivery),
+    /// What the state is said to be.
+    Commitment(PreparedCommitment),
+    /// Somebody reads evidence.
+    Access(PreparedAccess),
     /// Not readable, or not authentic: refused whatever the state is.
     Refused(Refusal),
 }
@@ -87,6 +93,18 @@ pub struct PreparedCommand {
 #[derive(Clone, Debug)]
 pub struct PreparedDelivery {
     pub(crate) delivery: v1::OutletDelivery,
+}
+
+/// A state commitment of the right form. Nobody signs it: it is true or it is not.
+#[derive(Clone, Debug)]
+pub struct PreparedCommitment {
+    pub(crate) commitment: v1::StateCommitment,
+}
+
+/// An access whose signature was checked.
+#[derive(Clone, Debug)]
+pub struct PreparedAccess {
+    pub(crate) access: v1::AccessRecorded,
 }
 
 impl PreparedGroup {
@@ -196,6 +214,8 @@ impl PreparedItem {
             Some(Item::Genesis(genesis)) => Self::Genesis(Box::new(genesis)),
             Some(Item::Checkpoint(note)) => Self::Checkpoint(note.into()),
             Some(Item::Delivery(it)) => PreparedDelivery::new(it, origin).map_or_else(Self::Refused, Self::Delivery),
+            Some(Item::Commitment(it)) => PreparedCommitment::new(it).map_or_else(Self::Refused, Self::Commitment),
+            Some(Item::Access(it)) => PreparedAccess::new(it, origin).map_or_else(Self::Refused, Self::Access),
             None => Self::Refused(Refusal::Malformed("empty item")),
         }
     }
@@ -348,6 +368,50 @@ impl PreparedDelivery {
             Signed::Forged => Err(Refusal::Forged { origin: origin.to_owned() }),
         }
     }
+}
+
+impl PreparedCommitment {
+    /// Takes what a leader says of the state.
+    ///
+    /// # Errors
+    /// [`Refusal`] when it is malformed.
+    pub fn new(commitment: v1::StateCommitment) -> Result<Self, Refusal> {
+        if commitment.map_root.len() != 32 || commitment.state_digest.len() != 32 {
+            return Err(Refusal::Malformed("the state commitment has a hash that is not 32 bytes"));
+        }
+        Ok(Self { commitment })
+    }
+}
+
+impl PreparedAccess {
+    /// Parses what a node says of a reader, and checks its signature.
+    ///
+    /// # Errors
+    /// [`Refusal`] when it is malformed or not authentic.
+    pub fn new(access: v1::AccessRecorded, origin: &str) -> Result<Self, Refusal> {
+        limit("bytes of the reader's name", access.reader.len(), ACCESS_TEXT_BYTES_MAX)?;
+        limit("bytes of the purpose", access.purpose.len(), ACCESS_TEXT_BYTES_MAX)?;
+        limit("bytes of the question", access.question.len(), ACCESS_QUESTION_BYTES_MAX)?;
+        if !crate::event::is_identifier(&access.reader) || access.purpose.chars().any(char::is_control) {
+            return Err(Refusal::Malformed("the access names no reader, or its purpose has control characters"));
+        }
+        let is_question = match access.kind() {
+            v1::AccessKind::Lineage | v1::AccessKind::EvidenceExport => is_canonical_question(&access.question),
+            v1::AccessKind::PayloadRead => access.question.len() == 32,
+            v1::AccessKind::Unspecified => false,
+        };
+        if !is_question {
+            return Err(Refusal::Malformed("the access has no kind, or its question is not what that kind asks"));
+        }
+        match signed::check(&access.public_key, &signed::access(origin, &access), &access.signature) {
+            Signed::Authentic => Ok(Self { access }),
+            Signed::Forged => Err(Refusal::Forged { origin: origin.to_owned() }),
+        }
+    }
+}
+
+fn is_canonical_question(bytes: &[u8]) -> bool {
+    v1::LineageQuestion::decode(bytes).is_ok_and(|question| question.encode_to_vec() == bytes && check_question(&question).is_ok())
 }
 
 fn check_signatures(of: &v1::SignedCommand, origin: &str) -> Result<(), Refusal> {

@@ -4,7 +4,7 @@ use proofline_proto::v1;
 use thiserror::Error;
 
 use crate::hash::Hash;
-use crate::ids::{EntryIndex, Epoch, Sequence};
+use crate::ids::{EntryIndex, Epoch, Sequence, TreeSize};
 
 /// A definite answer with no effect on the log, unless its variant says otherwise.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -97,6 +97,16 @@ pub enum Refusal {
         sequence: Sequence,
         /// The entry that records the first conflict of the epoch.
         recorded: EntryIndex,
+    },
+    /// A state commitment is not behind the one before it, or covers entries that are not there.
+    #[error("a state commitment of size {size} comes after one of {committed}, in a log of {tree_size} entries")]
+    CommitmentOutOfPlace {
+        /// What it covers.
+        size: u64,
+        /// What the one before it covers.
+        committed: u64,
+        /// Entries in the log.
+        tree_size: TreeSize,
     },
     /// The collector used up its hour.
     #[error("the quota of {limit} {what} an hour is used up; it renews in {retry_after_s} s")]

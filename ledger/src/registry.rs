@@ -289,6 +289,16 @@ pub(crate) fn cosigners_now<S: Store>(writes: &Writes<'_, S>) -> Result<Vec<v1::
     not_retired(writes.whole(Table::Nodes, SMALL_TABLE_MAX)?.into_iter())
 }
 
+/// Checks that a key is the one of a node that is registered and not retired.
+pub(crate) fn check_node<S: Store>(writes: &Writes<'_, S>, node_id: u64, public_key: &[u8]) -> Judged<()> {
+    let row: Option<NodeRow> = writes.read(Table::Nodes, &node_id.to_be_bytes())?;
+    let key = row.filter(|row| row.retired_at.is_none()).and_then(|row| row.key);
+    Ok(match key {
+        Some(key) if key.public_key == public_key => Ok(()),
+        Some(_) | None => Err(Refusal::KeyNotRegistered(format!("node {node_id}"))),
+    })
+}
+
 fn not_retired(rows: impl Iterator<Item = (Vec<u8>, Vec<u8>)>) -> Result<Vec<v1::NodeKey>, StoreFault> {
     let rows = rows.map(|(key, value)| decode::<NodeRow>(Table::Nodes, &key, &value));
     Ok(rows.collect::<Result<Vec<_>, _>>()?.into_iter().filter(|row| row.retired_at.is_none()).filter_map(|row| row.key).collect())

@@ -85,9 +85,13 @@ impl Rehearsal {
         match self.apply(PreparedItem::Command(PreparedCommand { signed, action }))? {
             Outcome::Commanded(index) => Ok(index),
             Outcome::Refused(refusal) => Err(refusal),
-            Outcome::Appended(_) | Outcome::Opened(_) | Outcome::Began | Outcome::Published | Outcome::Delivered(_) => {
-                Err(Refusal::Malformed("no command"))
-            }
+            Outcome::Appended(_)
+            | Outcome::Opened(_)
+            | Outcome::Began
+            | Outcome::Published
+            | Outcome::Delivered(_)
+            | Outcome::Committed(_)
+            | Outcome::Recorded(_) => Err(Refusal::Malformed("no command")),
         }
     }
 
@@ -118,9 +122,13 @@ impl Rehearsal {
                 Ok((EntryIndex(receipt.first_index), event))
             }
             Outcome::Refused(refusal) => Err(refusal),
-            Outcome::Opened(_) | Outcome::Commanded(_) | Outcome::Began | Outcome::Published | Outcome::Delivered(_) => {
-                Err(Refusal::Malformed("no batch"))
-            }
+            Outcome::Opened(_)
+            | Outcome::Commanded(_)
+            | Outcome::Began
+            | Outcome::Published
+            | Outcome::Delivered(_)
+            | Outcome::Committed(_)
+            | Outcome::Recorded(_) => Err(Refusal::Malformed("no batch")),
         }
     }
 

@@ -1,5 +1,7 @@
 //! Re-derives the whole state from the entries alone, and says where a log stops being one that this ledger would write.
 
+mod states;
+
 use proofline_proto::v1;
 use prost::bytes::Bytes;
 use thiserror::Error;
@@ -7,13 +9,15 @@ use v1::entry_core::Body;
 
 use crate::entry;
 use crate::hash::Hash;
-use crate::ids::{EntryIndex, UnixNanos};
+use crate::ids::{EntryIndex, TreeSize, UnixNanos};
 use crate::ledger::Ledger;
 use crate::listing;
 use crate::prepare::{
-    PreparedBatch, PreparedCommand, PreparedDelivery, PreparedEvent, PreparedGroup, PreparedItem, PreparedOpenLane, events_root,
+    PreparedAccess, PreparedBatch, PreparedCommand, PreparedCommitment, PreparedDelivery, PreparedEvent, PreparedGroup, PreparedItem,
+    PreparedOpenLane, events_root,
 };
 use crate::refusal::Refusal;
+use crate::replay::states::States;
 use crate::store::{MapStore, StoreFault};
 
 /// The first difference between a log and what the state machine makes of it.
@@ -36,6 +40,38 @@ pub enum Divergence {
     /// The entries end inside a batch, or before what the ledger makes of the last submission.
     #[error("the entries end inside what one submission became, at entry {0}")]
     Incomplete(EntryIndex),
+    /// A state commitment has another map than the entries give.
+    #[error("entry {index} commits to the map {recorded:?} over {size} entries, which give {computed:?}")]
+    OtherMap {
+        /// The commitment.
+        index: EntryIndex,
+        /// What it covers.
+        size: TreeSize,
+        /// Root that it names.
+        recorded: Hash,
+        /// Root over the entries.
+        computed: Hash,
+    },
+    /// A state commitment has another state than the entries give.
+    #[error("entry {index} commits to the state {recorded:?} behind {size} entries, which give {computed:?}")]
+    OtherState {
+        /// The commitment.
+        index: EntryIndex,
+        /// What it covers.
+        size: TreeSize,
+        /// Digest that it names.
+        recorded: Hash,
+        /// Digest behind the entries.
+        computed: Hash,
+    },
+    /// A state commitment covers a size at which no submission ended.
+    #[error("entry {index} commits to a state behind {size} entries, where there is none")]
+    NoState {
+        /// The commitment.
+        index: EntryIndex,
+        /// What it covers.
+        size: TreeSize,
+    },
     /// The map in memory failed.
     #[error(transparent)]
     Store(#[from] StoreFault),
@@ -48,6 +84,7 @@ pub struct Replay {
     store: MapStore,
     origin: String,
     batch: Option<Pending>,
+    states: States,
     /// Entries that were pushed. The ledger may be ahead of it: some submissions make entries of their own behind theirs.
     pushed: u64,
 }
@@ -69,7 +106,7 @@ impl Replay {
     /// None in practice: the store is a map in memory.
     pub fn new() -> Result<Self, Divergence> {
         let store = MapStore::default();
-        Ok(Self { ledger: Ledger::open(&store)?, store, origin: String::new(), batch: None, pushed: 0 })
+        Ok(Self { ledger: Ledger::open(&store)?, store, origin: String::new(), batch: None, states: States::default(), pushed: 0 })
     }
 
     /// As [`new`](Self::new), and keeps the facts of each event for [`observed`](Self::observed).
@@ -119,14 +156,23 @@ impl Replay {
                 item(PreparedBatch::with_statement(second, Vec::new(), &self.origin), PreparedItem::Batch, index)?
             }
             Body::OutletDelivery(it) => item(PreparedDelivery::new(it, &self.origin), PreparedItem::Delivery, index)?,
-            Body::StateCommitment(_) | Body::AccessRecorded(_) => return Err(Divergence::Unreadable(index)),
+            Body::AccessRecorded(it) => item(PreparedAccess::new(it, &self.origin), PreparedItem::Access, index)?,
+            Body::StateCommitment(it) => {
+                let claimed = it.clone();
+                let prepared = item(PreparedCommitment::new(it), PreparedItem::Commitment, index)?;
+                self.check_next(index)?;
+                self.apply(index, time, prepared, &[exact])?;
+                return self.states.check(&mut self.store, index, &claimed);
+            }
             // The submission before it has made it already.
             Body::Containment(_) => return self.check_made(index, &exact),
         };
-        if index.0 != self.ledger.tree_size().0 {
-            return Err(Divergence::Different(index));
-        }
+        self.check_next(index)?;
         self.apply(index, time, item, &[exact])
+    }
+
+    fn check_next(&self, index: EntryIndex) -> Result<(), Divergence> {
+        if index.0 == self.ledger.tree_size().0 { Ok(()) } else { Err(Divergence::Different(index)) }
     }
 
     /// Ends the replay and returns the state that the entries lead to.
@@ -196,6 +242,7 @@ impl Replay {
         let before = self.ledger.tree_size();
         let applied = self.ledger.apply(&self.store, &group)?;
         self.store.commit(applied.changes);
+        self.states.reached(self.ledger.tree_size(), self.ledger.state_digest());
         if self.ledger.tree_size() == before {
             let refusal = applied.outcomes.into_iter().find_map(|outcome| match outcome {
                 crate::ledger::Outcome::Refused(refusal) => Some(refusal),

@@ -32,6 +32,9 @@ pub(crate) struct HeadRow {
     /// Holds so far, released ones too.
     #[prost(uint64, tag = "10")]
     pub(crate) holds: u64,
+    /// Entries that the newest state commitment covers, 0 before the first.
+    #[prost(uint64, tag = "11")]
+    pub(crate) committed: u64,
 }
 
 /// A row of [`Table::Lanes`].

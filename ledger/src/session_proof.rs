@@ -3,10 +3,12 @@
 //! Of `rs_merkle` only the building is used. Its `verify` accepts forged proofs; verification is the verifier's own.
 
 use proofline_proto::v1;
+use prost::Message as _;
+use prost::bytes::Bytes;
 use rs_merkle::{Hasher, MerkleTree};
 use v1::entry_core::Body;
 
-use crate::entry;
+use crate::completeness::set_proof::{Subtree, root_over, set_proof};
 use crate::hash::{ContentHash, Hash, TreeHash};
 use crate::ids::{EntryIndex, Epoch, Lane, Position, Sequence, SessionOrdinal, TreeSize};
 use crate::key;
@@ -220,7 +222,7 @@ impl SignedBatch {
         let (from, to) = (row.first_index, row.first_index + u64::from(statement.event_count));
         let range = KeyRange { from: &key::entry(EntryIndex(from)), to: &key::entry(EntryIndex(to)) };
         let entries = store.scan(Table::Entries, range, Direction::Ascending, usize::MAX)?;
-        let leaves = entries.iter().map(|row| event_leaf(&row.value)).collect::<Option<Vec<_>>>().ok_or_else(damaged)?;
+        let leaves = entries.into_iter().map(|row| event_leaf(row.value.into())).collect::<Option<Vec<_>>>().ok_or_else(damaged)?;
         Ok(Self { statement, leaves })
     }
 
@@ -229,11 +231,25 @@ impl SignedBatch {
     pub fn path(&self, offset: u32) -> Option<Vec<Hash>> {
         path(&self.leaves, usize::try_from(offset).ok()?)
     }
+
+    /// Returns the hashes that, with those of the events at `offsets`, which rise, make the root that the collector signed.
+    ///
+    /// # Errors
+    /// [`StoreFault`] when the batch has fewer events than its statement says.
+    pub fn set_path(&self, offsets: &[u64]) -> Result<Vec<Hash>, StoreFault> {
+        let damaged = || StoreFault::Damaged { table: Table::Statements, key: self.statement.collector_id.as_bytes().to_vec() };
+        set_proof(self.leaves.len() as u64, offsets, &mut |of: Subtree| {
+            let (first, count) = (usize::try_from(of.first).ok(), usize::try_from(of.count).ok());
+            let leaves = first.zip(count).and_then(|(first, count)| self.leaves.get(first..first.checked_add(count)?));
+            leaves.and_then(root_over).ok_or_else(damaged)
+        })
+    }
 }
 
 /// Returns the batch leaf of an entry that came in a batch.
-fn event_leaf(entry: &[u8]) -> Option<Hash> {
-    match entry::parse(entry)?.1.body? {
+fn event_leaf(entry: Bytes) -> Option<Hash> {
+    // Without a copy of the event: a page may need the leaves of many thousands.
+    match v1::EntryCore::decode(v1::Entry::decode(entry).ok()?.core).ok()?.body? {
         Body::Event(event) => Some(ContentHash::leaf(&event.event)),
         Body::Rejection(rejection) => Hash::from_slice(&rejection.event_leaf),
         Body::Genesis(_)

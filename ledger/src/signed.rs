@@ -13,6 +13,7 @@ const BATCH_LABEL: &str = "proofline/batch/v1";
 const OPEN_LANE_LABEL: &str = "proofline/open-lane/v1";
 const COMMAND_LABEL: &str = "proofline/command/v1";
 const OUTLET_DELIVERY_LABEL: &str = "proofline/outlet-delivery/v1";
+const ACCESS_LABEL: &str = "proofline/access/v1";
 
 /// A signed layout under construction: strings length-prefixed, integers big-endian.
 struct Layout(Vec<u8>);
@@ -103,6 +104,21 @@ pub fn outlet_delivery(origin: &str, of: &v1::OutletDelivery) -> Vec<u8> {
         .bytes(&of.attempts.to_be_bytes())
         .bytes(&of.first_attempt_unix_ns.to_be_bytes())
         .bytes(&of.answered_unix_ns.to_be_bytes())
+        .bytes(&of.node_id.to_be_bytes())
+        .0
+}
+
+/// Returns the bytes that a node's signature of an access covers.
+#[must_use]
+pub fn access(origin: &str, of: &v1::AccessRecorded) -> Vec<u8> {
+    let length = u32::try_from(of.question.len()).unwrap_or(u32::MAX);
+    Layout::new(ACCESS_LABEL, origin)
+        .bytes(&of.public_key)
+        .bytes(&of.kind.to_be_bytes())
+        .text(&of.reader)
+        .bytes(&length.to_be_bytes())
+        .bytes(&of.question)
+        .text(&of.purpose)
         .bytes(&of.node_id.to_be_bytes())
         .0
 }

@@ -106,11 +106,23 @@ pub enum Table {
     AfterContainment = 46,
     /// Outlet id and entry index -> nothing: a delivery of the outlet.
     Deliveries = 47,
+    /// Entry index of a state commitment -> what it committed to; the last is the newest.
+    StateCommitments = 48,
+    /// One row of this node alone: how far the tables below reach.
+    KeyIndex = 49,
+    /// Hash of a key -> its count, the frontier of its list, and the indexes of the block that is not full.
+    KeyHeads = 50,
+    /// Hash of a key and number -> 64 indexes of its list.
+    KeyBlocks = 51,
+    /// Hash of a key, level (from 1) and number -> root of 64^level leaves of its list.
+    KeyHashes = 52,
+    /// Depth and first half-bytes of a key's hash -> sixteen places of the map.
+    KeyMap = 53,
 }
 
 impl Table {
     /// Every table, in the order of its number.
-    pub const ALL: [Self; 48] = [
+    pub const ALL: [Self; 54] = [
         Self::Head,
         Self::Entries,
         Self::LogTiles,
@@ -159,7 +171,16 @@ impl Table {
         Self::Outbox,
         Self::AfterContainment,
         Self::Deliveries,
+        Self::StateCommitments,
+        Self::KeyIndex,
+        Self::KeyHeads,
+        Self::KeyBlocks,
+        Self::KeyHashes,
+        Self::KeyMap,
     ];
+
+    /// The tables that each node makes for itself out of the entries, and believes from nobody else.
+    pub const OF_ONE_NODE: [Self; 5] = [Self::KeyIndex, Self::KeyHeads, Self::KeyBlocks, Self::KeyHashes, Self::KeyMap];
 
     /// Returns the name under which a store keeps the table.
     #[must_use]
@@ -213,6 +234,12 @@ impl Table {
             Self::Outbox => "outbox",
             Self::AfterContainment => "after_containment",
             Self::Deliveries => "deliveries",
+            Self::StateCommitments => "state_commitments",
+            Self::KeyIndex => "key_index",
+            Self::KeyHeads => "key_heads",
+            Self::KeyBlocks => "key_blocks",
+            Self::KeyHashes => "key_hashes",
+            Self::KeyMap => "key_map",
         }
     }
 }

@@ -28,7 +28,7 @@ use crate::{
     name = "proofline-node",
     version,
     about = "One node of a Proofline ledger",
-    after_help = "Example:\n  proofline-node init --config node-1.toml --bootstrap   # once, on each node of a new cluster\n  proofline-node run  --config node-1.toml\n\nExit codes: 0 stopped, 1 failed, 2 usage, 10 storage damaged, 11 storage regressed, 12 data directory of another\nnode or cluster, 13 disk failed, 14 diverged. docs/OPERATIONS.md says what to do about each."
+    after_help = "Example:\n  proofline-node init --config node-1.toml --bootstrap   # once, on each node of a new cluster\n  proofline-node run  --config node-1.toml\n\nExit codes: 0 stopped, 1 failed, 2 usage, 10 storage damaged, 11 storage regressed, 12 data directory of another\nnode or cluster, 13 disk failed, 14 diverged, 15 and 16 untrue state commitment. docs/OPERATIONS.md says what to do about each."
 )]
 pub struct Cli {
     /// What to do.
@@ -91,6 +91,7 @@ struct File {
     client_tls: Option<TlsPaths>,
     #[serde(default)]
     outlets: OutletEntry,
+    commitment_interval_ms: Option<u64>,
     members: Vec<MemberEntry>,
 }
 
@@ -150,6 +151,8 @@ pub struct Config {
     pub security: Secured,
     /// Keys of outlets, and how patient to be with them.
     pub outlets: OutletSettings,
+    /// How often a leader commits to the state while entries with keys come.
+    pub commitment_interval: Duration,
     /// Members of a new cluster.
     pub members: Vec<MemberEntry>,
 }
@@ -216,6 +219,9 @@ pub enum ConfigError {
     /// A time is zero or too long.
     #[error("outlets.{0} is zero or too long")]
     OutletTime(&'static str),
+    /// Commitments would come without a pause, or hardly ever.
+    #[error("commitment_interval_ms is less than 100 or more than 60000")]
+    CommitmentInterval,
     /// A key does not stand in the genesis under that name.
     #[error("the {which} key is not the one in the genesis")]
     ForeignKey {
@@ -248,6 +254,7 @@ impl Config {
             tiles_listen: file.tiles_listen,
             security: secured(source, base, file.peer_tls, file.client_tls)?,
             outlets: outlets(source, base, file.outlets)?,
+            commitment_interval: commitment_interval(file.commitment_interval_ms)?,
             members: file.members,
         };
         config.check_keys()?;
@@ -264,6 +271,14 @@ impl Config {
             return Err(ConfigError::ForeignKey { which: "node" });
         }
         Ok(())
+    }
+}
+
+/// A leader's pause between two state commitments.
+fn commitment_interval(milliseconds: Option<u64>) -> Result<Duration, ConfigError> {
+    match milliseconds.unwrap_or(2_000) {
+        allowed @ 100..=60_000 => Ok(Duration::from_millis(allowed)),
+        _ => Err(ConfigError::CommitmentInterval),
     }
 }
 

@@ -1,5 +1,6 @@
-//! Cosigns tree heads with this node's own key: only what this node applied, only what extends what it signed before, and
-//! nothing that came in a snapshot before the signatures in it were checked here.
+//! Cosigns tree heads with this node's own key: only what this node applied, only what extends what it signed before, nothing
+//! that came in a snapshot before the signatures in it were checked here, and nothing over a state commitment that this node
+//! has not found to be true.
 
 use std::{
     sync::Arc,
@@ -7,7 +8,7 @@ use std::{
 };
 
 use ed25519_dalek::{Signer as _, SigningKey};
-use proofline_ledger::{EntryIndex, Hash, LogTree, StoreFault, TreeSize, entry, listing};
+use proofline_ledger::{EntryIndex, Hash, LogTree, StoreFault, TreeSize, entry, listing, newest_commitment};
 use proofline_proto::v1::Genesis;
 use proofline_verifier::{
     Checkpoint, KeyError, KeyName, LogHash, TreeError, TreeHash as _, TreeHead, cosignature_signed_bytes, verify_consistency,
@@ -17,6 +18,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     clock::unix_ns,
+    completeness::Confirmed,
     failure::{Failure, FailureReporter},
     recheck::{NotAuthentic, Recheck},
     replica::Progress,
@@ -45,6 +47,14 @@ pub enum NotCosigned {
         applied: TreeSize,
         /// What was asked.
         size: TreeSize,
+    },
+    /// What it names covers a state commitment that this node has not found to be true.
+    #[error("size {size} covers state commitment {commitment}, which this node has not computed again yet")]
+    Unconfirmed {
+        /// What was asked.
+        size: TreeSize,
+        /// The commitment's entry.
+        commitment: EntryIndex,
     },
     /// This node computed another root.
     #[error("at size {size} this node has root {computed:?}, not {asked:?}")]
@@ -141,6 +151,8 @@ pub struct Cosigner {
     pub state: StateStore,
     /// How far it was applied.
     pub progress: watch::Receiver<Progress>,
+    /// Which state commitments this node found to be true.
+    pub confirmed: watch::Receiver<Confirmed>,
     /// What was signed before.
     pub signed: SignedTreeFile,
     /// Where a failed disk is reported.
@@ -196,6 +208,7 @@ impl Signer {
         // One view for all of it, and taken before the question how much of it was applied here.
         let state = self.of.state.view();
         self.recheck(&state).await?;
+        self.wait_for_commitment(&state, tree.size).await?;
         let (signed, checked) = (self.of.signed.newest(), self.checked);
         check(&state, tree, signed, checked)?;
         if signed != tree {
@@ -209,6 +222,17 @@ impl Signer {
         let unix_s = unix_ns() / 1_000_000_000;
         let message = cosignature_signed_bytes(unix_s, &checkpoint.note_text());
         Ok(Cosignature { unix_s, signature: self.of.key.sign(&message).to_bytes() })
+    }
+
+    /// Waits until this node has found out that the newest commitment which the tree covers is true, with all before it.
+    async fn wait_for_commitment(&mut self, state: &StateDb, size: TreeSize) -> Result<(), NotCosigned> {
+        let Some(commitment) = newest_commitment(state, size)?.map(|of| of.index) else { return Ok(()) };
+        let taken = self.of.progress.borrow().taken;
+        let confirmed = self.of.confirmed.wait_for(|known| known.covers(taken, commitment));
+        match tokio::time::timeout(APPLIED_WITHIN, confirmed).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(NotCosigned::Unconfirmed { size, commitment }),
+        }
     }
 
     /// Checks what was taken on trust, for a while; the next request goes on from there.

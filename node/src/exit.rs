@@ -23,8 +23,13 @@ pub enum ExitCode {
     ForeignDataDirectory = 12,
     /// A write or an fsync failed: what the disk holds is unknown until the next start has verified it.
     DiskFailed = 13,
-    /// This node computed another state than the cluster committed. It must not go on.
+    /// This node has another tree than the cluster published. It must not go on.
     Diverged = 14,
+    /// A state commitment names another map over the keys than this node computed. It must not go on, and cosigns nothing that
+    /// covers the commitment.
+    OtherMap = 15,
+    /// A state commitment names another state than this node had. It must not go on.
+    OtherState = 16,
 }
 
 impl From<ExitCode> for process::ExitCode {
@@ -84,6 +89,8 @@ impl From<&Failure> for ExitCode {
             Failure::DiskFailed { .. } => Self::DiskFailed,
             Failure::StorageDamaged { .. } => Self::StorageDamaged,
             Failure::Diverged { .. } => Self::Diverged,
+            Failure::OtherMap { .. } => Self::OtherMap,
+            Failure::OtherState { .. } => Self::OtherState,
             Failure::OtherGenesis { .. } => Self::ForeignDataDirectory,
             Failure::GenesisRefused { .. } => Self::Generic,
         }

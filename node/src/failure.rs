@@ -37,8 +37,20 @@ pub enum Failure {
         /// What the state machine said.
         reason: String,
     },
-    /// A state commitment of the cluster is not what this node recomputed.
-    #[error("this node's state differs from the committed one: {reason}")]
+    /// A state commitment names another map over the keys than this node computed.
+    #[error("the committed map of keys is not this node's: {reason}")]
+    OtherMap {
+        /// What was compared.
+        reason: String,
+    },
+    /// A state commitment names another state than this node had.
+    #[error("the committed state is not this node's: {reason}")]
+    OtherState {
+        /// What was compared.
+        reason: String,
+    },
+    /// The published tree is not this node's.
+    #[error("this node's tree differs from the published one: {reason}")]
     Diverged {
         /// What was compared.
         reason: String,

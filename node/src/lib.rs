@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod clock;
+pub mod completeness;
 pub mod config;
 pub mod cosigner;
 pub mod data_dir;

@@ -35,6 +35,14 @@ pub struct Metrics {
     pub checkpoint_size: Gauge<u64, AtomicU64>,
     /// Last applied Raft entry.
     pub applied_log_index: Gauge<u64, AtomicU64>,
+    /// Entries behind those that the newest confirmed state commitment covers.
+    pub commitment_lag: Gauge<u64, AtomicU64>,
+    /// By how much the newest entry is younger than the newest that the commitment covers.
+    pub commitment_lag_seconds: Gauge<f64, AtomicU64>,
+    /// Keys that entries are found by.
+    pub keys: Gauge<u64, AtomicU64>,
+    /// How long the map of the last proposed commitment took.
+    pub interval_seconds: Gauge<f64, AtomicU64>,
     /// Raft term.
     pub term: Gauge<u64, AtomicU64>,
     /// 1 while a leader is known.
@@ -56,6 +64,10 @@ impl Default for Metrics {
             tree_size: Gauge::default(),
             checkpoint_size: Gauge::default(),
             applied_log_index: Gauge::default(),
+            commitment_lag: Gauge::default(),
+            commitment_lag_seconds: Gauge::default(),
+            keys: Gauge::default(),
+            interval_seconds: Gauge::default(),
             term: Gauge::default(),
             has_leader: Gauge::default(),
             inbox_depth: Gauge::default(),
@@ -80,6 +92,18 @@ impl Metrics {
         of.register("outlet_pending_messages", "Messages that wait to be delivered", self.outlet_pending.clone());
         of.register("tree_size_entries", "Entries in the log", self.tree_size.clone());
         of.register("checkpoint_size_entries", "Entries that the newest published checkpoint covers", self.checkpoint_size.clone());
+        of.register(
+            "commitment_lag_entries",
+            "Entries behind those that the newest confirmed state commitment covers",
+            self.commitment_lag.clone(),
+        );
+        of.register(
+            "commitment_lag_seconds",
+            "By how much the newest entry is younger than the newest that the commitment covers",
+            self.commitment_lag_seconds.clone(),
+        );
+        of.register("keys", "Keys that entries are found by", self.keys.clone());
+        of.register("commitment_seconds", "How long the map of the last proposed state commitment took", self.interval_seconds.clone());
         of.register("raft_applied_log_index", "Last applied Raft entry", self.applied_log_index.clone());
         of.register("raft_term", "Raft term", self.term.clone());
         of.register("raft_has_leader", "1 while a leader is known", self.has_leader.clone());

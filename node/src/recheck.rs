@@ -5,7 +5,10 @@
 //! included in the tree at its index, each batch signed by the key that was registered for its collector there, each
 //! command by operators who could give it. The checks are the verifier's, those that an auditor makes.
 
-use proofline_ledger::{EntryIndex, LogTree, SignedBatch, Store, StoreFault, TreeSize, listing};
+use proofline_ledger::{
+    EntryIndex, LogTree, SignedBatch, Store, StoreFault, TreeSize, listing, next_commitment,
+    signed::{self, Signed},
+};
 use proofline_proto::v1::{self, command::Action, entry_core::Body};
 use proofline_verifier::{
     CommandError, ContentHash, EntryError, Frontier, LogEntry, LogHash, Registry, SignedError, Tenure, TreeError, TreeHash as _,
@@ -73,6 +76,9 @@ pub enum NotAuthentic {
     /// An entry names another place than its batch has, or the batch has another root than was signed.
     #[error("entry {0} is not what its collector signed at that place")]
     OtherBatch(u64),
+    /// The row that tells of a state commitment is not what its entry says.
+    #[error("entry {0} is a state commitment, and its row is missing or says something else")]
+    UnknownCommitment(u64),
     /// The state could not be read.
     #[error(transparent)]
     Store(#[from] StoreFault),
@@ -204,10 +210,21 @@ impl Recheck {
             }
             // Signed by nobody: the ledger derives it from the entries before it.
             Body::Containment(_) => Ok(()),
-            Body::StateCommitment(_) | Body::AccessRecorded(_) => Err(NotAuthentic::OtherBatch(index)),
+            // Signed by nobody: this node finds out by itself whether it is true. It must know of it, for that.
+            Body::StateCommitment(it) => {
+                let known = next_commitment(store, EntryIndex(index))?.filter(|known| known.index.0 == index);
+                let is_known = known.is_some_and(|known| {
+                    (known.size.0, &known.map_root.0[..], &known.state_digest.0[..]) == (it.size, &it.map_root, &it.state_digest)
+                });
+                if is_known { Ok(()) } else { Err(NotAuthentic::UnknownCommitment(index)) }
+            }
+            Body::AccessRecorded(it) => match signed::check(&it.public_key, &signed::access(&self.origin, it), &it.signature) {
+                Signed::Authentic => self.check_node(it.node_id, &it.public_key),
+                Signed::Forged => Err(signature(SignedError::Forged { signer: format!("node {}", it.node_id) })),
+            },
             Body::OutletDelivery(it) => {
                 verify_outlet_delivery(&self.origin, it).map_err(signature)?;
-                self.check_node(it)
+                self.check_node(it.node_id, &it.public_key)
             }
             Body::LaneClosed(it) => {
                 let batch = self.open(store, it.at.as_ref())?;
@@ -256,10 +273,10 @@ impl Recheck {
         if is_signed { Ok(()) } else { Err(NotAuthentic::OtherBatch(self.next)) }
     }
 
-    fn check_node(&self, it: &v1::OutletDelivery) -> Result<(), NotAuthentic> {
-        match self.registry.node(it.node_id) {
-            Some(known) if known.public_key == it.public_key => Ok(()),
-            Some(_) | None => Err(NotAuthentic::OtherNode { index: self.next, node_id: it.node_id }),
+    fn check_node(&self, node_id: u64, public_key: &[u8]) -> Result<(), NotAuthentic> {
+        match self.registry.node(node_id) {
+            Some(known) if known.public_key == public_key => Ok(()),
+            Some(_) | None => Err(NotAuthentic::OtherNode { index: self.next, node_id }),
         }
     }
 

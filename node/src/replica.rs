@@ -22,7 +22,7 @@ pub use self::{
     machine::{Machine, SnapshotBuilder},
     member::Member,
     outcomes::Outcomes,
-    progress::{LogIndex, Progress},
+    progress::{LogIndex, Progress, StateAt},
     recovery::{RecoveryError, recover},
     tidying::keep_log_short,
 };

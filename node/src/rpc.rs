@@ -6,6 +6,7 @@ mod control;
 mod deciding;
 mod forward;
 mod ingest;
+mod lineage;
 mod membership;
 mod outlet;
 mod peer;
@@ -13,19 +14,21 @@ mod reading;
 mod status;
 mod submit;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use proofline_ledger::{Refusal, TreeSize, outlets};
+use ed25519_dalek::SigningKey;
+use proofline_ledger::{EntryIndex, Refusal, TreeSize, entry, listing, outlets};
 use proofline_proto::{peer::peer_server::PeerServer, v1};
 use tokio::sync::watch;
 use tonic::{Request, Status};
 
-pub use self::forward::Forwarding;
 use self::peer::PeerRpc;
 pub(crate) use self::status::{again, no_answer};
+pub use self::{forward::Forwarding, lineage::Answering};
 use crate::{
     access::{Caller, Denied, Rpc, Scope, check_role},
     clock::ClockReading,
+    completeness::Confirmed,
     cosigner::CosignerHandle,
     inbox::Inbox,
     leadership::Leadership,
@@ -72,6 +75,12 @@ pub struct Api {
     pub forwarding: Forwarding,
     /// Keys of outlets, and how patient to be with them.
     pub outlets: Arc<OutletSettings>,
+    /// Which state commitments this node found to be true.
+    pub confirmed: watch::Receiver<Confirmed>,
+    /// Signs who reads evidence.
+    pub node_key: Arc<SigningKey>,
+    /// Room for answers about lineage.
+    pub answering: Answering,
 }
 
 impl Api {
@@ -104,6 +113,9 @@ impl Api {
         metrics.applied_log_index.set(progress.applied.map_or(0, |at| at.0));
         metrics.checkpoint_size.set(self.published.borrow().as_ref().map_or(0, |published| published.size.0));
         metrics.inbox_depth.set(self.inbox.depth() as u64);
+        let confirmed = self.confirmed.borrow().size;
+        metrics.commitment_lag.set(progress.tree_size.0.saturating_sub(confirmed.0));
+        metrics.commitment_lag_seconds.set(self.seconds_behind(confirmed));
         let waiting = outlets::all(&*self.state.view()).map(|all| all.iter().map(|it| it.pending).sum());
         metrics.outlet_pending.set(waiting.unwrap_or_default());
         let raft = self.raft.metrics();
@@ -114,6 +126,14 @@ impl Api {
         metrics.term.set(term);
         metrics.has_leader.set(u64::from(has_leader));
         metrics.text()
+    }
+
+    /// Returns by how much the newest entry is younger than the newest of `size`.
+    fn seconds_behind(&self, size: TreeSize) -> f64 {
+        let newest = self.progress.borrow().last_committed.0;
+        let covered = size.0.checked_sub(1).and_then(|last| listing::entry(&*self.state.view(), EntryIndex(last)).ok().flatten());
+        let covered = covered.as_deref().and_then(entry::parse).map_or(newest, |(_, core)| core.committed_unix_ns);
+        Duration::from_nanos(newest.saturating_sub(covered)).as_secs_f64()
     }
 
     fn check_role(&self, caller: &Caller, rpc: Rpc, scope: Scope<'_>) -> Result<(), Status> {

@@ -3,19 +3,26 @@
 //! Order of stopping: clients are turned away, the inbox answers what waits, Raft stops, then the listeners between nodes,
 //! and the databases close last, when nobody can reach them any more.
 
-use std::{io, path::Path, sync::Arc};
+mod founding;
 
-use openraft::error::{InitializeError, RaftError};
+use std::{io, sync::Arc};
+
 use thiserror::Error;
-use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+use tokio::{
+    net::TcpListener,
+    sync::{broadcast, watch},
+    task::JoinHandle,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use self::founding::{Founding, initialise};
+use self::founding::{SIGNED_TREE, found, identity};
 use crate::{
     clock::{self, ClockReading},
-    config::{Config, MemberEntry, Secured},
+    completeness::{Confirmed, Indexer},
+    config::{Config, Secured},
     cosigner::Cosigner,
-    data_dir::{DataDir, DataDirError, Identity},
-    durable,
+    data_dir::{DataDir, DataDirError},
     exit::ExitCode,
     failure::{self, Failure, FailureReporter, FailureWatch},
     genesis::{self, GenesisError},
@@ -29,8 +36,8 @@ use crate::{
     peers::Peers,
     proposer::{self, Gates},
     publisher::{Diverged, Publisher, follow_published},
-    replica::{ApplyError, ElectionSlice, Machine, Member, Raft, RecoveryError, keep_log_short, raft_config, recover},
-    rpc::{Api, Forwarding},
+    replica::{ApplyError, ElectionSlice, Machine, Raft, RecoveryError, StateAt, keep_log_short, raft_config, recover},
+    rpc::{Answering, Api, Forwarding},
     signed_tree::{SignedTreeError, SignedTreeFile},
     store::{StateStore, StoreError},
     tls::{Credentials, CredentialsError, ListenError, Security, Transport},
@@ -116,54 +123,6 @@ impl From<&NodeError> for ExitCode {
     }
 }
 
-const SIGNED_TREE: &str = "signed-tree";
-const BOOTSTRAP: &str = "bootstrap";
-
-/// Prepares the data directory of a new node.
-///
-/// On return: the directory belongs to this node, and with `bootstrap` the next start founds the cluster. A crash inside is
-/// followed by the same call. A directory that is whole is left as it is; what a node that ran before lost is not made again.
-///
-/// # Errors
-/// [`NodeError`] when the directory is in use, not accessible, or lost something.
-pub fn initialise(config: &Config, founding: Founding) -> Result<(), NodeError> {
-    let dir = DataDir::open(&config.data_dir, identity(config))?;
-    let (signed, high_water) = (dir.root().join(SIGNED_TREE), dir.high_water());
-    match (signed.exists(), Journal::trace(&dir)?) {
-        (true, JournalTrace::None) => return Err(JournalError::Gone { path: high_water }.into()),
-        (true, JournalTrace::Unused | JournalTrace::Used) => drop(SignedTreeFile::open(&signed)?),
-        (false, JournalTrace::Used) => return Err(SignedTreeError::Missing { path: signed }.into()),
-        (false, JournalTrace::None | JournalTrace::Unused) if StateStore::exists(&dir) => {
-            return Err(SignedTreeError::Missing { path: signed }.into());
-        }
-        (false, trace) => {
-            // In this order, so that a record of signed trees without a high-water file tells of a loss.
-            if trace == JournalTrace::None {
-                Journal::create(&dir)?;
-            }
-            SignedTreeFile::create(&signed)?;
-        }
-    }
-    if founding == Founding::Bootstrap {
-        let failed = |source| DataDirError::File { path: dir.root().to_owned(), source };
-        durable::replace(&dir.root().join(BOOTSTRAP), b"founds the cluster at its first start\n").map_err(failed)?;
-    }
-    Ok(())
-}
-
-/// How a new node comes into its cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Founding {
-    /// It is one of the first members.
-    Bootstrap,
-    /// It will be added to a cluster that exists.
-    Join,
-}
-
-fn identity(config: &Config) -> Identity {
-    Identity { origin: config.genesis.origin.clone(), node_id: config.node_id }
-}
-
 /// Serves until `shutdown`, or until the node must not go on.
 ///
 /// # Errors
@@ -222,7 +181,7 @@ impl Storage {
 
     async fn start_raft(self, config: &Config, secure: &Secure) -> Result<Running, NodeError> {
         let Self { dir, state, journal, machine, signed, threads } = self;
-        let (progress, log) = (machine.progress(), journal.reader());
+        let (progress, states, log) = (machine.progress(), machine.states(), journal.reader());
         let slice = ElectionSlice {
             place: config.node_id.saturating_sub(1),
             nodes: (config.members.len() as u64).try_into().unwrap_or(std::num::NonZeroU64::MIN),
@@ -233,7 +192,7 @@ impl Storage {
             .await
             .map_err(|error| NodeError::Raft(error.to_string()))?;
         found(&raft, dir.root(), &config.members).await?;
-        Ok(Running { raft, state, log, progress, signed, threads })
+        Ok(Running { raft, state, log, progress, states, signed, threads })
     }
 }
 
@@ -243,35 +202,13 @@ async fn join(threads: Vec<std::thread::JoinHandle<()>>) {
     drop(tokio::time::timeout(DRAIN, joined).await);
 }
 
-/// Founds the cluster, when `init --bootstrap` asked for it and nobody has done so.
-async fn found(raft: &Raft, root: &Path, members: &[MemberEntry]) -> Result<(), NodeError> {
-    let marker = root.join(BOOTSTRAP);
-    if !marker.exists() {
-        return Ok(());
-    }
-    let member = |it: &MemberEntry| Member {
-        name: it.name.clone(),
-        peer_address: it.peer_address.clone(),
-        client_address: it.client_address.clone(),
-    };
-    let members: std::collections::BTreeMap<u64, Member> = members.iter().map(|it| (it.node_id, member(it))).collect();
-    match raft.initialize(members).await {
-        // Every founder founds with the same members; whoever comes second finds it done.
-        Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => (),
-        Err(error) => return Err(NodeError::Raft(error.to_string())),
-    }
-    let failed = |source| DataDirError::File { path: marker.clone(), source };
-    std::fs::remove_file(&marker).map_err(failed)?;
-    durable::sync_directory(root).map_err(failed)?;
-    Ok(())
-}
-
 /// Raft over its storage.
 struct Running {
     raft: Raft,
     state: StateStore,
     log: JournalReader,
     progress: watch::Receiver<crate::replica::Progress>,
+    states: broadcast::Receiver<StateAt>,
     signed: SignedTreeFile,
     threads: Vec<std::thread::JoinHandle<()>>,
 }
@@ -314,6 +251,7 @@ struct Node {
     log: JournalReader,
     outbox: inbox::Outbox,
     cosigning: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>,
+    indexer: Indexer,
     leadership: watch::Sender<Leadership>,
     reading: watch::Sender<ClockReading>,
     published: watch::Sender<Option<crate::publisher::Published>>,
@@ -323,18 +261,20 @@ struct Node {
 
 impl Node {
     fn assemble(config: Config, running: Running, secure: &Secure, failures: FailureReporter) -> Self {
-        let Running { raft, state, log, progress, signed, threads } = running;
+        let Running { raft, state, log, progress, states, signed, threads } = running;
         let origin: Arc<str> = config.genesis.origin.as_str().into();
         let (inbox, outbox) = inbox::inbox();
         let (leadership, leads) = watch::channel(Leadership::default());
         let (published, newest) = watch::channel(None);
         let (reading, clock) = watch::channel(ClockReading::default());
+        let (confirming, confirmed) = watch::channel(Confirmed::NOTHING);
         let peers = Peers::new(config.node_id, raft.clone(), secure.transport.clone());
         let cosigner = Cosigner {
             genesis: config.genesis.clone(),
             key: config.node_key.clone(),
             state: state.clone(),
             progress: progress.clone(),
+            confirmed: confirmed.clone(),
             signed,
             failures: failures.clone(),
         };
@@ -355,12 +295,27 @@ impl Node {
             metrics,
             forwarding,
             outlets: Arc::new(config.outlets.clone()),
+            confirmed,
+            node_key: Arc::new(config.node_key.clone()),
+            answering: Answering::default(),
         };
-        Self { config, api, log, outbox, cosigning: Box::pin(cosigning), leadership, reading, published, failures, threads }
+        let indexer = Indexer {
+            state: api.state.clone(),
+            progress: api.progress.clone(),
+            published: api.published.clone(),
+            leadership: api.leadership.clone(),
+            states,
+            inbox: api.inbox.clone(),
+            confirmed: confirming,
+            interval: config.commitment_interval,
+            metrics: Arc::clone(&api.metrics),
+            failures: failures.clone(),
+        };
+        Self { config, api, log, outbox, cosigning: Box::pin(cosigning), indexer, leadership, reading, published, failures, threads }
     }
 
     async fn serve(self, sockets: Sockets, secure: Secure, failed: FailureWatch, shutdown: CancellationToken) -> Result<(), NodeError> {
-        let Self { config, api, log, outbox, cosigning, leadership, reading, published, failures, threads } = self;
+        let Self { config, api, log, outbox, cosigning, indexer, leadership, reading, published, failures, threads } = self;
         let (clients, core) = (CancellationToken::new(), CancellationToken::new());
         let tasks = TaskTracker::new();
         tasks.spawn(cosigning);
@@ -369,6 +324,7 @@ impl Node {
         tasks.spawn(clock::stand_aside(api.raft.clone(), api.clock.clone(), core.clone()));
         let gates = Gates { leadership: api.leadership.clone(), clock: api.clock.clone() };
         let proposing = tasks.spawn(proposer::propose(api.raft.clone(), outbox, gates, core.clone()));
+        tasks.spawn(indexer.run(core.clone()));
         tasks.spawn(publisher(&config, &api).run(core.clone()));
         tasks.spawn(Dispatcher::of(&config, &api).run(core.clone()));
         tasks.spawn(genesis::begin(config.genesis.clone(), api.clone(), failures.clone(), core.clone()));

@@ -29,7 +29,7 @@ use self::{
     pointer::{Numbers, Pointer},
 };
 pub use self::{
-    database::StateDb,
+    database::{Frozen, StateDb},
     error::StoreError,
     position::Position,
     snapshot::{SnapshotFile, SnapshotFiles, StoredSnapshot},

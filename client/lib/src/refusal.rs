@@ -138,6 +138,20 @@ reasons! {
     BeyondLog = "BEYOND_LOG",
     /// No checkpoint is published yet.
     NotPublished = "NOT_PUBLISHED",
+    /// The window of the question reaches beyond what a published state commitment covers.
+    BeyondCommitment = "BEYOND_COMMITMENT",
+    /// A state commitment is not behind the one before it, or covers entries that are not there.
+    CommitmentOutOfPlace = "COMMITMENT_OUT_OF_PLACE",
+    /// The node has no confirmed and published state commitment to answer from yet.
+    NothingCommitted = "NOTHING_COMMITTED",
+    /// The question is not one; the message says why.
+    MalformedQuestion = "MALFORMED_QUESTION",
+    /// The question leads to more keys than one answer shows.
+    LineageTooWide = "LINEAGE_TOO_WIDE",
+    /// The node is giving as many answers as it does at once.
+    TooManyQuestions = "TOO_MANY_QUESTIONS",
+    /// It could not be recorded who asks, and so nothing is answered.
+    NotRecorded = "NOT_RECORDED",
     /// No event has named the session.
     UnknownSession = "UNKNOWN_SESSION",
     /// The caller's certificate lacks the role.

@@ -19,6 +19,12 @@ fn door<T>(answer: Result<T, Status>) -> &'static str {
     }
 }
 
+fn lineage(tenant: &str) -> v1::TraceLineageRequest {
+    let start = v1::Key { dimension: v1::Dimension::Session.into(), tenant_id: tenant.to_owned(), value: "s".to_owned() };
+    let question = v1::LineageQuestion { starts: vec![start], ..Default::default() };
+    v1::TraceLineageRequest { question: Some(question), kind: v1::AccessKind::Lineage.into(), ..Default::default() }
+}
+
 /// Calls every procedure as `identity`, with requests that are well-formed and about tenant acme.
 async fn doors(world: &World, identity: &str) -> Vec<(&'static str, &'static str)> {
     let (mut ingest, mut audit, mut control) = (world.ingest(0, identity), world.audit(0, identity), world.control(0, identity));
@@ -64,6 +70,8 @@ async fn doors(world: &World, identity: &str) -> Vec<(&'static str, &'static str
             "GetSessionProof",
             door(audit.get_session_proof(v1::GetSessionProofRequest { tenant_id: tenant.clone(), session_id: session, position: 0 }).await),
         ),
+        ("TraceLineage of the tenant", door(audit.trace_lineage(lineage(TENANT)).await)),
+        ("TraceLineage of others", door(audit.trace_lineage(lineage("other")).await)),
         ("GetFacts of the tenant", door(audit.get_facts(v1::GetFactsRequest { index: 3 }).await)),
         ("GetRegistrations", door(audit.get_registrations(v1::GetRegistrationsRequest { collector_id: "gateway".to_owned() }).await)),
         (
@@ -147,6 +155,7 @@ const OPEN: [(&str, &[&str]); 7] = [
             "GetInclusionProof",
             "GetConsistencyProof",
             "GetSessionProof",
+            "TraceLineage of the tenant",
             "GetFacts of the tenant",
             "GetRegistrations",
             "ListAgents",
@@ -176,6 +185,8 @@ const OPEN: [(&str, &[&str]); 7] = [
             "GetInclusionProof",
             "GetConsistencyProof",
             "GetSessionProof",
+            "TraceLineage of the tenant",
+            "TraceLineage of others",
             "GetFacts of the tenant",
             "GetRegistrations",
             "ListAgents",
@@ -208,6 +219,8 @@ const OPEN: [(&str, &[&str]); 7] = [
             "GetInclusionProof",
             "GetConsistencyProof",
             "GetSessionProof",
+            "TraceLineage of the tenant",
+            "TraceLineage of others",
             "GetFacts of the tenant",
             "SubmitCommand",
             "ListAgents",

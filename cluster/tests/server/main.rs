@@ -15,6 +15,7 @@ mod containment;
 mod damage;
 mod discovery;
 mod governing;
+mod lineage;
 mod membership;
 mod outlets;
 mod reads;

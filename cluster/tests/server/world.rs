@@ -25,9 +25,16 @@ pub(crate) struct World {
 }
 
 impl World {
+    /// A cluster that commits to its state hardly ever, so that a test can count entries.
     pub(crate) async fn found(nodes: u64, tls: Tls) -> Self {
+        Self::committing_every(60_000, nodes, tls).await
+    }
+
+    /// A cluster that commits to its state so often, in milliseconds, while entries with keys come.
+    pub(crate) async fn committing_every(milliseconds: u64, nodes: u64, tls: Tls) -> Self {
         let root = tempfile::tempdir().unwrap();
         let plan = Plan::create(&root.path().join("cluster"), nodes, tls).unwrap();
+        plan.commit_every(milliseconds).unwrap();
         let cluster = Cluster::found(plan, Binaries::beside_current().unwrap()).await.unwrap();
         Self { cluster, _root: root }
     }

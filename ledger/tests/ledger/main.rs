@@ -11,6 +11,7 @@
 mod chains;
 mod checkpoints;
 mod commands;
+mod completeness;
 mod containment;
 mod contract;
 mod deciding;

@@ -27,6 +27,7 @@ enum Step {
     Activate(u8),
     Answer(bool),
     Promote(u8),
+    Commit,
     Wait(u32),
 }
 
@@ -94,6 +95,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..4_u8).prop_map(Step::Activate),
         1 => any::<bool>().prop_map(Step::Answer),
         1 => (0..3_u8).prop_map(Step::Promote),
+        2 => Just(Step::Commit),
         1 => (1..5_000_u32).prop_map(Step::Wait),
     ]
 }
@@ -302,6 +304,10 @@ impl Script {
                 let state = if self.world.now.is_multiple_of(2) { v1::AgentState::Approved } else { v1::AgentState::Suspended }.into();
                 let change = v1::ChangeAgentState { tenant_id, agent_id, state, reason: "a test".to_owned() };
                 self.command(&[ALICE], v1::command::Action::ChangeAgentState(change));
+            }
+            Step::Commit => {
+                let said = crate::completeness::commitment(&self.world);
+                self.submit(peer::item::Item::Commitment(said));
             }
             Step::Wait(seconds) => self.world.now += u64::from(*seconds) * SECOND_NS,
         }

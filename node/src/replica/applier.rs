@@ -13,9 +13,9 @@ use std::{
 use openraft::{Entry, EntryPayload, SnapshotMeta, StoredMembership};
 use proofline_ledger::{Changes, Ledger, StoreFault, TreeSize};
 use thiserror::Error;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use super::{Member, Outcomes, Progress, TypeConfig};
+use super::{Member, Outcomes, Progress, StateAt, TypeConfig};
 use crate::{
     failure::{Failure, FailureReporter},
     store::{SnapshotFiles, StateWriter, StoreError, StoredSnapshot},
@@ -23,6 +23,8 @@ use crate::{
 
 /// Commands that may wait. Raft sends one at a time; a snapshot builder may come in between.
 const WAITING_MAX: usize = 16;
+/// States that are remembered for whoever compares them with state commitments; older ones are forgotten.
+const STATES_MAX: usize = 8_192;
 /// Deep, because rules are evaluated on this thread.
 const STACK_BYTES: usize = 16 << 20;
 
@@ -75,6 +77,7 @@ pub(super) struct Applier {
     ledger: Ledger,
     origin: Arc<str>,
     progress: watch::Sender<Progress>,
+    states: broadcast::Sender<StateAt>,
     failures: FailureReporter,
 }
 
@@ -85,11 +88,16 @@ impl Applier {
         let ledger = Ledger::open(&*database)?;
         let applied = database.position()?.applied.map(|at| at.index);
         let (progress, _) = watch::channel(Progress::opened(&ledger, applied));
-        Ok(Self { writer, ledger, origin, progress, failures })
+        let (states, _) = broadcast::channel(STATES_MAX);
+        Ok(Self { writer, ledger, origin, progress, states, failures })
     }
 
     pub(super) fn progress(&self) -> watch::Receiver<Progress> {
         self.progress.subscribe()
+    }
+
+    pub(super) fn states(&self) -> broadcast::Sender<StateAt> {
+        self.states.clone()
     }
 
     /// Starts the thread.
@@ -148,6 +156,10 @@ impl Applier {
             }
         };
         self.writer.commit(changes, &entry.log_id, membership.as_ref())?;
+        if self.progress.borrow().tree_size != self.ledger.tree_size() {
+            // Nobody may listen.
+            drop(self.states.send(StateAt { size: self.ledger.tree_size(), digest: self.ledger.state_digest() }));
+        }
         self.progress.send_modify(|progress| *progress = progress.after(&self.ledger, entry.log_id.index));
         Ok(Outcomes::new(outcomes))
     }

@@ -6,12 +6,12 @@ use openraft::{
     StoredMembership, storage::RaftStateMachine,
 };
 use tokio::{
-    sync::watch,
+    sync::{broadcast, watch},
     task::{self, JoinError},
 };
 
 use super::{
-    ApplyError, Member, Outcomes, Progress, TypeConfig,
+    ApplyError, Member, Outcomes, Progress, StateAt, TypeConfig,
     applier::{Applier, ApplierHandle, Command},
     start_preparing,
 };
@@ -29,6 +29,7 @@ pub struct Machine {
     store: StateStore,
     applier: ApplierHandle,
     progress: watch::Receiver<Progress>,
+    states: broadcast::Sender<StateAt>,
     origin: Arc<str>,
 }
 
@@ -52,15 +53,21 @@ impl Machine {
     ) -> Result<(Self, JoinHandle<()>), ApplyError> {
         let origin: Arc<str> = Arc::from(origin);
         let applier = Applier::new(writer, Arc::clone(&origin), failures)?;
-        let progress = applier.progress();
+        let (progress, states) = (applier.progress(), applier.states());
         let (applier, thread) = applier.start()?;
-        Ok((Self { store, applier, progress, origin }, thread))
+        Ok((Self { store, applier, progress, states, origin }, thread))
     }
 
     /// Returns how far this node has applied, now and as it changes.
     #[must_use]
     pub fn progress(&self) -> watch::Receiver<Progress> {
         self.progress.clone()
+    }
+
+    /// Returns the states behind the groups that are applied from now on. Whoever listens too slowly loses the oldest.
+    #[must_use]
+    pub fn states(&self) -> broadcast::Receiver<StateAt> {
+        self.states.subscribe()
     }
 
     /// Applies committed entries, which follow what was applied before. One element of the answer per entry.

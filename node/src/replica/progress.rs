@@ -1,6 +1,6 @@
 use std::fmt;
 
-use proofline_ledger::{Ledger, TreeSize, UnixNanos};
+use proofline_ledger::{Hash, Ledger, TreeSize, UnixNanos};
 
 /// Place of an entry in the Raft log. Never an entry index: one Raft entry carries many entries, or none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,6 +24,8 @@ pub struct Progress {
     /// How many of them this process did not apply itself: what the state held when it was opened, or what came in a
     /// snapshot. The greatest number while one is being installed.
     pub taken: TreeSize,
+    /// Entries that the newest state commitment in the log covers.
+    pub committed: TreeSize,
     /// Rises with every change of what is contained, in this process.
     pub containment_generation: u64,
     /// Rises with every change of an outlet or of what waits for it, in this process.
@@ -39,6 +41,7 @@ impl Progress {
             tree_size,
             last_committed,
             taken: tree_size,
+            committed: ledger.committed(),
             containment_generation: 0,
             outlet_generation: 0,
         }
@@ -49,6 +52,16 @@ impl Progress {
         let (tree_size, last_committed) = (ledger.tree_size(), ledger.last_committed());
         let containment_generation = self.containment_generation.max(ledger.containment_generation());
         let outlet_generation = self.outlet_generation.max(ledger.outlet_generation());
-        Self { applied: Some(LogIndex(applied)), tree_size, last_committed, containment_generation, outlet_generation, ..self }
+        let committed = ledger.committed();
+        Self { applied: Some(LogIndex(applied)), tree_size, last_committed, committed, containment_generation, outlet_generation, ..self }
     }
+}
+
+/// The state behind a group that was applied: what state commitments name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StateAt {
+    /// Entries in the log.
+    pub size: TreeSize,
+    /// Digest of the state behind them.
+    pub digest: Hash,
 }

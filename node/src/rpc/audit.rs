@@ -7,7 +7,7 @@ use proofline_ledger::{EntryIndex, Position, SessionAt, SignedBatch, TreeSize, e
 use proofline_proto::v1::{
     GetCheckpointRequest, GetCheckpointResponse, GetConsistencyProofRequest, GetConsistencyProofResponse, GetEntryRequest,
     GetEntryResponse, GetFactsRequest, GetFactsResponse, GetInclusionProofRequest, GetInclusionProofResponse, GetRegistrationsRequest,
-    GetRegistrationsResponse, GetSessionProofRequest, GetSessionProofResponse, LineagePage, ListSessionRequest, ListSessionResponse,
+    GetRegistrationsResponse, GetSessionProofRequest, GetSessionProofResponse, ListSessionRequest, ListSessionResponse,
     ListSessionsRequest, ListSessionsResponse, ReadEntriesRequest, ReadEntriesResponse, SessionMember, SessionProof, TraceLineageRequest,
     WatchCheckpointsRequest, audit_server::Audit, entry_core::Body,
 };
@@ -16,6 +16,7 @@ use tonic::{Request, Response, Status};
 
 use super::{
     Api, caller,
+    lineage::Pages,
     reading::{View, fault, page, tenant},
     status::{beyond, unknown},
 };
@@ -26,7 +27,6 @@ const CHUNK_ENTRIES: usize = 512;
 const CHUNK_BYTES: usize = 1 << 20;
 
 type Notes = Pin<Box<dyn Stream<Item = Result<GetCheckpointResponse, Status>> + Send>>;
-type Pages = Pin<Box<dyn Stream<Item = Result<LineagePage, Status>> + Send>>;
 type Chunks = Pin<Box<dyn Stream<Item = Result<ReadEntriesResponse, Status>> + Send>>;
 
 #[tonic::async_trait]
@@ -126,8 +126,9 @@ impl Audit for Api {
         self.facts(&caller, request.into_inner()).await.map(Response::new)
     }
 
-    async fn trace_lineage(&self, _: Request<TraceLineageRequest>) -> Result<Response<Pages>, Status> {
-        Err(Status::unimplemented("not yet"))
+    async fn trace_lineage(&self, request: Request<TraceLineageRequest>) -> Result<Response<Pages>, Status> {
+        let caller = caller(&request)?;
+        self.lineage(&caller, request.into_inner()).await.map(Response::new)
     }
 
     async fn get_registrations(&self, request: Request<GetRegistrationsRequest>) -> Result<Response<GetRegistrationsResponse>, Status> {

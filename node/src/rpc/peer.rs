@@ -132,7 +132,7 @@ fn peer_status(error: &PeerError) -> Status {
 
 fn cosign_status(error: &NotCosigned) -> Status {
     match error {
-        NotCosigned::Behind { .. } | NotCosigned::Unchecked { .. } | NotCosigned::ShuttingDown => {
+        NotCosigned::Behind { .. } | NotCosigned::Unconfirmed { .. } | NotCosigned::Unchecked { .. } | NotCosigned::ShuttingDown => {
             again("NOT_YET_COSIGNED", error.to_string())
         }
         NotCosigned::OtherRoot { .. }
@@ -167,6 +167,7 @@ impl Api {
             state_digest: head.state_digest.0.to_vec(),
             applied_log_index: applied,
             checkpoint_size: self.published.borrow().as_ref().map_or(0, |published| published.size.0),
+            commitment_size: self.confirmed.borrow().size.0,
             clock_offset_ms: 0,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         })

@@ -102,6 +102,9 @@ fn answer(refusal: &Refusal) -> Answer {
         Refusal::ApprovalLife => Answer::new(InvalidArgument, "APPROVAL_LIFE"),
         Refusal::ApproverIsRequester { .. } => Answer::new(PermissionDenied, "APPROVER_IS_REQUESTER"),
         Refusal::CheckpointNotNewer { .. } => Answer::new(FailedPrecondition, "CHECKPOINT_NOT_NEWER"),
+        Refusal::CommitmentOutOfPlace { committed, .. } => {
+            Answer::new(FailedPrecondition, "COMMITMENT_OUT_OF_PLACE").with("committed_size", committed)
+        }
         Refusal::CheckpointNotCosigned { .. } => Answer::new(FailedPrecondition, "CHECKPOINT_NOT_COSIGNED"),
     }
 }
@@ -184,6 +187,17 @@ pub(crate) fn no_answer(within: Duration) -> Status {
 pub(super) fn beyond(published: u64) -> Status {
     let message = format!("beyond the newest published checkpoint, which covers {published} entries");
     Answer::new(Code::OutOfRange, "BEYOND_CHECKPOINT").with("published_size", published).status(message)
+}
+
+/// What was asked for by key is not covered by a state commitment yet.
+pub(super) fn beyond_commitment(covered: u64) -> Status {
+    let message = format!("beyond the newest state commitment that is published, which covers {covered} entries");
+    Answer::new(Code::OutOfRange, "BEYOND_COMMITMENT").with("commitment_size", covered).status(message)
+}
+
+/// As much as this node does at once is under way.
+pub(super) fn busy(reason: &'static str, message: impl Into<String>) -> Status {
+    Answer::new(Code::ResourceExhausted, reason).retry(SOON).status(message.into())
 }
 
 /// A watcher asked for what does not exist yet.

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt as _, stream};
-use proofline_ledger::{Outcome, PreparedBatch, PreparedCommand, PreparedItem, PreparedOpenLane};
+use proofline_ledger::{Outcome, PreparedAccess, PreparedBatch, PreparedCommand, PreparedItem, PreparedOpenLane};
 use proofline_proto::{
     peer::{Item, ProposeRequest, ProposeResponse, item, propose_response},
     v1,
@@ -64,9 +64,10 @@ impl Api {
     }
 
     async fn admit(&self, item: item::Item) -> Result<Ticket, Status> {
-        let is_command = matches!(item, item::Item::Command(_));
+        // Operators and investigators are not kept waiting by load.
+        let goes_first = matches!(item, item::Item::Command(_) | item::Item::Access(_));
         let submission = self.prepare(item).await?;
-        Ok(if is_command { self.inbox.admit_command(submission)? } else { self.inbox.admit(submission)? })
+        Ok(if goes_first { self.inbox.admit_command(submission)? } else { self.inbox.admit(submission)? })
     }
 
     /// Parses an item and checks its signatures: once, before it takes any room.
@@ -187,7 +188,8 @@ fn prepare(item: item::Item, origin: &str) -> Result<Submission, Status> {
         item::Item::Batch(batch) => PreparedBatch::new(batch, origin).map(PreparedItem::Batch),
         item::Item::OpenLane(open) => PreparedOpenLane::new(open, origin).map(PreparedItem::OpenLane),
         item::Item::Command(command) => PreparedCommand::new(command, origin).map(PreparedItem::Command),
-        item::Item::Genesis(_) | item::Item::Checkpoint(_) | item::Item::Delivery(_) => {
+        item::Item::Access(access) => PreparedAccess::new(access, origin).map(PreparedItem::Access),
+        item::Item::Genesis(_) | item::Item::Checkpoint(_) | item::Item::Delivery(_) | item::Item::Commitment(_) => {
             return Err(Status::invalid_argument("not a submission"));
         }
     };
@@ -202,7 +204,10 @@ async fn settle(ticket: Ticket) -> Settled {
         Outcome::Opened(opened) => propose_response::Outcome::Opened(opened),
         Outcome::Commanded(index) => propose_response::Outcome::Commanded(v1::SubmitCommandResponse { index: index.0 }),
         Outcome::Refused(refusal) => return Err(refusal_status(&refusal)),
-        Outcome::Began | Outcome::Published | Outcome::Delivered(_) => return Err(Status::internal("the outcome of another kind of item")),
+        Outcome::Recorded(index) => propose_response::Outcome::Recorded(index.0),
+        Outcome::Began | Outcome::Published | Outcome::Delivered(_) | Outcome::Committed(_) => {
+            return Err(Status::internal("the outcome of another kind of item"));
+        }
     };
     Ok(ProposeResponse { log_index: applied.log_index.0, outcome: Some(outcome) })
 }

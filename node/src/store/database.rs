@@ -25,6 +25,10 @@ const OPEN_FILES_MAX: i32 = 512;
 /// Of the database's own notes, per file.
 const NOTES_BYTES: usize = 8 << 20;
 const FILTER_BITS_PER_KEY: f64 = 10.0;
+/// Behind every key of a table that begins with a hash or a depth.
+const BEHIND_ALL: [u8; 64] = [u8::MAX; 64];
+
+type RawRow = (Box<[u8]>, Box<[u8]>);
 
 /// What the databases of one process share.
 #[derive(Clone)]
@@ -67,6 +71,10 @@ const fn lookups(table: Table) -> Lookups {
         | Table::Holds
         | Table::DecisionFacts
         | Table::Unresolved
+        | Table::StateCommitments
+        | Table::KeyIndex
+        | Table::KeyBlocks
+        | Table::KeyHashes
         | Table::Checkpoint => Lookups::Present,
         Table::Statements
         | Table::Lanes
@@ -96,6 +104,8 @@ const fn lookups(table: Table) -> Lookups {
         | Table::Purposes
         | Table::Approvals
         | Table::Incidents
+        | Table::KeyHeads
+        | Table::KeyMap
         | Table::AwaitedParents => Lookups::Absent,
     }
 }
@@ -138,6 +148,43 @@ impl StateDb {
         applied: &LogId<u64>,
         membership: Option<&StoredMembership<u64, Member>>,
     ) -> Result<(), StoreError> {
+        let mut batch = self.batch(changes)?;
+        let family = self.family(POSITION)?;
+        batch.put_cf(family, APPLIED, encode_applied(applied));
+        if let Some(membership) = membership {
+            let row = serde_json::to_vec(membership).map_err(|_| StoreError::PositionDamaged { what: "membership" })?;
+            batch.put_cf(family, MEMBERSHIP, row);
+        }
+        self.db.write_opt(batch, &self.unlogged).map_err(|error| StoreError::database("writing", error))
+    }
+
+    /// Writes rows of the tables that this node makes for itself, as a whole.
+    ///
+    /// On return: readers see them. They are not durable: what a crash takes away is made again out of the entries.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails.
+    pub fn write_own(&self, changes: Changes) -> Result<(), StoreError> {
+        debug_assert!(changes.rows.iter().all(|row| Table::OF_ONE_NODE.contains(&row.table)), "what is replicated is written by apply");
+        let batch = self.batch(changes)?;
+        self.db.write_opt(batch, &self.unlogged).map_err(|error| StoreError::database("writing", error))
+    }
+
+    /// Forgets the tables that this node makes for itself.
+    ///
+    /// On return: readers see none of their rows. A crash may bring all of them back.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails.
+    pub fn forget_own(&self) -> Result<(), StoreError> {
+        let mut batch = WriteBatch::default();
+        for table in Table::OF_ONE_NODE {
+            batch.delete_range_cf(self.family(table.name())?, &[][..], &BEHIND_ALL[..]);
+        }
+        self.db.write_opt(batch, &self.unlogged).map_err(|error| StoreError::database("writing", error))
+    }
+
+    fn batch(&self, changes: Changes) -> Result<WriteBatch, StoreError> {
         let mut batch = WriteBatch::default();
         let mut of = None;
         for Change { table, key, value } in changes.rows {
@@ -152,13 +199,13 @@ impl StateDb {
                 None => batch.delete_cf(family, key),
             }
         }
-        let family = self.family(POSITION)?;
-        batch.put_cf(family, APPLIED, encode_applied(applied));
-        if let Some(membership) = membership {
-            let row = serde_json::to_vec(membership).map_err(|_| StoreError::PositionDamaged { what: "membership" })?;
-            batch.put_cf(family, MEMBERSHIP, row);
-        }
-        self.db.write_opt(batch, &self.unlogged).map_err(|error| StoreError::database("writing", error))
+        Ok(batch)
+    }
+
+    /// Returns the state as it is now, and as it stays for who holds the answer.
+    #[must_use]
+    pub fn frozen(&self) -> Frozen<'_> {
+        Frozen { of: self, snapshot: self.db.snapshot() }
     }
 
     /// Returns how far the Raft log was applied.
@@ -198,29 +245,52 @@ impl StateDb {
     }
 }
 
+/// The state at one moment: nothing that is written later shows in it.
+pub struct Frozen<'a> {
+    of: &'a StateDb,
+    snapshot: rocksdb::Snapshot<'a>,
+}
+
+impl Store for Frozen<'_> {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreFault> {
+        self.snapshot.get_cf(self.of.table(table)?, key).map_err(|error| unreadable(table, error))
+    }
+
+    fn scan(&self, table: Table, range: KeyRange<'_>, direction: Direction, limit: usize) -> Result<Vec<Row>, StoreFault> {
+        let Some((reading, mode)) = reading(range, direction) else { return Ok(Vec::new()) };
+        collect(table, self.snapshot.iterator_cf_opt(self.of.table(table)?, reading, mode).take(limit))
+    }
+}
+
 impl Store for StateDb {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreFault> {
         self.db.get_cf(self.table(table)?, key).map_err(|error| unreadable(table, error))
     }
 
     fn scan(&self, table: Table, range: KeyRange<'_>, direction: Direction, limit: usize) -> Result<Vec<Row>, StoreFault> {
-        if range.from >= range.to {
-            return Ok(Vec::new());
-        }
-        let mut reading = ReadOptions::default();
-        reading.set_iterate_lower_bound(range.from);
-        reading.set_iterate_upper_bound(range.to);
-        let mode = match direction {
-            Direction::Ascending => IteratorMode::Start,
-            Direction::Descending => IteratorMode::End,
-        };
-        let rows = self.db.iterator_cf_opt(self.table(table)?, reading, mode).take(limit);
-        rows.map(|row| {
-            let (key, value) = row.map_err(|error| unreadable(table, error))?;
-            Ok(Row { key: key.into_vec(), value: value.into_vec() })
-        })
-        .collect()
+        let Some((reading, mode)) = reading(range, direction) else { return Ok(Vec::new()) };
+        collect(table, self.db.iterator_cf_opt(self.table(table)?, reading, mode).take(limit))
     }
+}
+
+/// How to walk a range; `None` when it is empty.
+fn reading(range: KeyRange<'_>, direction: Direction) -> Option<(ReadOptions, IteratorMode<'static>)> {
+    let mut reading = ReadOptions::default();
+    reading.set_iterate_lower_bound(range.from);
+    reading.set_iterate_upper_bound(range.to);
+    let mode = match direction {
+        Direction::Ascending => IteratorMode::Start,
+        Direction::Descending => IteratorMode::End,
+    };
+    (range.from < range.to).then_some((reading, mode))
+}
+
+fn collect(table: Table, rows: impl Iterator<Item = Result<RawRow, rocksdb::Error>>) -> Result<Vec<Row>, StoreFault> {
+    rows.map(|row| {
+        let (key, value) = row.map_err(|error| unreadable(table, error))?;
+        Ok(Row { key: key.into_vec(), value: value.into_vec() })
+    })
+    .collect()
 }
 
 /// Reads how far the state in the database directory `path` was applied, without opening it for writing.

@@ -75,6 +75,9 @@ impl StateWriter {
         received.link_into(&live)?;
         let live = Arc::new(live);
         let database = StateDb::open(Arc::clone(&live), &self.store.caches)?;
+        // What the sender made for itself nobody vouches for; durably gone before this state can be found by a restart.
+        database.forget_own()?;
+        database.flush_durably()?;
         self.point(Pointer { database: number, snapshot: Some(number) })?;
         live.keep();
         self.store.current.swap(Arc::new(database)).retire();

@@ -9,14 +9,18 @@ use proofline_node::{
     failure,
     journal::Journal,
     peer::{self, MESSAGE_BYTES_MAX, PeerNetwork},
-    replica::{self, ElectionSlice, Group, Machine, Member, Raft, raft_config},
+    replica::{self, ElectionSlice, Group, Machine, Member, Progress, Raft, StateAt, raft_config},
     store::StateStore,
     tls::{Security, Transport, incoming},
 };
 use proofline_proto::peer as message;
 use proofline_proto::peer::peer_server::{Peer, PeerServer};
 use tempfile::TempDir;
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{
+    net::TcpListener,
+    sync::{broadcast, watch},
+    task::JoinHandle,
+};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::world::{ORIGIN, dir};
@@ -24,14 +28,16 @@ use crate::world::{ORIGIN, dir};
 const PATIENCE: Option<Duration> = Some(Duration::from_secs(20));
 
 /// A running node.
-struct Node {
-    raft: Raft,
-    store: StateStore,
-    member: Member,
+pub(crate) struct Node {
+    pub(crate) raft: Raft,
+    pub(crate) store: StateStore,
+    pub(crate) progress: watch::Receiver<Progress>,
+    pub(crate) states: broadcast::Sender<StateAt>,
+    pub(crate) member: Member,
     threads: Vec<std::thread::JoinHandle<()>>,
     server: JoinHandle<()>,
     root: TempDir,
-    id: u64,
+    pub(crate) id: u64,
 }
 
 struct Service {
@@ -84,7 +90,7 @@ impl Peer for Service {
 }
 
 impl Node {
-    async fn start(id: u64) -> Self {
+    pub(crate) async fn start(id: u64) -> Self {
         Self::start_in(id, tempfile::tempdir().unwrap()).await
     }
 
@@ -96,6 +102,14 @@ impl Node {
         let (failures, _) = failure::channel();
         let (store, writer) = StateStore::open(&dir).unwrap();
         let (machine, apply) = Machine::start(store.clone(), writer, ORIGIN, failures.clone()).unwrap();
+        let (progress, states) = (machine.progress(), broadcast::Sender::new(64));
+        // Passed on, so that a test can listen when it is ready.
+        let (mut made, passed) = (machine.states(), states.clone());
+        tokio::spawn(async move {
+            while let Ok(state) = made.recv().await {
+                drop(passed.send(state));
+            }
+        });
         let flushed = store.clone();
         let flush_state = Box::new(move || flushed.flush_durably().map_err(|error| error.to_string()));
         let (mut journal, journal_thread) = Journal::open(&dir, flush_state, failures).unwrap();
@@ -111,7 +125,7 @@ impl Node {
         let server = tokio::spawn(async move {
             tonic::transport::Server::builder().add_service(service).serve_with_incoming(accepted).await.unwrap();
         });
-        Self { raft, store, member, threads: vec![apply, journal_thread], server, root, id }
+        Self { raft, store, progress, states, member, threads: vec![apply, journal_thread], server, root, id }
     }
 
     /// Stops the node; its directory stays.
@@ -133,23 +147,23 @@ impl Node {
         }
     }
 
-    fn last_applied(&self) -> Option<u64> {
+    pub(crate) fn last_applied(&self) -> Option<u64> {
         self.store.view().position().unwrap().applied.map(|at| at.index)
     }
 
-    async fn applied(&self, index: Option<u64>) {
+    pub(crate) async fn applied(&self, index: Option<u64>) {
         let reached = self.raft.wait(PATIENCE).applied_index_at_least(index, "applied").await;
         reached.unwrap();
     }
 }
 
-async fn initialize(first: &Node, nodes: &[&Node]) {
+pub(crate) async fn initialize(first: &Node, nodes: &[&Node]) {
     let members: BTreeMap<u64, Member> = nodes.iter().map(|node| (node.id, node.member.clone())).collect();
     first.raft.initialize(members).await.unwrap();
 }
 
 /// Waits until one of `nodes` leads, and returns it.
-async fn leader<'a>(nodes: &[&'a Node]) -> &'a Node {
+pub(crate) async fn leader<'a>(nodes: &[&'a Node]) -> &'a Node {
     let metrics = nodes[0].raft.wait(PATIENCE).metrics(|metrics| metrics.current_leader.is_some(), "a leader").await.unwrap();
     let leader = nodes.iter().find(|node| Some(node.id) == metrics.current_leader).unwrap();
     leader.raft.wait(PATIENCE).state(ServerState::Leader, "leading").await.unwrap();

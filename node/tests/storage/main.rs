@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 mod cluster;
+mod completeness;
 mod journal_damage;
 mod journal_model;
 mod published;

@@ -37,6 +37,7 @@ fn replicate(writer: &StateWriter, progress: &watch::Sender<Progress>, at: u64, 
         tree_size: TreeSize(0),
         last_committed: UnixNanos(0),
         taken: TreeSize(0),
+        committed: TreeSize(0),
         containment_generation: 0,
         outlet_generation: 0,
     });
@@ -51,6 +52,7 @@ async fn a_note_that_cannot_be_read_is_passed_over_and_one_of_another_tree_ends_
         tree_size: TreeSize(0),
         last_committed: UnixNanos(0),
         taken: TreeSize(0),
+        committed: TreeSize(0),
         containment_generation: 0,
         outlet_generation: 0,
     });

@@ -3,6 +3,7 @@
 use ed25519_dalek::{Signer as _, SigningKey};
 use proofline_ledger::{Change, Changes, Ledger, LogTree, PreparedGroup, Store as _, Table, TreeSize, UnixNanos};
 use proofline_node::{
+    completeness::Confirmed,
     cosigner::{Cosigner, NotCosigned},
     failure,
     recheck::NotAuthentic,
@@ -22,11 +23,11 @@ use tokio::sync::watch;
 
 use crate::world::{ORIGIN, World, log_id};
 
-fn key(seed: u8) -> SigningKey {
+pub(crate) fn key(seed: u8) -> SigningKey {
     SigningKey::from_bytes(&[seed; 32])
 }
 
-fn public(seed: u8) -> Vec<u8> {
+pub(crate) fn public(seed: u8) -> Vec<u8> {
     key(seed).verifying_key().to_bytes().to_vec()
 }
 
@@ -34,7 +35,7 @@ const ALICE: u8 = 1;
 const COLLECTOR: u8 = 50;
 const THIEF: u8 = 60;
 
-fn genesis() -> v1::Genesis {
+pub(crate) fn genesis() -> v1::Genesis {
     let operator = |name: &str, seed: u8| v1::OperatorKey {
         operator_id: name.to_owned(),
         public_key: public(seed),
@@ -71,7 +72,7 @@ fn commanded(signers: &[(&str, u8)], action: Action) -> peer::item::Item {
     peer::item::Item::Command(command)
 }
 
-fn registration() -> peer::item::Item {
+pub(crate) fn registration() -> peer::item::Item {
     command(
         ALICE,
         Action::RegisterCollector(v1::RegisterCollector {
@@ -116,7 +117,7 @@ fn started(session: &str) -> v1::Event {
     }
 }
 
-fn opening() -> peer::item::Item {
+pub(crate) fn opening() -> peer::item::Item {
     let mut open = v1::SignedOpenLane {
         public_key: public(COLLECTOR),
         collector_id: "gateway".to_owned(),
@@ -231,13 +232,16 @@ impl Node {
             tree_size: TreeSize(8),
             last_committed: UnixNanos(1),
             taken: TreeSize(taken),
+            committed: TreeSize(0),
             containment_generation: 0,
             outlet_generation: 0,
         };
         let (_progress, seen) = watch::channel(progress);
         let (failures, _failed) = failure::channel();
+        let (_confirming, confirmed) = watch::channel(Confirmed::NOTHING);
+        let state = self.store.clone();
         let (handle, serving) =
-            Cosigner { genesis: genesis(), key: key(20), state: self.store.clone(), progress: seen, signed: file, failures }.start();
+            Cosigner { genesis: genesis(), key: key(20), state, progress: seen, confirmed, signed: file, failures }.start();
         let serving = tokio::spawn(serving);
         let answer = handle.cosign(self.tree(8)).await;
         drop(handle);

@@ -1,0 +1,173 @@
+//! Brings the lists and the map from one size of the log to another.
+//!
+//! Always true: what [`KeyIndex`] says is a function of the entries below its size alone, however many steps led there. What
+//! it found out and did not write yet, it holds.
+
+use std::collections::HashMap;
+
+use prost::Message;
+use prost::bytes::Bytes;
+
+use super::commitment::CommitmentAt;
+use super::keys::{Carrier, place};
+use super::list::ListHead;
+use super::map::{self, Leaf};
+use super::pending::Pending;
+use crate::hash::Hash;
+use crate::ids::{EntryIndex, TreeSize};
+use crate::key;
+use crate::listing;
+use crate::row;
+use crate::store::{Change, Changes, Store, StoreFault, Table};
+
+/// Entries whose keys are held at once: about ten megabytes.
+const STEP_ENTRIES: u64 = 20_000;
+/// Entries that are read at once.
+const READ_ENTRIES: usize = 256;
+
+/// The one row of [`Table::KeyIndex`].
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct KeyIndexRow {
+    #[prost(uint64, tag = "1")]
+    size: u64,
+    #[prost(uint64, tag = "2")]
+    keys: u64,
+    /// The newest commitment that was found to be true. The rows are its map when it covers as many entries as they do.
+    #[prost(uint64, optional, tag = "3")]
+    confirmed: Option<u64>,
+}
+
+/// The lists of all keys and the map over them, at one size of the log.
+#[derive(Clone, Debug)]
+pub struct KeyIndex {
+    size: TreeSize,
+    stored: TreeSize,
+    keys: u64,
+    root: Hash,
+    pending: Pending,
+}
+
+impl KeyIndex {
+    /// Takes up what a store holds, which is nothing at first.
+    ///
+    /// # Errors
+    /// [`StoreFault`] when the store fails or holds damaged rows.
+    pub fn open(store: &impl Store) -> Result<Self, StoreFault> {
+        let row = stored(store)?;
+        let pending = Pending::default();
+        let (size, root) = (TreeSize(row.size), map::root(&pending, store)?);
+        Ok(Self { size, stored: size, keys: row.keys, root, pending })
+    }
+
+    /// Returns how many entries it covers.
+    #[must_use]
+    pub fn size(&self) -> TreeSize {
+        self.size
+    }
+
+    /// Returns how many entries the rows cover that were written.
+    #[must_use]
+    pub fn stored(&self) -> TreeSize {
+        self.stored
+    }
+
+    /// Returns the number of keys.
+    #[must_use]
+    pub fn keys(&self) -> u64 {
+        self.keys
+    }
+
+    /// Returns the root of the map.
+    #[must_use]
+    pub fn root(&self) -> Hash {
+        self.root
+    }
+
+    /// Returns about how many bytes it holds that are not written.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.pending.bytes()
+    }
+
+    /// Goes on to `to`, but over no more than 20,000 entries at once. Nothing behind its size is ever taken back.
+    ///
+    /// # Errors
+    /// [`StoreFault`] when the store fails, or lacks entries below `to`.
+    pub fn advance(&mut self, store: &impl Store, to: TreeSize) -> Result<(), StoreFault> {
+        let to = TreeSize(to.0.min(self.size.0.saturating_add(STEP_ENTRIES)));
+        if to <= self.size {
+            return Ok(());
+        }
+        let mut leaves = Vec::new();
+        for (of, indexes) in carried(store, self.size, to)? {
+            let mut list = ListHead::read(&self.pending, store, &of)?;
+            self.keys += u64::from(list.count() == 0);
+            list.append(&mut self.pending, &of, &indexes);
+            leaves.push(Leaf { key: of, count: list.count(), root: list.root() });
+        }
+        leaves.sort_unstable_by_key(|leaf| leaf.key);
+        if !leaves.is_empty() {
+            self.root = map::update(&mut self.pending, store, &leaves)?;
+        }
+        self.size = to;
+        Ok(())
+    }
+
+    /// Takes everything that is not written, to be committed as a whole, with the newest commitment that was found to be true.
+    /// Questions are answered from the rows while that one covers as many entries as they do.
+    #[must_use]
+    pub fn take_changes(&mut self, confirmed: Option<EntryIndex>) -> Changes {
+        let row = KeyIndexRow { size: self.size.0, keys: self.keys, confirmed: confirmed.map(|index| index.0) };
+        let mut rows = self.pending.take();
+        rows.push(Change { table: Table::KeyIndex, key: key::SINGLE.to_vec(), value: Some(row.encode_to_vec()) });
+        self.stored = self.size;
+        Changes { rows }
+    }
+}
+
+/// Returns the newest commitment that was found to be true when the rows were written.
+///
+/// # Errors
+/// [`StoreFault`] when the store fails or holds damaged rows.
+pub fn confirmed_commitment(store: &impl Store) -> Result<Option<CommitmentAt>, StoreFault> {
+    let Some(index) = stored(store)?.confirmed else { return Ok(None) };
+    let damaged = || StoreFault::Damaged { table: Table::KeyIndex, key: Vec::new() };
+    CommitmentAt::read(store, EntryIndex(index))?.ok_or_else(damaged).map(Some)
+}
+
+/// Returns the state commitment whose map the rows of a store are; `None` while they are on the way to one.
+///
+/// # Errors
+/// [`StoreFault`] when the store fails or holds damaged rows.
+pub fn indexed_commitment(store: &impl Store) -> Result<Option<CommitmentAt>, StoreFault> {
+    let size = stored(store)?.size;
+    Ok(confirmed_commitment(store)?.filter(|confirmed| confirmed.size.0 == size))
+}
+
+fn stored(store: &impl Store) -> Result<KeyIndexRow, StoreFault> {
+    Ok(row::read(store, Table::KeyIndex, key::SINGLE)?.unwrap_or_default())
+}
+
+/// Finds the keys of the entries `from..to`, each with the indexes of those that carry it, which rise.
+fn carried(store: &impl Store, from: TreeSize, to: TreeSize) -> Result<HashMap<Hash, Vec<u64>>, StoreFault> {
+    let mut found: HashMap<Hash, Vec<u64>> = HashMap::new();
+    let mut next = from.0;
+    while next < to.0 {
+        let entries = listing::entries(store, EntryIndex(next), EntryIndex(to.0), READ_ENTRIES)?;
+        let damaged = |index: u64| StoreFault::Damaged { table: Table::Entries, key: key::entry(EntryIndex(index)).to_vec() };
+        if entries.is_empty() {
+            return Err(damaged(next));
+        }
+        for entry in entries {
+            let carrier = Carrier::parse(Bytes::from(entry)).filter(|carrier| carrier.core.index == next);
+            carrier.ok_or_else(|| damaged(next))?.keys(|dimension, tenant, value| {
+                let indexes = found.entry(place(dimension, tenant, value)).or_default();
+                if indexes.last() != Some(&next) {
+                    indexes.push(next);
+                }
+            });
+            next += 1;
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,521 @@
+//! Which keys an entry carries, and whereto an event leads: docs/FORMATS.md, sections 17.3 and 17.5.
+
+use std::borrow::Cow;
+
+use proofline_proto::v1;
+use prost::Message as _;
+use prost::bytes::Bytes;
+use v1::command::Action;
+use v1::entry_core::Body;
+use v1::event::Body as EventBody;
+use v1::{Dimension, LineageDirection, TargetKind};
+
+use crate::hash::{self, Hash};
+
+/// What entries are found by. Sorted by dimension, tenant and value.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Key {
+    pub(crate) dimension: Dimension,
+    pub(crate) tenant: String,
+    pub(crate) value: String,
+}
+
+impl Key {
+    pub(crate) fn of(message: &v1::Key) -> Self {
+        Self { dimension: message.dimension(), tenant: message.tenant_id.clone(), value: message.value.clone() }
+    }
+
+    pub(crate) fn message(&self) -> v1::Key {
+        v1::Key { dimension: self.dimension.into(), tenant_id: self.tenant.clone(), value: self.value.clone() }
+    }
+
+    pub(crate) fn hash(&self) -> Hash {
+        place(self.dimension, &self.tenant, &self.value)
+    }
+}
+
+/// Returns where a key stands in the map.
+pub(crate) fn place(dimension: Dimension, tenant: &str, value: &str) -> Hash {
+    hash::map_key(u8::try_from(i32::from(dimension)).unwrap_or_default(), tenant, value)
+}
+
+/// An entry, parsed as far as keys need it.
+pub(crate) struct Carrier {
+    pub(crate) core: v1::EntryCore,
+    pub(crate) event: Option<v1::Event>,
+}
+
+impl Carrier {
+    /// Parses the exact bytes of an entry; `None` when they are none.
+    pub(crate) fn parse(entry: Bytes) -> Option<Self> {
+        let core = v1::EntryCore::decode(v1::Entry::decode(entry).ok()?.core).ok()?;
+        let event = match &core.body {
+            Some(Body::Event(recorded)) => Some(v1::Event::decode(recorded.event.clone()).ok()?),
+            _ => None,
+        };
+        Some(Self { core, event })
+    }
+
+    /// Calls `each` with dimension, tenant and value of every key; one may come more than once.
+    pub(crate) fn keys(&self, mut each: impl FnMut(Dimension, &str, &str)) {
+        let mut found = |dimension, tenant: &str, value: Cow<'_, str>| {
+            if !value.is_empty() {
+                each(dimension, tenant, &value);
+            }
+        };
+        if let Some(session) = &self.core.session {
+            found(Dimension::Session, &session.tenant_id, Cow::Borrowed(&session.session_id));
+        }
+        match (&self.event, &self.core.body) {
+            (Some(event), body) => {
+                event_keys(event, |dimension, value| found(dimension, &event.tenant_id, value));
+                if let Some(Body::Event(recorded)) = body {
+                    found(Dimension::Collector, "", collector(recorded.at.as_ref()));
+                }
+                for finding in self.core.decision.iter().flat_map(|decision| &decision.findings) {
+                    found(Dimension::Rule, &event.tenant_id, Cow::Borrowed(&finding.rule_id));
+                }
+            }
+            (None, Some(body)) => other_keys(body, found),
+            (None, None) => (),
+        }
+    }
+}
+
+fn collector(at: Option<&v1::BatchPosition>) -> Cow<'_, str> {
+    at.map_or(Cow::Borrowed(""), |at| Cow::Borrowed(&at.collector_id))
+}
+
+/// Keys of an entry that is no event.
+fn other_keys(body: &Body, mut found: impl FnMut(Dimension, &str, Cow<'_, str>)) {
+    match body {
+        Body::Rejection(it) => found(Dimension::Collector, "", collector(it.at.as_ref())),
+        Body::LaneClosed(it) => found(Dimension::Collector, "", collector(it.at.as_ref())),
+        Body::LaneOpened(it) => {
+            let request = it.request.as_ref().map_or("", |request| &request.collector_id);
+            found(Dimension::Collector, "", Cow::Borrowed(request));
+        }
+        Body::Equivocation(it) => {
+            let second = it.second.as_ref().map_or("", |second| &second.collector_id);
+            found(Dimension::Collector, "", Cow::Borrowed(second));
+        }
+        Body::Containment(it) => it.targets.iter().for_each(|target| named(target, &mut found)),
+        Body::Command(signed) => {
+            if let Some(action) = v1::Command::decode(&signed.command[..]).ok().and_then(|command| command.action) {
+                command_keys(&action, found);
+            }
+        }
+        Body::Event(_) | Body::Genesis(_) | Body::OutletDelivery(_) | Body::StateCommitment(_) | Body::AccessRecorded(_) => (),
+    }
+}
+
+fn command_keys(action: &Action, mut found: impl FnMut(Dimension, &str, Cow<'_, str>)) {
+    let mut one = |dimension, tenant: &str, value: &str| found(dimension, tenant, Cow::Borrowed(value));
+    match action {
+        Action::RegisterCollector(it) => one(Dimension::Collector, "", &it.collector_id),
+        Action::RevokeCollector(it) => one(Dimension::Collector, "", &it.collector_id),
+        Action::RegisterAgent(it) => one(Dimension::Agent, &it.tenant_id, &it.agent_id),
+        Action::RevokeAgent(it) => one(Dimension::Agent, &it.tenant_id, &it.agent_id),
+        Action::ChangeAgentState(it) => one(Dimension::Agent, &it.tenant_id, &it.agent_id),
+        Action::RegisterServer(it) => one(Dimension::Server, &it.tenant_id, &it.server_id),
+        Action::ResolveApproval(it) => one(Dimension::Session, &it.tenant_id, &it.session_id),
+        Action::Contain(it) => it.target.iter().for_each(|target| named(target, &mut found)),
+        Action::PlaceHold(it) => it.target.iter().for_each(|target| named(target, &mut found)),
+        Action::RegisterOperator(_)
+        | Action::RevokeOperator(_)
+        | Action::GrantRole(_)
+        | Action::RevokeRole(_)
+        | Action::RegisterNode(_)
+        | Action::RetireNode(_)
+        | Action::SealSession(_)
+        | Action::Release(_)
+        | Action::RegisterOutlet(_)
+        | Action::RemoveOutlet(_)
+        | Action::ResumeOutlet(_)
+        | Action::ActivateRules(_)
+        | Action::DeclarePurpose(_)
+        | Action::OpenIncident(_)
+        | Action::AdvanceIncident(_)
+        | Action::ReleaseHold(_) => (),
+    }
+}
+
+fn named(target: &v1::Target, found: &mut impl FnMut(Dimension, &str, Cow<'_, str>)) {
+    let (dimension, value) = match target.kind() {
+        TargetKind::Session => (Dimension::Session, target.id.as_str()),
+        TargetKind::Agent => (Dimension::Agent, target.id.as_str()),
+        TargetKind::AgentInstance => (Dimension::Agent, target.id.split('/').next().unwrap_or_default()),
+        TargetKind::Credential => (Dimension::Credential, target.id.as_str()),
+        TargetKind::Server => (Dimension::Server, target.id.as_str()),
+        TargetKind::Tenant | TargetKind::Unspecified => return,
+    };
+    found(dimension, &target.tenant_id, Cow::Borrowed(value));
+}
+
+/// Keys of an event, its collector and the rules apart. Empty values may come, too.
+fn event_keys(event: &v1::Event, mut found: impl FnMut(Dimension, Cow<'_, str>)) {
+    found(Dimension::Session, own_session(event).into());
+    found(Dimension::ParentSession, parent_session(event).into());
+    if let Some(attribution) = &event.attribution {
+        found(Dimension::Agent, agent(attribution).into());
+        attribution_principals(attribution).for_each(|it| found(Dimension::Principal, principal(it)));
+        found(Dimension::Credential, credential(attribution.credential.as_ref()).into());
+    }
+    touched(event, &mut found);
+    given(event, &mut found);
+    match &event.body {
+        Some(EventBody::SubAgentSpawned(it)) => found(Dimension::Agent, it.child_agent_id.as_str().into()),
+        Some(EventBody::HandedOff(it)) => it.to.iter().for_each(|it| found(Dimension::Principal, principal(it))),
+        Some(EventBody::ApprovalRequested(it)) => it.requester.iter().for_each(|it| found(Dimension::Principal, principal(it))),
+        Some(EventBody::ApprovalResolved(it)) => it.approver.iter().for_each(|it| found(Dimension::Principal, principal(it))),
+        Some(EventBody::IdentityLinked(it)) => {
+            it.principal.iter().chain(&it.linked).for_each(|it| found(Dimension::Principal, principal(it)));
+        }
+        Some(EventBody::McpConnected(it)) => found(Dimension::Server, it.server_id.as_str().into()),
+        Some(EventBody::CredentialUsed(it)) => found(Dimension::Credential, credential(it.credential.as_ref()).into()),
+        Some(EventBody::CredentialRevoked(it)) => found(Dimension::Credential, it.credential_id.as_str().into()),
+        _ => (),
+    }
+}
+
+/// Tools, servers, resources and systems of an event, but for the server of McpConnected.
+fn touched(event: &v1::Event, found: &mut impl FnMut(Dimension, Cow<'_, str>)) {
+    match &event.body {
+        Some(EventBody::ActionIntent(it)) => {
+            it.tool.iter().for_each(|tool| tool_keys(&tool.server_id, &tool.name, found));
+            it.resources.iter().for_each(|it| resource(it, found));
+        }
+        Some(EventBody::ToolDefined(it)) => tool_keys(&it.server_id, &it.name, found),
+        Some(EventBody::ActionOutcome(it)) => it.accesses.iter().flat_map(|it| &it.resource).for_each(|it| resource(it, found)),
+        Some(EventBody::DataAccess(it)) => it.resource.iter().for_each(|it| resource(it, found)),
+        Some(EventBody::CredentialUsed(it)) => it.target.iter().for_each(|it| resource(it, found)),
+        Some(EventBody::MemoryAccess(it)) => {
+            if !it.record_id.is_empty() {
+                found(Dimension::Resource, format!("memory:{}", joined(&it.store_id, &it.record_id)).into());
+            }
+            found(Dimension::System, it.store_id.as_str().into());
+        }
+        _ => (),
+    }
+}
+
+/// Credentials and sessions that an event brought into being or passed on to.
+fn given(event: &v1::Event, found: &mut impl FnMut(Dimension, Cow<'_, str>)) {
+    match &event.body {
+        Some(EventBody::CredentialIssued(it)) => found(Dimension::Credential, credential(it.credential.as_ref()).into()),
+        Some(EventBody::SubAgentSpawned(it)) => {
+            found(Dimension::Credential, credential(it.child_credential.as_ref()).into());
+            found(Dimension::Session, it.child_session_id.as_str().into());
+        }
+        Some(EventBody::HandedOff(it)) => found(Dimension::Session, it.to_session_id.as_str().into()),
+        _ => (),
+    }
+}
+
+fn tool_keys(server: &str, name: &str, found: &mut impl FnMut(Dimension, Cow<'_, str>)) {
+    if !name.is_empty() {
+        found(Dimension::Tool, joined(server, name));
+    }
+    found(Dimension::Server, server.into());
+}
+
+fn resource(of: &v1::Resource, found: &mut impl FnMut(Dimension, Cow<'_, str>)) {
+    found(Dimension::Resource, of.uri.as_str().into());
+    found(Dimension::System, of.system.as_str().into());
+}
+
+/// Two texts with a slash between them, or the second alone.
+fn joined<'a>(first: &str, second: &'a str) -> Cow<'a, str> {
+    if first.is_empty() { second.into() } else { format!("{first}/{second}").into() }
+}
+
+fn own_session(event: &v1::Event) -> &str {
+    event.session.as_ref().map_or("", |session| &session.session_id)
+}
+
+fn parent_session(event: &v1::Event) -> &str {
+    event.session.as_ref().map_or("", |session| &session.parent_session_id)
+}
+
+fn agent(of: &v1::Attribution) -> &str {
+    of.agent.as_ref().map_or("", |agent| &agent.agent_id)
+}
+
+fn credential(of: Option<&v1::Credential>) -> &str {
+    of.map_or("", |credential| &credential.credential_id)
+}
+
+/// Whom an event is done for: the initiator, and both ends of every delegation.
+fn attribution_principals(of: &v1::Attribution) -> impl Iterator<Item = &v1::Principal> {
+    of.initiator.iter().chain(of.delegation.iter().flat_map(|hop| hop.from.iter().chain(&hop.to)))
+}
+
+fn principal(of: &v1::Principal) -> Cow<'_, str> {
+    match (of.issuer.is_empty(), of.subject.is_empty()) {
+        (_, true) => Cow::Borrowed(""),
+        (true, false) => Cow::Borrowed(&of.subject),
+        (false, false) => format!("{} {}", of.issuer, of.subject).into(),
+    }
+}
+
+/// What follows a node in a direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Leads {
+    /// Whose authority the session's events had.
+    Authority,
+    /// What the session's events touched, and the sessions below it.
+    Effects,
+    /// The session of every event.
+    OwnSession,
+    /// Nowhere.
+    Nowhere,
+}
+
+impl Leads {
+    /// Reads the table of section 17.5.
+    pub(crate) fn of(dimension: Dimension, direction: LineageDirection) -> Self {
+        use Dimension::{Agent, Collector, Credential, ParentSession, Principal, Resource, Rule, Server, Session, System, Tool};
+        use LineageDirection::{Both, Down, Unspecified, Up};
+        match (dimension, direction) {
+            (Session, Up) => Self::Authority,
+            (Session, Down) => Self::Effects,
+            (Credential | Collector | Rule, Up | Down) | (Resource | Tool | Server | System, Up) | (Principal | Agent, Down) => {
+                Self::OwnSession
+            }
+            (Resource | Tool | Server | System, Down)
+            | (Principal | Agent, Up)
+            | (ParentSession | Dimension::Unspecified, _)
+            | (_, Unspecified | Both) => Self::Nowhere,
+        }
+    }
+
+    /// Returns the nodes behind an event that one of the lists of `from` gives, sorted by dimension and value.
+    pub(crate) fn next(self, from: &Key, list: Dimension, event: &v1::Event) -> Vec<Key> {
+        let mut next = Vec::new();
+        let mut found = |dimension, value: Cow<'_, str>| {
+            if !value.is_empty() {
+                next.push(Key { dimension, tenant: event.tenant_id.clone(), value: value.into_owned() });
+            }
+        };
+        let own = own_session(event);
+        match self {
+            Self::Nowhere => (),
+            Self::OwnSession => found(Dimension::Session, own.into()),
+            Self::Authority if own == from.value => authority(event, &mut found),
+            Self::Authority => found(Dimension::Session, own.into()),
+            Self::Effects => {
+                if own == from.value {
+                    effects(event, &mut found);
+                }
+                if list == Dimension::ParentSession {
+                    found(Dimension::Session, own.into());
+                }
+            }
+        }
+        next.sort_unstable();
+        next.dedup();
+        next
+    }
+}
+
+fn authority(event: &v1::Event, found: &mut impl FnMut(Dimension, Cow<'_, str>)) {
+    found(Dimension::Session, parent_session(event).into());
+    if let Some(attribution) = &event.attribution {
+        attribution_principals(attribution).for_each(|it| found(Dimension::Principal, principal(it)));
+        found(Dimension::Agent, agent(attribution).into());
+        found(Dimension::Credential, credential(attribution.credential.as_ref()).into());
+    }
+}
+
+fn effects(event: &v1::Event, found: &mut impl FnMut(Dimension, Cow<'_, str>)) {
+    touched(event, found);
+    given(event, found);
+    if let Some(EventBody::McpConnected(it)) = &event.body {
+        found(Dimension::Server, it.server_id.as_str().into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn keys(core: v1::EntryCore) -> BTreeSet<(Dimension, String, String)> {
+        let entry = v1::Entry { core: core.encode_to_vec().into(), session_root: Vec::new() };
+        let mut found = BTreeSet::new();
+        let carrier = Carrier::parse(entry.encode_to_vec().into()).unwrap();
+        carrier.keys(|dimension, tenant, value| {
+            found.insert((dimension, tenant.to_owned(), value.to_owned()));
+        });
+        found
+    }
+
+    fn of_event(body: EventBody) -> BTreeSet<(Dimension, String, String)> {
+        let event = v1::Event { tenant_id: "t".to_owned(), body: Some(body), ..Default::default() };
+        of_body(Body::Event(v1::RecordedEvent { at: None, event: event.encode_to_vec().into() }))
+    }
+
+    fn of_body(body: Body) -> BTreeSet<(Dimension, String, String)> {
+        keys(v1::EntryCore { body: Some(body), ..Default::default() })
+    }
+
+    fn set(of: &[(Dimension, &str, &str)]) -> BTreeSet<(Dimension, String, String)> {
+        of.iter().map(|(dimension, tenant, value)| (*dimension, (*tenant).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn text(of: &str) -> String {
+        of.to_owned()
+    }
+
+    fn person(issuer: &str, subject: &str) -> Option<v1::Principal> {
+        Some(v1::Principal { issuer: text(issuer), subject: text(subject), ..Default::default() })
+    }
+
+    fn named(id: &str) -> Option<v1::Credential> {
+        Some(v1::Credential { credential_id: text(id), ..Default::default() })
+    }
+
+    fn at(uri: &str, system: &str) -> v1::Resource {
+        v1::Resource { uri: text(uri), system: text(system), ..Default::default() }
+    }
+
+    #[test]
+    fn an_event_carries_what_its_session_and_attribution_name() {
+        use Dimension::{Agent, Collector, Credential, ParentSession, Principal, Rule, Session};
+        let hop = v1::DelegationHop { from: person("i", "a"), to: person("", "b"), ..Default::default() };
+        let event = v1::Event {
+            tenant_id: text("t"),
+            session: Some(v1::SessionRef { session_id: text("s"), parent_session_id: text("p"), ..Default::default() }),
+            attribution: Some(v1::Attribution {
+                initiator: person("i", "u"),
+                agent: Some(v1::Agent { agent_id: text("a"), ..Default::default() }),
+                delegation: vec![hop],
+                credential: named("c"),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let place = v1::BatchPosition { collector_id: text("gw"), ..Default::default() };
+        let finding = v1::Finding { rule_id: text("r"), ..Default::default() };
+        let core = v1::EntryCore {
+            session: Some(v1::SessionPosition { tenant_id: text("t"), session_id: text("s"), position: 1 }),
+            decision: Some(v1::Decision { findings: vec![finding], ..Default::default() }),
+            body: Some(Body::Event(v1::RecordedEvent { at: Some(place), event: event.encode_to_vec().into() })),
+            ..Default::default()
+        };
+        let expected = [
+            (Session, "t", "s"),
+            (ParentSession, "t", "p"),
+            (Agent, "t", "a"),
+            (Principal, "t", "i u"),
+            (Principal, "t", "i a"),
+            (Principal, "t", "b"),
+            (Credential, "t", "c"),
+            (Collector, "", "gw"),
+            (Rule, "t", "r"),
+        ];
+        assert_eq!(keys(core), set(&expected));
+    }
+
+    #[test]
+    fn bodies_of_events_carry_what_they_touch() {
+        use Dimension::{Agent, Credential, Principal, Resource, Server, Session, System, Tool};
+        let tool = |server: &str, name: &str| v1::Tool { server_id: text(server), name: text(name), ..Default::default() };
+        let access = v1::DataAccess { resource: Some(at("db:x", "crm")), ..Default::default() };
+        let memory = |store: &str, record: &str| {
+            EventBody::MemoryAccess(v1::MemoryAccess { store_id: text(store), record_id: text(record), ..Default::default() })
+        };
+        let intent = |tool, resources| EventBody::ActionIntent(v1::ActionIntent { tool: Some(tool), resources, ..Default::default() });
+        let cases = [
+            (
+                intent(tool("m", "read"), vec![at("file:a", "disk")]),
+                vec![(Tool, "m/read"), (Server, "m"), (Resource, "file:a"), (System, "disk")],
+            ),
+            (intent(tool("", "read"), Vec::new()), vec![(Tool, "read")]),
+            (intent(tool("m", ""), Vec::new()), vec![(Server, "m")]),
+            (
+                EventBody::ActionOutcome(v1::ActionOutcome { accesses: vec![access.clone()], ..Default::default() }),
+                vec![(Resource, "db:x"), (System, "crm")],
+            ),
+            (EventBody::DataAccess(access), vec![(Resource, "db:x"), (System, "crm")]),
+            (memory("notes", "7"), vec![(Resource, "memory:notes/7"), (System, "notes")]),
+            (memory("", "7"), vec![(Resource, "memory:7")]),
+            (memory("notes", ""), vec![(System, "notes")]),
+            (EventBody::McpConnected(v1::McpConnected { server_id: text("m"), ..Default::default() }), vec![(Server, "m")]),
+            (
+                EventBody::ToolDefined(v1::ToolDefined { server_id: text("m"), name: text("read"), ..Default::default() }),
+                vec![(Tool, "m/read"), (Server, "m")],
+            ),
+            (
+                EventBody::SubAgentSpawned(v1::SubAgentSpawned {
+                    child_session_id: text("c"),
+                    child_agent_id: text("b"),
+                    child_credential: named("k"),
+                    ..Default::default()
+                }),
+                vec![(Session, "c"), (Agent, "b"), (Credential, "k")],
+            ),
+            (
+                EventBody::HandedOff(v1::HandedOff { to: person("i", "x"), to_session_id: text("h"), ..Default::default() }),
+                vec![(Session, "h"), (Principal, "i x")],
+            ),
+            (EventBody::CredentialIssued(v1::CredentialIssued { credential: named("k"), ..Default::default() }), vec![(Credential, "k")]),
+            (
+                EventBody::CredentialUsed(v1::CredentialUsed { credential: named("k"), target: Some(at("api:y", "")) }),
+                vec![(Credential, "k"), (Resource, "api:y")],
+            ),
+            (
+                EventBody::CredentialRevoked(v1::CredentialRevoked { credential_id: text("k"), ..Default::default() }),
+                vec![(Credential, "k")],
+            ),
+            (
+                EventBody::ApprovalRequested(v1::ApprovalRequested { requester: person("", "x"), ..Default::default() }),
+                vec![(Principal, "x")],
+            ),
+            (EventBody::ApprovalResolved(v1::ApprovalResolved { approver: person("i", ""), ..Default::default() }), Vec::new()),
+            (
+                EventBody::IdentityLinked(v1::IdentityLinked {
+                    principal: person("i", "x"),
+                    linked: person("j", "y"),
+                    ..Default::default()
+                }),
+                vec![(Principal, "i x"), (Principal, "j y")],
+            ),
+            (EventBody::Heartbeat(v1::Heartbeat::default()), Vec::new()),
+        ];
+        for (body, expected) in cases {
+            let expected: Vec<_> = expected.into_iter().map(|(dimension, value)| (dimension, "t", value)).collect();
+            assert_eq!(of_event(body.clone()), set(&expected), "{body:?}");
+        }
+    }
+
+    #[test]
+    fn other_entries_carry_whom_they_are_about() {
+        use Dimension::{Agent, Collector, Credential, Server, Session};
+        let target = |kind: TargetKind, id: &str| v1::Target { kind: kind.into(), tenant_id: text("t"), id: text(id) };
+        let targets = vec![
+            target(TargetKind::Session, "s"),
+            target(TargetKind::AgentInstance, "a/7/x"),
+            target(TargetKind::Credential, "c"),
+            target(TargetKind::Server, "m"),
+            target(TargetKind::Tenant, "t"),
+        ];
+        let containment = Body::Containment(v1::Containment { targets, ..Default::default() });
+        assert_eq!(of_body(containment), set(&[(Session, "t", "s"), (Agent, "t", "a"), (Credential, "t", "c"), (Server, "t", "m")]));
+        let command = |action: Action| {
+            let command = v1::Command { action: Some(action) }.encode_to_vec();
+            of_body(Body::Command(v1::SignedCommand { command, ..Default::default() }))
+        };
+        let contain = Action::Contain(v1::Contain { target: Some(target(TargetKind::Agent, "a")), ..Default::default() });
+        assert_eq!(command(contain), set(&[(Agent, "t", "a")]));
+        let resolve = v1::ResolveApproval { tenant_id: text("t"), session_id: text("s"), ..Default::default() };
+        assert_eq!(command(Action::ResolveApproval(resolve)), set(&[(Session, "t", "s")]));
+        let collector = v1::RegisterCollector { collector_id: text("gw"), tenant_id: text("t"), ..Default::default() };
+        assert_eq!(command(Action::RegisterCollector(collector)), set(&[(Collector, "", "gw")]));
+        let place = Some(v1::BatchPosition { collector_id: text("gw"), ..Default::default() });
+        assert_eq!(of_body(Body::Rejection(v1::Rejection { at: place, ..Default::default() })), set(&[(Collector, "", "gw")]));
+        assert_eq!(of_body(Body::StateCommitment(v1::StateCommitment::default())), set(&[]));
+    }
+}

@@ -1,0 +1,139 @@
+//! The indexing itself, off the async threads: a step at a time, so that a shutdown need not wait for the end.
+
+use std::{sync::Arc, time::Instant};
+
+use proofline_ledger::{CommitmentAt, EntryIndex, Hash, KeyIndex, TreeSize, confirmed_commitment, next_commitment};
+use tokio_util::sync::CancellationToken;
+
+use super::{Confirmed, KnownStates, Untrue};
+use crate::{
+    replica::Progress,
+    store::{StateDb, StateStore},
+};
+
+/// Rows that are held until they may be written; beyond that they are written on the way.
+const HELD_BYTES_MAX: usize = 48 << 20;
+
+/// What became of a look at the next commitment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// It is true.
+    True(EntryIndex),
+    /// There is none.
+    Nothing,
+    /// The node shuts down.
+    Stopped,
+}
+
+/// The index of one state, and the commitments that were found to be true.
+pub(super) struct Work {
+    state: Arc<StateDb>,
+    taken: TreeSize,
+    index: KeyIndex,
+    confirmed: Option<CommitmentAt>,
+    /// The newest of them whose map was written.
+    written: Option<EntryIndex>,
+}
+
+impl Work {
+    /// Takes up what the state holds. What came in a snapshot was thrown away when it was installed.
+    pub(super) fn open(state: &StateStore, progress: Progress) -> Result<Self, Untrue> {
+        let state = state.view();
+        let (index, confirmed) = (KeyIndex::open(&*state)?, confirmed_commitment(&*state)?);
+        // Rows that tell of it were written behind it: as its map, or on the way to that of the next one.
+        let written = confirmed.map(|of| of.index);
+        Ok(Self { state, taken: progress.taken, index, confirmed, written })
+    }
+
+    pub(super) fn taken(&self) -> TreeSize {
+        self.taken
+    }
+
+    pub(super) fn keys(&self) -> u64 {
+        self.index.keys()
+    }
+
+    pub(super) fn confirmed(&self) -> Confirmed {
+        let size = self.confirmed.map_or(TreeSize(0), |of| of.size);
+        Confirmed { taken: self.taken, through: self.confirmed.map(|of| of.index), size }
+    }
+
+    /// Computes the next commitment again and compares.
+    pub(super) async fn confirm_next(mut self, states: KnownStates, shutdown: CancellationToken) -> Result<(Found, Self), Untrue> {
+        let from = EntryIndex(self.confirmed.map_or(0, |of| of.index.0 + 1));
+        let Some(next) = next_commitment(&*self.state, from)? else { return Ok((Found::Nothing, self)) };
+        let blocking = tokio::task::spawn_blocking(move || {
+            let found = self.confirm(next, &states, &shutdown)?;
+            Ok((found, self))
+        });
+        blocking.await.map_err(|_| Untrue::Interrupted)?
+    }
+
+    fn confirm(&mut self, next: CommitmentAt, states: &KnownStates, shutdown: &CancellationToken) -> Result<Found, Untrue> {
+        let CommitmentAt { index: commitment, size, map_root, state_digest } = next;
+        if let Some(computed) = states.digest_at(size).filter(|computed| *computed != state_digest) {
+            return Err(Untrue::State { commitment, size, claimed: state_digest, computed });
+        }
+        let began = Instant::now();
+        if !self.reach(size, shutdown)? {
+            return Ok(Found::Stopped);
+        }
+        let computed = self.index.root();
+        if computed != map_root {
+            return Err(Untrue::Map { commitment, size, claimed: map_root, computed });
+        }
+        tracing::debug!(%commitment, %size, keys = self.index.keys(), took = ?began.elapsed(), "computed a state commitment again");
+        self.confirmed = Some(next);
+        Ok(Found::True(commitment))
+    }
+
+    /// Brings the index to a size, from behind it too. Tells whether it got there.
+    fn reach(&mut self, size: TreeSize, shutdown: &CancellationToken) -> Result<bool, Untrue> {
+        if size < self.index.stored() {
+            // Another leader committed to less than this one had to write on the way: a rare loss of time.
+            self.state.forget_own()?;
+        }
+        if size < self.index.size() {
+            self.index = KeyIndex::open(&*self.state)?;
+        }
+        while self.index.size() < size {
+            if shutdown.is_cancelled() {
+                return Ok(false);
+            }
+            self.index.advance(&*self.state, size)?;
+            if self.index.held_bytes() > HELD_BYTES_MAX && self.index.size() < size {
+                self.state.write_own(self.index.take_changes(self.confirmed.map(|of| of.index)))?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Writes the map of the newest confirmed commitment, when the index is at it and a checkpoint of `covered` entries shows it.
+    ///
+    /// On return: questions by key are answered from it. A crash takes all of it away or nothing.
+    pub(super) fn write_covered(&mut self, covered: TreeSize) -> Result<(), Untrue> {
+        let servable = self.confirmed.filter(|of| of.size == self.index.size() && of.index.0 < covered.0);
+        if let Some(of) = servable.filter(|of| self.written != Some(of.index)) {
+            self.state.write_own(self.index.take_changes(Some(of.index)))?;
+            self.written = Some(of.index);
+        }
+        Ok(())
+    }
+
+    /// Tells whether a commitment of `size` may follow, when a checkpoint of `covered` entries is the newest.
+    pub(super) fn may_propose(&self, size: TreeSize, covered: TreeSize) -> bool {
+        let is_covered = self.confirmed.is_none_or(|of| of.index.0 < covered.0 && self.written == Some(of.index));
+        is_covered && size > self.confirmed.map_or(TreeSize(0), |of| of.size) && size >= self.index.size()
+    }
+
+    /// Computes the map at a size; `None` when no entry with keys came since the last commitment, or the node shuts down.
+    pub(super) async fn candidate(mut self, size: TreeSize, shutdown: CancellationToken) -> Result<(Option<Hash>, Self), Untrue> {
+        let blocking = tokio::task::spawn_blocking(move || {
+            let is_there = self.reach(size, &shutdown)?;
+            let committed = self.confirmed.map_or(Hash::ZERO, |of| of.map_root);
+            let root = Some(self.index.root()).filter(|root| is_there && *root != committed);
+            Ok((root, self))
+        });
+        blocking.await.map_err(|_| Untrue::Interrupted)?
+    }
+}

@@ -1,0 +1,220 @@
+//! Answers about lineage: who asks is put into the log first, then the answer is made page by page, at the pace of the reader.
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use ed25519_dalek::Signer as _;
+use futures::Stream;
+use proofline_ledger::{
+    Lineage, LineageFault, QuestionProblem, Under, indexed_commitment,
+    limits::{ACCESS_QUESTION_BYTES_MAX, ACCESS_TEXT_BYTES_MAX},
+    listing, signed,
+};
+use proofline_proto::{
+    peer::item,
+    v1::{AccessKind, AccessRecorded, Dimension, LineagePage, LineageQuestion, TraceLineageRequest},
+};
+use prost::Message as _;
+use tokio::{
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+
+use super::{
+    Api,
+    reading::{fault, page},
+    status::{again, beyond, beyond_commitment, busy, malformed, refused},
+};
+use crate::{
+    access::{Caller, Rpc, Scope},
+    publisher::Published,
+    store::{Frozen, StateDb},
+};
+
+/// Answers that one node gives at once: each holds a thread and a state.
+const ANSWERS_MAX: usize = 8;
+/// Pages that are made ahead of the reader.
+const PAGES_AHEAD: usize = 2;
+/// How long a reader may leave a page untaken.
+const TAKEN_WITHIN: Duration = Duration::from_secs(30);
+/// Looks for a state and a checkpoint that fit each other; they part for a moment only.
+const LOOKS_MAX: usize = 5;
+
+pub(super) type Pages = Pin<Box<dyn Stream<Item = Result<LineagePage, Status>> + Send>>;
+
+/// Room for answers. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Answering(Arc<Semaphore>);
+
+impl Default for Answering {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(ANSWERS_MAX)))
+    }
+}
+
+impl Answering {
+    fn admit(&self) -> Result<OwnedSemaphorePermit, Status> {
+        let full = |_| busy("TOO_MANY_QUESTIONS", format!("this node gives {ANSWERS_MAX} answers already; ask again, or another node"));
+        Arc::clone(&self.0).try_acquire_owned().map_err(full)
+    }
+}
+
+impl Api {
+    /// Answers a question, after it was recorded who asked.
+    pub(super) async fn lineage(&self, caller: &Caller, asked: TraceLineageRequest) -> Result<Pages, Status> {
+        let question = asked.question.clone().ok_or_else(|| malformed("MALFORMED_QUESTION", "the request has no question"))?;
+        let page_entries = page(asked.page_entries)?;
+        let access = self.access(caller, &asked)?;
+        self.check_scope(caller, &question)?;
+        let room = self.answering.admit()?;
+        let (resolved, to_record) = oneshot::channel();
+        let (recorded, may_answer) = oneshot::channel();
+        let (pages, taken) = mpsc::channel(PAGES_AHEAD);
+        let answer = Answer { api: self.clone(), question, page_entries, resolved, may_answer, pages, _room: room };
+        tokio::task::spawn_blocking(move || answer.give(&Handle::current()));
+        let question = to_record.await.map_err(|_| Status::internal("the answer was interrupted"))??;
+        self.record(AccessRecorded { question, ..access }).await?;
+        // Nobody waits any more when the answer was interrupted; its pages end then.
+        drop(recorded.send(Recorded));
+        Ok(Box::pin(ReceiverStream::new(taken)))
+    }
+
+    /// Checks what is recorded of a request, but for its question.
+    fn access(&self, caller: &Caller, asked: &TraceLineageRequest) -> Result<AccessRecorded, Status> {
+        let (kind, reader) = (asked.kind(), caller.to_string());
+        if !matches!(kind, AccessKind::Lineage | AccessKind::EvidenceExport) {
+            return Err(malformed("MALFORMED_QUESTION", "the kind is neither LINEAGE nor EVIDENCE_EXPORT"));
+        }
+        if asked.purpose.len() > ACCESS_TEXT_BYTES_MAX || asked.purpose.chars().any(char::is_control) {
+            return Err(malformed(
+                "MALFORMED_QUESTION",
+                format!("the purpose has more than {ACCESS_TEXT_BYTES_MAX} bytes, or control characters"),
+            ));
+        }
+        Ok(AccessRecorded {
+            kind: kind.into(),
+            reader,
+            purpose: asked.purpose.clone(),
+            node_id: self.peers.node_id(),
+            public_key: self.node_key.verifying_key().to_bytes().to_vec(),
+            ..AccessRecorded::default()
+        })
+    }
+
+    /// A question about one tenant stays there: what its entries lead to is the same tenant's.
+    fn check_scope(&self, caller: &Caller, question: &LineageQuestion) -> Result<(), Status> {
+        if question.starts.is_empty() {
+            return self.check_role(caller, Rpc::TraceLineage, Scope::Everything);
+        }
+        question.starts.iter().try_for_each(|start| {
+            let is_of_all = start.dimension() == Dimension::Collector || start.tenant_id.is_empty();
+            let scope = if is_of_all { Scope::Everything } else { Scope::Tenant(&start.tenant_id) };
+            self.check_role(caller, Rpc::TraceLineage, scope)
+        })
+    }
+
+    /// Puts into the log who reads what. Whatever keeps it out keeps the answer back.
+    async fn record(&self, access: AccessRecorded) -> Result<(), Status> {
+        let signature = self.node_key.sign(&signed::access(&self.origin, &access)).to_bytes().to_vec();
+        let recorded = self.submit(item::Item::Access(AccessRecorded { signature, ..access })).await;
+        let not_recorded =
+            |status: Status| again("NOT_RECORDED", format!("who asks could not be recorded, so nothing is answered: {}", status.message()));
+        recorded.map(drop).map_err(not_recorded)
+    }
+}
+
+/// It is in the log who asked.
+struct Recorded;
+
+/// An answer being given, on a thread of its own.
+struct Answer {
+    api: Api,
+    question: LineageQuestion,
+    page_entries: usize,
+    /// Takes the exact bytes of the question as it is recorded, or why there is no answer.
+    resolved: oneshot::Sender<Result<Vec<u8>, Status>>,
+    may_answer: oneshot::Receiver<Recorded>,
+    pages: mpsc::Sender<Result<LineagePage, Status>>,
+    _room: OwnedSemaphorePermit,
+}
+
+impl Answer {
+    fn give(self, runtime: &Handle) {
+        let Self { api, question, page_entries, resolved, may_answer, pages, _room } = self;
+        let state = api.state.view();
+        let looked = Look::of(&api, &state);
+        let begun = looked.as_ref().map_err(Clone::clone).and_then(|look| {
+            let under = Under { note: look.published.note.clone(), size: look.published.size, commitment: look.commitment, page_entries };
+            Lineage::begin(&look.frozen, question, under).map_err(lineage_status)
+        });
+        let mut lineage = match begun {
+            Ok(lineage) => lineage,
+            Err(status) => return drop(resolved.send(Err(status))),
+        };
+        let exact = lineage.question().encode_to_vec();
+        if exact.len() > ACCESS_QUESTION_BYTES_MAX {
+            let message = format!("the question has {} bytes, {ACCESS_QUESTION_BYTES_MAX} are the limit", exact.len());
+            return drop(resolved.send(Err(malformed("MALFORMED_QUESTION", message))));
+        }
+        if resolved.send(Ok(exact)).is_err() || may_answer.blocking_recv().is_err() {
+            return;
+        }
+        loop {
+            let page = match lineage.next_page() {
+                Ok(Some(page)) => Ok(page),
+                Ok(None) => return,
+                Err(error) => Err(lineage_status(error)),
+            };
+            let is_end = page.is_err();
+            let taken = runtime.block_on(tokio::time::timeout(TAKEN_WITHIN, pages.send(page)));
+            if is_end || !matches!(taken, Ok(Ok(()))) {
+                return;
+            }
+        }
+    }
+}
+
+/// A state that does not change, and the checkpoint under which it is read.
+struct Look<'a> {
+    frozen: Frozen<'a>,
+    published: Published,
+    commitment: Option<proofline_ledger::CommitmentAt>,
+}
+
+impl<'a> Look<'a> {
+    fn of(api: &Api, state: &'a StateDb) -> Result<Self, Status> {
+        for _ in 0..LOOKS_MAX {
+            let published = api.published.borrow().clone();
+            let published = published.ok_or_else(|| again("NOT_PUBLISHED", "no checkpoint is published yet"))?;
+            let frozen = state.frozen();
+            let commitment = indexed_commitment(&frozen).map_err(fault)?;
+            // The checkpoint was taken first: a commitment that was written since may lie beyond it.
+            let is_covered = commitment.is_none_or(|of| of.index.0 < published.size.0);
+            if is_covered && listing::head(&frozen).map_err(fault)?.size >= published.size {
+                return Ok(Self { frozen, published, commitment });
+            }
+        }
+        Err(again("NOTHING_COMMITTED", "the state is being replaced"))
+    }
+}
+
+fn lineage_status(error: LineageFault) -> Status {
+    let message = error.to_string();
+    match error {
+        LineageFault::Question(QuestionProblem::BeyondCommitment { covered, .. }) => beyond_commitment(covered),
+        LineageFault::Question(QuestionProblem::BeyondCheckpoint { covered, .. }) => beyond(covered),
+        LineageFault::Question(
+            QuestionProblem::TooManyStarts(_)
+            | QuestionProblem::TooDeep(_)
+            | QuestionProblem::NoKey(_)
+            | QuestionProblem::Repeated(_)
+            | QuestionProblem::UnknownWord
+            | QuestionProblem::Backwards { .. }
+            | QuestionProblem::EdgeTwice,
+        ) => malformed("MALFORMED_QUESTION", message),
+        LineageFault::NothingCommitted => again("NOTHING_COMMITTED", message),
+        LineageFault::TooWide => refused("LINEAGE_TOO_WIDE", message),
+        LineageFault::Store(error) => fault(error),
+    }
+}
