@@ -1,6 +1,7 @@
 //! Files of evidence: recognised by their content, checked against a policy, reported check by check.
 
 mod batches;
+mod bundle;
 mod facts;
 mod registrations;
 mod session_evidence;
@@ -10,6 +11,7 @@ mod tlog;
 use proofline_proto::v1;
 use thiserror::Error;
 
+use self::bundle::ArchiveError;
 use crate::canonical::{CanonicalError, decode_canonical};
 use crate::consistency::HeldCheckpoint;
 use crate::coordinate::EntryIndex;
@@ -20,6 +22,7 @@ use crate::tlog_proof::{TLOG_PROOF_HEADER, TlogProofError};
 use crate::tree::{TreeError, parse_path};
 use crate::trust::{TrustError, UnverifiedCheckpoint, VerifiedCheckpoint};
 
+pub use bundle::{EVIDENCE_FORMAT, Manifest, ManifestError, ManifestMember, verify_evidence};
 pub use session_evidence::{SESSION_EVIDENCE_FORMAT, verify_session_evidence};
 pub use session_proof::verify_session_proof;
 pub use tlog::verify_tlog_proof;
@@ -27,7 +30,7 @@ pub use tlog::verify_tlog_proof;
 /// Why a file is not evidence of a known form.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub(crate) enum FormatError {
-    #[error("the file is no .tlog-proof, .session-proof or .session-evidence that this version knows")]
+    #[error("the file is no .tlog-proof, .session-proof, .session-evidence or .evidence.zip that this version knows")]
     Unrecognised,
     #[error("the format is {0:?}, this version reads {SESSION_EVIDENCE_FORMAT:?}")]
     UnknownVersion(String),
@@ -35,6 +38,10 @@ pub(crate) enum FormatError {
     Missing(&'static str),
     #[error(transparent)]
     Canonical(#[from] CanonicalError),
+    #[error("{0}")]
+    Archive(#[from] ArchiveError),
+    #[error("manifest.json: {0}")]
+    Manifest(#[from] ManifestError),
     #[error(transparent)]
     TlogProof(#[from] TlogProofError),
 }
@@ -54,6 +61,7 @@ pub fn verify(file: &[u8], policy: &Policy, held: Option<&HeldCheckpoint>) -> Re
         Some(EvidenceKind::TlogProof) => verify_tlog_proof(file, policy, held),
         Some(EvidenceKind::SessionProof) => verify_session_proof(file, policy, held),
         Some(EvidenceKind::SessionEvidence) => verify_session_evidence(file, policy, held),
+        Some(EvidenceKind::Evidence) => verify_evidence(file, policy, held, &mut |_| ()),
         None => {
             let mut report = Report::new(None, &[CheckName::Format]);
             report.settle(CheckName::Format, |()| String::new(), Err(FormatError::Unrecognised));
@@ -62,11 +70,17 @@ pub fn verify(file: &[u8], policy: &Policy, held: Option<&HeldCheckpoint>) -> Re
     }
 }
 
+/// What a zip file with members begins with.
+const ARCHIVE_PREFIX: &[u8] = b"PK\x03\x04";
+
 fn recognise(file: &[u8]) -> Option<EvidenceKind> {
     const TLOG_PROOF_PREFIX: &[u8] = b"c2sp.org/tlog-proof@";
     if file.starts_with(TLOG_PROOF_PREFIX) {
         debug_assert!(TLOG_PROOF_HEADER.as_bytes().starts_with(TLOG_PROOF_PREFIX));
         return Some(EvidenceKind::TlogProof);
+    }
+    if file.starts_with(ARCHIVE_PREFIX) {
+        return Some(EvidenceKind::Evidence);
     }
     // Field 1 of both messages has wire type 2: a format name without any newline, or a signed note.
     let mut rest = file.strip_prefix(&[0x0A])?;

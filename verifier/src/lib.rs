@@ -27,12 +27,12 @@
 
 mod canonical;
 mod checkpoint;
+mod completeness;
 mod consistency;
 mod coordinate;
 mod entry;
 mod evidence;
 mod hash;
-#[cfg(feature = "json")]
 mod json;
 mod key;
 mod note;
@@ -49,12 +49,22 @@ mod trust;
 
 pub use canonical::{CanonicalError, decode_canonical};
 pub use checkpoint::{Checkpoint, CheckpointError, cosignature_signed_bytes};
+pub use completeness::{
+    AnswerError, AnswerFault, AnswerSummary, AnswerVerifier, BatchPartError, CommitmentError, DEPTH_MAX, Direction, EntryKey, EntryKeys,
+    Extent, FoundEntry, KEY_ENTRY_CONTEXT, KeyHash, LineageEdge, LineageNode, MAP_KEY_CONTEXT, MAP_LEAF_CONTEXT, MAP_NODE_CONTEXT,
+    MapError, PageEntryError, Question, QuestionError, RangeError, STARTS_MAX, SetProofError, VerifiedPage, WalkError, WindowError,
+    dimension_name, fold_set,
+};
 pub use consistency::{CONSISTENCY_PROOF_BYTES_MAX, CONSISTENCY_PROOF_HEADER, ConsistencyError, ConsistencyProof, HeldCheckpoint};
 pub use coordinate::{EntryIndex, LeafIndex, SessionPosition, TreeSize};
 pub use entry::{ENTRY_BYTES_MAX, EntryError, LogEntry, SessionPlace};
-pub use evidence::{SESSION_EVIDENCE_FORMAT, verify, verify_session_evidence, verify_session_proof, verify_tlog_proof};
-pub use hash::{BATCH_STATEMENT_CONTEXT, BatchDigest, ContentHash, LogHash, TREE_LEAF_CONTEXT, TREE_NODE_CONTEXT, TreeHash};
-#[cfg(feature = "json")]
+pub use evidence::{
+    EVIDENCE_FORMAT, Manifest, ManifestError, ManifestMember, SESSION_EVIDENCE_FORMAT, verify, verify_evidence, verify_session_evidence,
+    verify_session_proof, verify_tlog_proof,
+};
+pub use hash::{
+    BATCH_STATEMENT_CONTEXT, BatchDigest, ContentHash, FACTS_CONTEXT, LogHash, TREE_LEAF_CONTEXT, TREE_NODE_CONTEXT, TreeHash, facts_digest,
+};
 pub use json::VERIFY_SCHEMA;
 pub use key::{KeyError, KeyId, KeyName, SignatureType, VerifierKey};
 pub use note::{NOTE_BYTES_MAX, NOTE_SIGNATURES_MAX, NoteError, NoteSignature, SignedNote};
