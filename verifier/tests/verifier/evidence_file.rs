@@ -31,7 +31,10 @@ impl EvidenceFile {
         }
         members.push(("registrations.binpb".to_owned(), world.registration_set().encode_to_vec()));
         let window = pages[0].question.clone().unwrap();
-        let in_window = listed.iter().filter(|it| window.from_index <= **it && **it < window.to_index).count();
+        let named: std::collections::BTreeSet<u64> =
+            pages.iter().flat_map(|page| &page.ranges).flat_map(|range| range.indexes.clone()).collect();
+        let entries = if named.is_empty() { &listed } else { &named };
+        let in_window = entries.iter().filter(|it| window.from_index <= **it && **it < window.to_index).count();
         let commitment_size = if pages[0].commitment_index == 0 { 0 } else { lineage.size };
         let mut file = Self {
             members,
