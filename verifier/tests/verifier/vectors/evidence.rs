@@ -146,7 +146,15 @@ fn refused_by_the_answer() -> Vec<Vector> {
         wrong("wrong-count", altered(0, |page| page.ranges[0].count += 1), "keys-map", "a list is said to be longer"),
         wrong("map-path", altered(0, |page| page.ranges[0].map_path[0][0] ^= 1), "keys-map", "a flipped bit in a path of the map"),
         wrong("list-index", altered(0, |page| page.ranges[0].indexes[1] += 1), "key-ranges", "another index in a list"),
-        wrong("range-gap", altered(1, |page| drop(page.ranges.remove(0))), "key-ranges", "a range is missing in the middle of a list"),
+        wrong(
+            "range-gap",
+            reproved(1, |page| {
+                page.ranges.clear();
+                page.entries.retain(|one| one.index == lineage().commitment as u64);
+            }),
+            "key-ranges",
+            "a range is missing in the middle of a list",
+        ),
         wrong("key-hidden", edited(|file| file.change_pages(hide_child)), "walk", "a whole key is hidden"),
         wrong("lying-map", lying_map(), "keys-carried", "a list names an entry that does not carry its key"),
         wrong(
@@ -208,7 +216,7 @@ fn refused_by_the_file() -> Vec<Vector> {
             "a member that the manifest does not name",
         ),
         wrong("other-origin", edited(|file| file.manifest["origin"] = "elsewhere".into()), "origin", "the manifest names another origin"),
-        wrong("page-missing", edited(|file| file.manifest["pages"] = "6".into()), "manifest", "the manifest counts a page more"),
+        wrong("page-missing", edited(|file| file.manifest["pages"] = "7".into()), "manifest", "the manifest counts a page more"),
         wrong("entries-miscounted", edited(|file| file.manifest["entries"] = "3".into()), "manifest", "the manifest counts fewer entries"),
         wrong("registration-dropped", edited(forged_registration), "registrations-inclusion", "a registration is missing in its set proof"),
         undecided("collector-unregistered", without_sidecar(), "collector-keys", "nothing registers a collector"),
