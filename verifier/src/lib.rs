@@ -29,6 +29,7 @@ mod canonical;
 mod checkpoint;
 mod completeness;
 mod consistency;
+mod control;
 mod coordinate;
 mod entry;
 mod evidence;
@@ -56,6 +57,7 @@ pub use completeness::{
     dimension_name, fold_set,
 };
 pub use consistency::{CONSISTENCY_PROOF_BYTES_MAX, CONSISTENCY_PROOF_HEADER, ConsistencyError, ConsistencyProof, HeldCheckpoint};
+pub use control::{Control, ControlRules, controls};
 pub use coordinate::{EntryIndex, LeafIndex, SessionPosition, TreeSize};
 pub use entry::{ENTRY_BYTES_MAX, EntryError, LogEntry, SessionPlace};
 pub use evidence::{
