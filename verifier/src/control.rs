@@ -7,6 +7,14 @@
 /// entry of the window).
 const TABLE: &str = include_str!("control/table.tsv");
 
+/// Each line: id of a shipped rule, and the codes in its `@asi`.
+const RULES: &str = include_str!("control/rules.tsv");
+
+/// Returns the rules of the shipped pack, each with its codes.
+pub fn shipped_rules() -> impl Iterator<Item = (&'static str, Vec<&'static str>)> {
+    RULES.lines().filter_map(|line| line.split_once('\t')).map(|(id, codes)| (id, codes.split(',').collect()))
+}
+
 /// Which findings speak for a control.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ControlRules {
@@ -41,6 +49,12 @@ impl Control {
     #[must_use]
     pub fn find(id: &str) -> Option<Self> {
         controls().find(|control| control.id.eq_ignore_ascii_case(id))
+    }
+
+    /// Tells whether a finding of a rule speaks for the control. Rules that are not shipped have no codes here.
+    #[must_use]
+    pub fn takes_rule(&self, rule_id: &str) -> bool {
+        self.takes(&shipped_rules().find(|(id, _)| *id == rule_id).map(|(_, codes)| codes).unwrap_or_default())
     }
 
     /// Tells whether a finding of a rule with these codes speaks for the control.

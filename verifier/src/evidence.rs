@@ -2,23 +2,25 @@
 
 mod batches;
 mod bundle;
-mod facts;
+pub(crate) mod facts;
 mod registrations;
 mod session_evidence;
 mod session_proof;
 mod tlog;
 
 use proofline_proto::v1;
+use prost::Message as _;
 use thiserror::Error;
 
 use self::bundle::ArchiveError;
 use crate::canonical::{CanonicalError, decode_canonical};
 use crate::consistency::HeldCheckpoint;
 use crate::coordinate::EntryIndex;
+use crate::entry::LogEntry;
 use crate::hash::LogHash;
 use crate::policy::{Policy, Quorum};
-use crate::report::{CheckName, EvidenceKind, NotProven, Outcome, Refusal, Report};
-use crate::tlog_proof::{TLOG_PROOF_HEADER, TlogProofError};
+use crate::report::{CheckName, EvidenceKind, Integrity, NotProven, Outcome, Refusal, Report};
+use crate::tlog_proof::{TLOG_PROOF_HEADER, TlogProof, TlogProofError};
 use crate::tree::{TreeError, parse_path};
 use crate::trust::{TrustError, UnverifiedCheckpoint, VerifiedCheckpoint};
 
@@ -57,17 +59,41 @@ impl Refusal for FormatError {
 /// With `held`, a checkpoint that the reader kept from before, the file's checkpoint must be of the same growing log.
 #[must_use]
 pub fn verify(file: &[u8], policy: &Policy, held: Option<&HeldCheckpoint>) -> Report {
-    match recognise(file) {
+    verify_shown(file, policy, held, &mut |_| ())
+}
+
+/// As [`verify`]; shows the entries that the file is about. What was shown counts only when integrity is verified.
+pub(crate) fn verify_shown(file: &[u8], policy: &Policy, held: Option<&HeldCheckpoint>, shown: &mut dyn FnMut(&LogEntry)) -> Report {
+    let report = match recognise(file) {
         Some(EvidenceKind::TlogProof) => verify_tlog_proof(file, policy, held),
         Some(EvidenceKind::SessionProof) => verify_session_proof(file, policy, held),
         Some(EvidenceKind::SessionEvidence) => verify_session_evidence(file, policy, held),
-        Some(EvidenceKind::Evidence) => verify_evidence(file, policy, held, &mut |_| ()),
+        Some(EvidenceKind::Evidence) => {
+            return verify_evidence(file, policy, held, &mut |page| page.found.iter().for_each(|one| shown(&one.entry)));
+        }
         None => {
             let mut report = Report::new(None, &[CheckName::Format]);
             report.settle(CheckName::Format, |()| String::new(), Err(FormatError::Unrecognised));
             report
         }
+    };
+    if report.integrity() == Integrity::Verified {
+        entries_of(file, report.kind).iter().for_each(shown);
     }
+    report
+}
+
+/// The entries of a small file that was verified.
+fn entries_of(file: &[u8], kind: Option<EvidenceKind>) -> Vec<LogEntry> {
+    let entries: Vec<Vec<u8>> = match kind {
+        Some(EvidenceKind::TlogProof) => TlogProof::parse(file).ok().and_then(|it| it.entry).into_iter().collect(),
+        Some(EvidenceKind::SessionProof) => v1::SessionProof::decode(file).map(|it| it.entry).into_iter().collect(),
+        Some(EvidenceKind::SessionEvidence) => {
+            v1::SessionEvidence::decode(file).into_iter().flat_map(|it| it.members).map(|member| member.entry).collect()
+        }
+        Some(EvidenceKind::Evidence) | None => Vec::new(),
+    };
+    entries.iter().filter_map(|bytes| LogEntry::parse(bytes).ok()).collect()
 }
 
 /// What a zip file with members begins with.
