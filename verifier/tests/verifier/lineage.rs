@@ -13,6 +13,9 @@ use v1::event::Body as EventBody;
 use crate::naive::{CONTENT, Hash, LOG};
 use crate::world::{TENANT, World, core};
 
+/// Hash of a key, and its value in the map.
+type MapLeaf = (Hash, Vec<u8>);
+
 /// Dimension, tenant, value.
 pub(crate) type Key = (i32, String, String);
 
@@ -258,7 +261,7 @@ fn list_leaves(list: &[u64]) -> Vec<Hash> {
 }
 
 /// Each key's hash with its value, sorted.
-fn map_leaves(lists: &BTreeMap<Key, Vec<u64>>) -> Vec<(Hash, Vec<u8>)> {
+fn map_leaves(lists: &BTreeMap<Key, Vec<u64>>) -> Vec<MapLeaf> {
     let value = |list: &Vec<u64>| [&(list.len() as u64).to_be_bytes()[..], &CONTENT.root(&list_leaves(list))].concat();
     let mut leaves: Vec<_> = lists.iter().map(|(key, list)| (key_hash(key), value(list))).collect();
     leaves.sort();
@@ -269,11 +272,11 @@ fn bit(of: &Hash, depth: usize) -> bool {
     of[depth / 8] & (0x80 >> (depth % 8)) != 0
 }
 
-fn halves(leaves: &[(Hash, Vec<u8>)], depth: usize) -> (&[(Hash, Vec<u8>)], &[(Hash, Vec<u8>)]) {
+fn halves(leaves: &[MapLeaf], depth: usize) -> (&[MapLeaf], &[MapLeaf]) {
     leaves.split_at(leaves.iter().position(|(key, _)| bit(key, depth)).unwrap_or(leaves.len()))
 }
 
-fn subtree(leaves: &[(Hash, Vec<u8>)], depth: usize) -> Hash {
+fn subtree(leaves: &[MapLeaf], depth: usize) -> Hash {
     match leaves {
         [] => [0; 32],
         [(key, value)] => blake3::derive_key("proofline/v1 map leaf", &[&key[..], value].concat()),
@@ -286,7 +289,7 @@ fn subtree(leaves: &[(Hash, Vec<u8>)], depth: usize) -> Hash {
 }
 
 /// The hashes beside the way to a key, leaf side first; of an absent key what stands in its place.
-fn path(leaves: &[(Hash, Vec<u8>)], key: &Hash, depth: usize) -> (Vec<Hash>, Option<(Hash, Vec<u8>)>) {
+fn path(leaves: &[MapLeaf], key: &Hash, depth: usize) -> (Vec<Hash>, Option<MapLeaf>) {
     match leaves {
         [] => (Vec::new(), None),
         [(other, _)] if other == key => (Vec::new(), None),

@@ -127,6 +127,7 @@ fn companions() -> BTreeMap<String, Vec<u8>> {
             )
         }),
         ("older.checkpoint", older.checkpoint()),
+        ("story.checkpoint", evidence::held()),
         ("forked.checkpoint", forked.checkpoint()),
         ("older.consistency-proof", consistency(4, usual.size())),
         ("shorter.consistency-proof", consistency(4, usual.size() - 1)),

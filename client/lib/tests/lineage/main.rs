@@ -10,6 +10,10 @@
     clippy::cast_possible_wrap
 )]
 
+// Of the shared modules.
+use base64 as _;
+use sha2 as _;
+
 mod answers;
 #[path = "../../../../verifier/tests/verifier/evidence_file.rs"]
 mod evidence_file;

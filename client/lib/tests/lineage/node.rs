@@ -75,7 +75,7 @@ impl Audit for Node {
 
     async fn get_entry(&self, request: Request<v1::GetEntryRequest>) -> Answer<v1::GetEntryResponse> {
         let entry = self.grown.entries[request.into_inner().index as usize].clone();
-        Ok(Response::new(v1::GetEntryResponse { entry, ..Default::default() }))
+        Ok(Response::new(v1::GetEntryResponse { entry }))
     }
 
     async fn get_inclusion_proof(&self, request: Request<v1::GetInclusionProofRequest>) -> Answer<v1::GetInclusionProofResponse> {

@@ -1,5 +1,7 @@
 //! `.evidence.zip`: the answer to a question.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use proofline_proto::v1;
 use prost::Message as _;
 use v1::Dimension as D;
@@ -44,6 +46,23 @@ fn edited(edit: impl FnOnce(&mut EvidenceFile)) -> Vec<u8> {
 fn cut() -> Vec<u8> {
     let lineage = lineage();
     EvidenceFile::of(&lineage, &around_main(&lineage)[..2]).pack()
+}
+
+/// With a proof from an older size to the answer's.
+fn continued(older: usize) -> Vec<u8> {
+    let lineage = lineage();
+    let mut file = EvidenceFile::of(&lineage, &around_main(&lineage));
+    let path = crate::naive::LOG.consistency(&lineage.world.log_leaves(), older);
+    let path: String = path.iter().map(|hash| format!("{}\n", STANDARD.encode(hash))).collect();
+    let proof = format!("proofline/consistency-proof/v1\nold {older}\nnew {}\n{path}", lineage.world.size());
+    file.members.push(("consistency-proof".to_owned(), proof.into_bytes()));
+    file.describe();
+    file.pack()
+}
+
+/// The checkpoint that the story had when it was younger.
+pub(super) fn held() -> String {
+    story().cut(6).checkpoint()
 }
 
 fn unvouched() -> Vec<u8> {
@@ -114,6 +133,10 @@ fn valid() -> Vec<Vector> {
             .and_is("complete"),
         Vector::valid("timed.evidence.zip", of(&timed(), 3), "a window by time").and_is("complete"),
         Vector::valid("window.evidence.zip", of(&question(&[], Way::Unspecified, 0), 6), "every entry").and_is("complete"),
+        Vector::valid("continued.evidence.zip", continued(6), "it brings the proof that the log only grew since a held checkpoint")
+            .holding("story.checkpoint", None),
+        Vector::undecided("continued-elsewhere.evidence.zip", continued(7), "consistency", "it brings a proof from another size")
+            .holding("story.checkpoint", None),
         Vector::valid("cut.evidence.zip", cut(), "the answer ends before its last page").and_is("incomplete"),
         Vector::valid("unvouched.evidence.zip", unvouched(), "keys without a commitment").and_is("unknown"),
     ]
