@@ -194,7 +194,7 @@ class Answer:
         if of is None:
             raise Undecided("question", "missing")
         starts = [key_of(key) for key in of["starts"]]
-        if any(key[0] not in range(1, 12) or key[0] == 2 or not key[2] for key in starts) or of["direction"] > 3:
+        if any(key[0] not in range(1, 12) or key[0] == 2 or not key[2] for key in starts) or of["direction"] > 3 or 2 in of["kinds"]:
             raise Undecided("question", "a key or direction of another version")
         if len(starts) > 64 or len(set(starts)) != len(starts) or of["depth"] > 32 or of["from_index"] > of["to_index"]:
             raise Wrong("question", "beyond the limits")

@@ -152,6 +152,6 @@ fn parse_direction(of: i32) -> Result<Direction, QuestionError> {
 }
 
 fn parse_kinds(of: &[i32]) -> Result<BTreeSet<Dimension>, QuestionError> {
-    let parse = |kind: &i32| Dimension::try_from(*kind).ok().filter(|it| *it != Dimension::Unspecified);
+    let parse = |kind: &i32| Dimension::try_from(*kind).ok().filter(|it| !matches!(it, Dimension::Unspecified | Dimension::ParentSession));
     of.iter().map(parse).collect::<Option<_>>().ok_or(QuestionError::Unknown("dimension"))
 }
