@@ -24,7 +24,8 @@ const ABOVE: &[&str] =
     &["proofline-client", "proofline-cluster", "proofline-ledger", "proofline-node", "proofline-proto", "proofline-verifier"];
 
 /// What `proofline-verify` links, by name: the list is part of the product's argument.
-const VERIFIER_DIRECT: [&str; 7] = ["base64", "blake3", "ed25519-dalek", "proofline-proto", "prost", "sha2", "thiserror"];
+const VERIFIER_DIRECT: [&str; 9] =
+    ["base64", "blake3", "ed25519-dalek", "flate2", "proofline-proto", "prost", "serde_json", "sha2", "thiserror"];
 
 const FILE_LINES_MAX: usize = 500;
 const FUNCTION_LINES_MAX: usize = 70;

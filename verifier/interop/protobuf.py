@@ -94,7 +94,10 @@ ENTRY_CORE = message(
     outlet_delivery=(18, M, message(
         outlet_id=(1, S), containment_id=(2, U), entry_index=(3, U), ordinal=(4, U), jti=(5, S), result=(6, U), http_status=(7, U),
         error=(8, S), attempts=(9, U), first_attempt_unix_ns=(10, F64), answered_unix_ns=(11, F64), node_id=(12, U),
-        public_key=(13, B), signature=(14, B)), "one of"))
+        public_key=(13, B), signature=(14, B)), "one of"),
+    state_commitment=(19, M, message(size=(1, U), map_root=(2, B), state_digest=(3, B)), "one of"),
+    access_recorded=(20, M, message(
+        kind=(1, U), reader=(2, S), question=(3, B), purpose=(4, S), node_id=(5, U), public_key=(6, B), signature=(7, B)), "one of"))
 PROVEN_ENTRY = message(index=(1, U), entry=(2, B), log_path=(3, B, "repeated"))
 SESSION_PROOF = message(
     checkpoint=(1, B), position=(2, U), session_size=(3, U), entry=(4, B), session_path=(5, B, "repeated"),
@@ -105,18 +108,90 @@ SESSION_EVIDENCE = message(
     statements=(7, M, BATCH_STATEMENT, "repeated"), last=(8, M, PROVEN_ENTRY),
     registrations=(9, M, PROVEN_ENTRY, "repeated"))
 
-# Of an event only what a verifier compares; `None` as a sub-message leaves its content unread, and so its form unchecked.
-SESSION_REF = message(session_id=(1, S), parent_session_id=(2, S), parent_event_id=(3, B), task_id=(4, S), aliases=(5, M, None, "repeated"))
+# Section 6.4
+PRINCIPAL = message(kind=(1, U), issuer=(2, S), subject=(3, S), display_ref=(4, S))
+CREDENTIAL = message(
+    credential_id=(1, S), kind=(2, U), issuer=(3, S), audience=(4, S), scopes=(5, S, "repeated"), not_before_unix_ns=(6, F64),
+    not_after_unix_ns=(7, F64), confirmation_sha256=(8, B), transaction=(9, S))
+SESSION_REF = message(
+    session_id=(1, S), parent_session_id=(2, S), parent_event_id=(3, B), task_id=(4, S),
+    aliases=(5, M, message(kind=(1, U), value=(2, S)), "repeated"))
 AGENT = message(
     agent_id=(1, S), instance_id=(2, S), name=(3, S), version=(4, S), framework=(5, S), spiffe_id=(6, S),
     model_provider=(7, S), model_name=(8, S), charter_sha256=(9, B), deployment=(10, M, DEPLOYMENT))
+HOP = message(
+    **{"from": (1, M, PRINCIPAL)}, to=(2, M, PRINCIPAL), kind=(3, U), proof=(4, U), evidence_event_id=(5, B), scopes=(6, S, "repeated"),
+    at_unix_ns=(7, F64))
 ATTRIBUTION = message(
-    initiator=(1, M, None), agent=(2, M, AGENT), delegation=(3, M, None, "repeated"), credential=(4, M, None),
+    initiator=(1, M, PRINCIPAL), agent=(2, M, AGENT), delegation=(3, M, HOP, "repeated"), credential=(4, M, CREDENTIAL),
     purpose_id=(5, S), unattributed=(6, U))
+CORRELATION = message(
+    trace_id=(1, B), span_id=(2, B), parent_span_id=(3, B), semconv_version=(4, S), protocol=(5, S), protocol_version=(6, S),
+    logical_call_id=(7, S), request_id=(8, S))
+PAYLOAD = message(
+    name=(1, S), algorithm=(2, U), digest=(3, B), size_bytes=(4, U), media_type=(5, S), key_ref=(6, S), location=(7, S))
+HINTS = message(read_only=(1, U), destructive=(2, U), idempotent=(3, U), open_world=(4, U))
+TOOL = message(
+    server_id=(1, S), name=(2, S), call_id=(3, S), type=(4, S), definition_sha256=(5, B), declared_hints=(6, M, HINTS), tier=(7, U))
+RESOURCE = message(
+    uri=(1, S), system=(2, S), kind=(3, U), environment=(4, U), classification=(5, U), tags=(6, S, "repeated"), region=(7, S))
+DATA_ACCESS = message(
+    resource=(1, M, RESOURCE), verb=(2, U), records=(3, U), size_bytes=(4, U), document_ids=(5, S, "repeated"), status=(6, U))
 EVENT = message(
     event_id=(1, B), tenant_id=(2, S), observed_unix_ns=(3, F64), vantage=(4, U), session=(5, M, SESSION_REF),
-    attribution=(6, M, ATTRIBUTION), correlation=(7, M, None), payloads=(8, M, None, "repeated"),
-    **{f"body_{number}": (number, M, None, "one of") for number in [*range(20, 40), 41, 42, 43]})
+    attribution=(6, M, ATTRIBUTION), correlation=(7, M, CORRELATION), payloads=(8, M, PAYLOAD, "repeated"),
+    run_started=(20, M, message(workflow=(1, S), operation=(2, S)), "one of"),
+    run_ended=(21, M, message(status=(1, U), error_type=(2, S), duration_ms=(3, U)), "one of"),
+    intent_declared=(22, M, message(summary_ref=(1, S), template=(2, S), declared_purpose=(3, S)), "one of"),
+    model_call=(23, M, message(
+        provider=(1, S), request_model=(2, S), response_model=(3, S), response_id=(4, S), finish_reasons=(5, S, "repeated"),
+        input_tokens=(6, U), output_tokens=(7, U), status=(8, U), error_type=(9, S), duration_ms=(10, U), operation=(11, S)), "one of"),
+    action_intent=(24, M, message(
+        verb=(1, U), tool=(2, M, TOOL), resources=(3, M, RESOURCE, "repeated"), declared_purpose=(4, S), action_digest=(5, B),
+        requested_records=(6, U), egress=(7, U), amount_minor=(8, U)), "one of"),
+    action_outcome=(25, M, message(
+        intent_event_id=(1, B), status=(2, U), error_type=(3, S), records=(4, U), bytes_in=(5, U), bytes_out=(6, U),
+        duration_ms=(7, U), accesses=(8, M, DATA_ACCESS, "repeated"), amount_minor=(9, U)), "one of"),
+    data_access=(26, M, DATA_ACCESS, "one of"),
+    mcp_connected=(27, M, message(
+        server_id=(1, S), name=(2, S), version=(3, S), protocol_version=(4, S), transport=(5, S), capabilities=(6, S, "repeated")),
+        "one of"),
+    sub_agent_spawned=(28, M, message(
+        child_session_id=(1, S), child_agent_id=(2, S), inherited_scopes=(3, S, "repeated"), child_credential=(4, M, CREDENTIAL)),
+        "one of"),
+    handed_off=(29, M, message(
+        to=(1, M, PRINCIPAL), to_session_id=(2, S), channel=(3, S), task_id=(4, S), task_state=(5, S)), "one of"),
+    credential_issued=(30, M, message(credential=(1, M, CREDENTIAL), task_id=(2, S)), "one of"),
+    credential_used=(31, M, message(credential=(1, M, CREDENTIAL), target=(2, M, RESOURCE)), "one of"),
+    credential_revoked=(32, M, message(credential_id=(1, S), reason=(2, S)), "one of"),
+    policy_decision=(33, M, message(
+        engine=(1, S), policy_id=(2, S), verdict=(3, U), intent_event_id=(4, B), reason=(5, S)), "one of"),
+    approval_requested=(34, M, message(
+        action_digest=(1, B), intent_event_id=(2, B), requester=(3, M, PRINCIPAL), expires_unix_ns=(4, F64)), "one of"),
+    approval_resolved=(35, M, message(action_digest=(1, B), approver=(2, M, PRINCIPAL), verdict=(3, U), reason=(4, S)), "one of"),
+    step_up_cleared=(36, M, message(acr=(1, S), amr=(2, S, "repeated"), authenticated_unix_ns=(3, F64)), "one of"),
+    memory_access=(37, M, message(store_id=(1, S), record_id=(2, S), verb=(3, U), records=(4, U)), "one of"),
+    tool_defined=(38, M, message(server_id=(1, S), name=(2, S), definition_sha256=(3, B), declared_hints=(4, M, HINTS)), "one of"),
+    agent_seen=(39, M, message(description=(1, S)), "one of"),
+    identity_linked=(41, M, message(
+        principal=(1, M, PRINCIPAL), linked=(2, M, PRINCIPAL), not_before_unix_ns=(3, F64), not_after_unix_ns=(4, F64)), "one of"),
+    heartbeat=(42, M, message(events_since_last=(1, U), dropped_since_last=(2, U)), "one of"),
+    annotation=(43, M, message(key=(1, S), value=(2, S)), "one of"))
+
+# Section 17.6 and 18
+KEY = message(dimension=(1, U), tenant_id=(2, S), value=(3, S))
+INDEXED_ENTRY = message(index=(1, U), entry=(2, B))
+QUESTION = message(
+    starts=(1, M, KEY, "repeated"), direction=(2, U), depth=(3, U), kinds=(4, U, "packed"), from_index=(5, U), to_index=(6, U),
+    from_unix_ns=(7, F64), to_unix_ns=(8, F64))
+LINEAGE_PAGE = message(
+    number=(1, U), last=(2, U), question=(3, M, QUESTION), checkpoint=(4, B), commitment_index=(5, U),
+    ranges=(6, M, message(
+        key=(1, M, KEY), count=(2, U), root=(3, B), map_path=(4, B, "repeated"), other_key=(5, B), other_value=(6, B),
+        **{"from": (7, U)}, indexes=(8, U, "packed"), range_path=(9, B, "repeated")), "repeated"),
+    entries=(7, M, INDEXED_ENTRY, "repeated"), log_path=(8, B, "repeated"),
+    statements=(9, M, message(statement=(1, M, BATCH_STATEMENT), batch_path=(2, B, "repeated")), "repeated"))
+REGISTRATIONS = message(entries=(1, M, INDEXED_ENTRY, "repeated"), log_path=(2, B, "repeated"))
 
 DEFAULTS = {U: 0, F64: 0, S: "", B: b"", M: None}
 
@@ -185,7 +260,7 @@ def read(kind, rest, data, at):
         except UnicodeDecodeError as error:
             raise NotCanonical("not UTF-8") from error
     if kind == M:
-        return (content if rest[0] is None else decode(rest[0], content)), at
+        return decode(rest[0], content), at
     return content, at
 
 

@@ -10,4 +10,4 @@ if [ ! -x "$environment/bin/python" ]; then
   python3 -m venv "$environment"
 fi
 "$environment/bin/python" -m pip install --quiet --disable-pip-version-check blake3==1.0.11 cryptography==50.0.2
-PYTHONDONTWRITEBYTECODE=1 exec "$environment/bin/python" "$here/verify_tlog_proof.py" --vectors "$here/../vectors"
+PYTHONDONTWRITEBYTECODE=1 exec "$environment/bin/python" "$here/verify_evidence.py" --vectors "$here/../vectors"

@@ -636,7 +636,7 @@ def verify(data, policy, held=None):
     return 0, None, "verified"
 
 
-def run_vectors(directory):
+def run_vectors(directory, verify=verify):
     differences, index = 0, json.loads((directory / "index.json").read_text())
     read = lambda name: (directory / name).read_bytes() if name else None
     for vector in index["vectors"]:

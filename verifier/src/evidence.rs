@@ -1,25 +1,30 @@
 //! Files of evidence: recognised by their content, checked against a policy, reported check by check.
 
 mod batches;
-mod facts;
+mod bundle;
+pub(crate) mod facts;
 mod registrations;
 mod session_evidence;
 mod session_proof;
 mod tlog;
 
 use proofline_proto::v1;
+use prost::Message as _;
 use thiserror::Error;
 
+use self::bundle::ArchiveError;
 use crate::canonical::{CanonicalError, decode_canonical};
 use crate::consistency::HeldCheckpoint;
 use crate::coordinate::EntryIndex;
+use crate::entry::LogEntry;
 use crate::hash::LogHash;
 use crate::policy::{Policy, Quorum};
-use crate::report::{CheckName, EvidenceKind, NotProven, Outcome, Refusal, Report};
-use crate::tlog_proof::{TLOG_PROOF_HEADER, TlogProofError};
+use crate::report::{CheckName, EvidenceKind, Integrity, NotProven, Outcome, Refusal, Report};
+use crate::tlog_proof::{TLOG_PROOF_HEADER, TlogProof, TlogProofError};
 use crate::tree::{TreeError, parse_path};
 use crate::trust::{TrustError, UnverifiedCheckpoint, VerifiedCheckpoint};
 
+pub use bundle::{EVIDENCE_FORMAT, Manifest, ManifestError, ManifestMember, verify_evidence};
 pub use session_evidence::{SESSION_EVIDENCE_FORMAT, verify_session_evidence};
 pub use session_proof::verify_session_proof;
 pub use tlog::verify_tlog_proof;
@@ -27,7 +32,7 @@ pub use tlog::verify_tlog_proof;
 /// Why a file is not evidence of a known form.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub(crate) enum FormatError {
-    #[error("the file is no .tlog-proof, .session-proof or .session-evidence that this version knows")]
+    #[error("the file is no .tlog-proof, .session-proof, .session-evidence or .evidence.zip that this version knows")]
     Unrecognised,
     #[error("the format is {0:?}, this version reads {SESSION_EVIDENCE_FORMAT:?}")]
     UnknownVersion(String),
@@ -35,6 +40,10 @@ pub(crate) enum FormatError {
     Missing(&'static str),
     #[error(transparent)]
     Canonical(#[from] CanonicalError),
+    #[error("{0}")]
+    Archive(#[from] ArchiveError),
+    #[error("manifest.json: {0}")]
+    Manifest(#[from] ManifestError),
     #[error(transparent)]
     TlogProof(#[from] TlogProofError),
 }
@@ -50,23 +59,54 @@ impl Refusal for FormatError {
 /// With `held`, a checkpoint that the reader kept from before, the file's checkpoint must be of the same growing log.
 #[must_use]
 pub fn verify(file: &[u8], policy: &Policy, held: Option<&HeldCheckpoint>) -> Report {
-    match recognise(file) {
+    verify_shown(file, policy, held, &mut |_| ())
+}
+
+/// As [`verify`]; shows the entries that the file is about. What was shown counts only when integrity is verified.
+pub(crate) fn verify_shown(file: &[u8], policy: &Policy, held: Option<&HeldCheckpoint>, shown: &mut dyn FnMut(&LogEntry)) -> Report {
+    let report = match recognise(file) {
         Some(EvidenceKind::TlogProof) => verify_tlog_proof(file, policy, held),
         Some(EvidenceKind::SessionProof) => verify_session_proof(file, policy, held),
         Some(EvidenceKind::SessionEvidence) => verify_session_evidence(file, policy, held),
+        Some(EvidenceKind::Evidence) => {
+            return verify_evidence(file, policy, held, &mut |page| page.found.iter().for_each(|one| shown(&one.entry)));
+        }
         None => {
             let mut report = Report::new(None, &[CheckName::Format]);
             report.settle(CheckName::Format, |()| String::new(), Err(FormatError::Unrecognised));
             report
         }
+    };
+    if report.integrity() == Integrity::Verified {
+        entries_of(file, report.kind).iter().for_each(shown);
     }
+    report
 }
+
+/// The entries of a small file that was verified.
+fn entries_of(file: &[u8], kind: Option<EvidenceKind>) -> Vec<LogEntry> {
+    let entries: Vec<Vec<u8>> = match kind {
+        Some(EvidenceKind::TlogProof) => TlogProof::parse(file).ok().and_then(|it| it.entry).into_iter().collect(),
+        Some(EvidenceKind::SessionProof) => v1::SessionProof::decode(file).map(|it| it.entry).into_iter().collect(),
+        Some(EvidenceKind::SessionEvidence) => {
+            v1::SessionEvidence::decode(file).into_iter().flat_map(|it| it.members).map(|member| member.entry).collect()
+        }
+        Some(EvidenceKind::Evidence) | None => Vec::new(),
+    };
+    entries.iter().filter_map(|bytes| LogEntry::parse(bytes).ok()).collect()
+}
+
+/// What a zip file with members begins with.
+const ARCHIVE_PREFIX: &[u8] = b"PK\x03\x04";
 
 fn recognise(file: &[u8]) -> Option<EvidenceKind> {
     const TLOG_PROOF_PREFIX: &[u8] = b"c2sp.org/tlog-proof@";
     if file.starts_with(TLOG_PROOF_PREFIX) {
         debug_assert!(TLOG_PROOF_HEADER.as_bytes().starts_with(TLOG_PROOF_PREFIX));
         return Some(EvidenceKind::TlogProof);
+    }
+    if file.starts_with(ARCHIVE_PREFIX) {
+        return Some(EvidenceKind::Evidence);
     }
     // Field 1 of both messages has wire type 2: a format name without any newline, or a signed note.
     let mut rest = file.strip_prefix(&[0x0A])?;

@@ -11,6 +11,15 @@ pub const TREE_NODE_CONTEXT: &str = "proofline/v1 tree node";
 /// BLAKE3 `derive_key` context of the digest that chains batches.
 pub const BATCH_STATEMENT_CONTEXT: &str = "proofline/v1 batch statement";
 
+/// BLAKE3 `derive_key` context of the digest of facts.
+pub const FACTS_CONTEXT: &str = "proofline/v1 facts";
+
+/// Returns the digest of the facts that a decision names, from their exact bytes.
+#[must_use]
+pub fn facts_digest(facts: &[u8]) -> [u8; 32] {
+    blake3::derive_key(FACTS_CONTEXT, facts)
+}
+
 /// How one kind of tree hashes. Both kinds have the shape of RFC 6962 section 2.1.
 pub trait TreeHash: Copy + Eq + fmt::Debug + fmt::Display {
     /// Hashes the exact bytes of a leaf.

@@ -60,6 +60,7 @@ fn completeness(of: Completeness) -> &'static str {
         Completeness::NotClaimed => "not_claimed",
         Completeness::Unknown => "unknown",
         Completeness::OpenEnded => "open_ended",
+        Completeness::Incomplete => "incomplete",
         Completeness::Complete => "complete",
     }
 }

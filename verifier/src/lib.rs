@@ -13,6 +13,8 @@
 //! check by name, the two verdicts [`Integrity`] and [`Completeness`], and what is not proven. The same for parsed messages:
 //! [`verify_tlog_proof`], [`verify_session_proof`], [`verify_session_evidence`].
 //!
+//! [`HtmlReport`] makes a page for people of verified evidence. [`verify_evidence`] shows pages as they are verified.
+//!
 //! # Pieces, for clients and nodes
 //! - Trust: [`Policy::parse`], [`Policy::of_cluster`], [`Policy::encode`]; [`Policy::verify_checkpoint`] gives a
 //!   [`VerifiedCheckpoint`], whose [`VerifiedCheckpoint::verify_inclusion`] takes an entry; [`HeldCheckpoint::verify_with`]
@@ -21,18 +23,21 @@
 //!   [`Frontier`] and [`events_root`] give roots.
 //! - Notes: [`SignedNote`], [`NoteSignature`], [`Checkpoint::note_text`], [`cosignature_signed_bytes`],
 //!   [`VerifierKey`] (vkeys), [`TlogProof::encode`], [`ConsistencyProof::encode`].
+//! - Completeness: [`AnswerVerifier`] takes the pages of an answer; [`EntryKeys`] are what entries are found by; [`fold_set`].
 //! - Registrations: [`Registry::begin`], [`Registry::admit`], [`Registry::collector`].
 //! - Signed bytes: [`batch_signed_bytes`], [`open_lane_signed_bytes`], [`command_signed_bytes`], [`BatchDigest::of`], and their
 //!   checks [`verify_statement`], [`verify_open_lane`], [`verify_command_signature`].
 
 mod canonical;
 mod checkpoint;
+mod completeness;
 mod consistency;
+mod control;
 mod coordinate;
 mod entry;
 mod evidence;
 mod hash;
-#[cfg(feature = "json")]
+mod html;
 mod json;
 mod key;
 mod note;
@@ -49,12 +54,24 @@ mod trust;
 
 pub use canonical::{CanonicalError, decode_canonical};
 pub use checkpoint::{Checkpoint, CheckpointError, cosignature_signed_bytes};
+pub use completeness::{
+    AnswerError, AnswerFault, AnswerSummary, AnswerVerifier, BatchPartError, CommitmentError, DEPTH_MAX, Direction, EntryKey, EntryKeys,
+    Extent, FoundEntry, KEY_ENTRY_CONTEXT, KeyHash, LineageEdge, LineageNode, MAP_KEY_CONTEXT, MAP_LEAF_CONTEXT, MAP_NODE_CONTEXT,
+    MapError, PageEntryError, Question, QuestionError, RangeError, STARTS_MAX, SetProofError, VerifiedPage, WalkError, WindowError,
+    dimension_name, fold_set,
+};
 pub use consistency::{CONSISTENCY_PROOF_BYTES_MAX, CONSISTENCY_PROOF_HEADER, ConsistencyError, ConsistencyProof, HeldCheckpoint};
+pub use control::{Control, ControlRules, controls, shipped_rules};
 pub use coordinate::{EntryIndex, LeafIndex, SessionPosition, TreeSize};
 pub use entry::{ENTRY_BYTES_MAX, EntryError, LogEntry, SessionPlace};
-pub use evidence::{SESSION_EVIDENCE_FORMAT, verify, verify_session_evidence, verify_session_proof, verify_tlog_proof};
-pub use hash::{BATCH_STATEMENT_CONTEXT, BatchDigest, ContentHash, LogHash, TREE_LEAF_CONTEXT, TREE_NODE_CONTEXT, TreeHash};
-#[cfg(feature = "json")]
+pub use evidence::{
+    EVIDENCE_FORMAT, Manifest, ManifestError, ManifestMember, SESSION_EVIDENCE_FORMAT, verify, verify_evidence, verify_session_evidence,
+    verify_session_proof, verify_tlog_proof,
+};
+pub use hash::{
+    BATCH_STATEMENT_CONTEXT, BatchDigest, ContentHash, FACTS_CONTEXT, LogHash, TREE_LEAF_CONTEXT, TREE_NODE_CONTEXT, TreeHash, facts_digest,
+};
+pub use html::HtmlReport;
 pub use json::VERIFY_SCHEMA;
 pub use key::{KeyError, KeyId, KeyName, SignatureType, VerifierKey};
 pub use note::{NOTE_BYTES_MAX, NOTE_SIGNATURES_MAX, NoteError, NoteSignature, SignedNote};

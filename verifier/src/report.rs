@@ -82,6 +82,32 @@ pub enum CheckName {
     CollectorScope,
     /// Every event itself names the session.
     EventSession,
+    /// The question is one that can be asked, and the one that was.
+    Question,
+    /// The pages are those of one answer, in their order.
+    PageOrder,
+    /// Every entry of every page is included in the checkpoint.
+    EntriesInclusion,
+    /// A state commitment in the log vouches for the lists, as far as the window reaches.
+    Commitment,
+    /// The window is the one that the question's times mean.
+    WindowBounds,
+    /// The map that the commitment names gives every key the list that the answer says.
+    KeysMap,
+    /// The ranges are those of the lists, without a gap in the window.
+    KeyRanges,
+    /// Every page holds the entries that its ranges list, and no others.
+    PageEntries,
+    /// Every listed entry carries the key.
+    KeysCarried,
+    /// Every list that the question leads to is there, in order, and no other.
+    Walk,
+    /// Every member of the file is the one that the manifest names.
+    Members,
+    /// The manifest counts what the file holds.
+    Manifest,
+    /// The facts are those that the decisions were made on.
+    Facts,
 }
 
 impl CheckName {
@@ -110,6 +136,19 @@ impl CheckName {
             Self::CollectorKeys => "collector-keys",
             Self::CollectorScope => "collector-scope",
             Self::EventSession => "event-session",
+            Self::Question => "question",
+            Self::PageOrder => "page-order",
+            Self::EntriesInclusion => "entries-inclusion",
+            Self::Commitment => "commitment",
+            Self::WindowBounds => "window-bounds",
+            Self::KeysMap => "keys-map",
+            Self::KeyRanges => "key-ranges",
+            Self::PageEntries => "page-entries",
+            Self::KeysCarried => "keys-carried",
+            Self::Walk => "walk",
+            Self::Members => "members",
+            Self::Manifest => "manifest",
+            Self::Facts => "facts",
         }
     }
 }
@@ -167,7 +206,9 @@ pub enum Completeness {
     Unknown,
     /// All entries up to the last one are here; the session was not sealed by then, so others may follow.
     OpenEnded,
-    /// All entries are here, and the last one seals the session.
+    /// The answer was cut short: what is here is of the ledger, and more belongs to it.
+    Incomplete,
+    /// All entries are here: those of a session up to its seal, or all that a question leads to in its window.
     Complete,
 }
 
@@ -179,6 +220,7 @@ impl Completeness {
             Self::NotClaimed => "not claimed",
             Self::Unknown => "unknown",
             Self::OpenEnded => "open-ended",
+            Self::Incomplete => "incomplete",
             Self::Complete => "complete",
         }
     }
@@ -193,6 +235,8 @@ pub enum EvidenceKind {
     SessionProof,
     /// A whole session.
     SessionEvidence,
+    /// The answer to a question, with all that its signatures need.
+    Evidence,
 }
 
 impl EvidenceKind {
@@ -203,6 +247,7 @@ impl EvidenceKind {
             Self::TlogProof => "tlog-proof",
             Self::SessionProof => "session-proof",
             Self::SessionEvidence => "session-evidence",
+            Self::Evidence => "evidence",
         }
     }
 }
@@ -232,6 +277,14 @@ pub enum NotProven {
     NoQuorumAsked,
     /// That the ledger shows everybody the same log.
     SingleView,
+    /// Entries behind the window.
+    BehindWindow,
+    /// Keys that a collector left out.
+    KeysClaimed,
+    /// Facts that are not in the file.
+    FactsMissing,
+    /// The words of the question.
+    Asked,
 }
 
 impl NotProven {
@@ -250,6 +303,10 @@ impl NotProven {
             Self::RegistrationsComplete => "registrations-complete",
             Self::NoQuorumAsked => "no-quorum-asked",
             Self::SingleView => "single-view",
+            Self::BehindWindow => "behind-window",
+            Self::KeysClaimed => "keys-claimed",
+            Self::FactsMissing => "facts-missing",
+            Self::Asked => "asked",
         }
     }
 
@@ -270,6 +327,12 @@ impl NotProven {
                 "that anyone but the holder of the log key vouches for the checkpoint: the policy asks for no cosignature"
             }
             Self::SingleView => "that others were shown the same log: compare with a checkpoint you hold (--consistent-with)",
+            Self::BehindWindow => "that no entry behind the window, or behind the commitment, carries the keys",
+            Self::KeysClaimed => "that an event names everything that it touched: entries are found by what collectors wrote into them",
+            Self::FactsMissing => "on which facts some decisions were made: the file does not hold them",
+            Self::Asked => {
+                "that the words which the manifest gives for the question are those that were asked: only the question on the pages is proven"
+            }
         }
     }
 }

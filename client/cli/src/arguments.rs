@@ -6,6 +6,7 @@ mod deciding;
 mod evidence;
 mod incident;
 mod ingest;
+mod lineage;
 mod outlet;
 mod registry;
 
@@ -24,6 +25,10 @@ pub(crate) use evidence::{
 };
 pub(crate) use incident::{AdvanceArguments, HoldArguments, HoldCommand, IncidentCommand};
 pub(crate) use ingest::{AppendArguments, ImportCommand, LaneArguments, OtlpArguments, Subjects};
+pub(crate) use lineage::{
+    BlastRadiusArguments, DirectionName, EvidenceArguments, EvidenceCommand, KeyArguments, LineFormat, LineageArguments, ReachArguments,
+    WindowEnd,
+};
 pub(crate) use outlet::{KeyKind, OutletCommand};
 pub(crate) use registry::{
     AgentCommand, AgentRegistration, AgentStateName, CollectorCommand, CollectorRegistration, KeysCommand, OperatorCommand, PublicKey,
@@ -153,6 +158,13 @@ pub(crate) enum Command {
     Session(SessionCommand),
     /// Show one entry
     Entry(EntryArguments),
+    /// Follow a session, an agent, a resource or another key: on whose authority, and what it touched
+    Lineage(LineageArguments),
+    /// Count what a session reached: systems, resources, sessions, agents
+    BlastRadius(BlastRadiusArguments),
+    /// Export the answer to a question as a file that verifies offline
+    #[command(subcommand)]
+    Evidence(EvidenceCommand),
     /// Write a file of evidence that verifies offline
     Prove(ProveArguments),
     /// Check files of evidence offline, as proofline-verify does

@@ -11,16 +11,19 @@ mod containment;
 mod decision;
 mod effect;
 mod entry;
+mod evidence;
 mod genesis;
 mod import;
 mod incident;
 mod keys;
+mod lineage;
 mod membership;
 mod node;
 mod operator;
 mod outlet;
 mod prove;
 mod purpose;
+mod question;
 mod replay;
 mod role;
 mod rules;
@@ -70,6 +73,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Answer> {
         Command::Import(ImportCommand::Otlp(it)) => import::run(it, &connect()?).await,
         Command::Session(it) => session::run(it, &connect()?).await,
         Command::Entry(it) => entry::run(&it, &connect()?).await,
+        Command::Lineage(it) => lineage::run(it, &connect()?, global.output).await,
+        Command::BlastRadius(it) => lineage::blast_radius(it, &connect()?).await,
+        Command::Evidence(it) => evidence::run(it, connect).await,
         Command::Prove(it) => prove::run(it, &connect()?).await,
         Command::Checkpoint => checkpoint::run(&connect()?).await,
         Command::Status => status::run(&connect()?).await,

@@ -45,6 +45,12 @@ impl Connection {
         self.profile.path.parent().unwrap_or(Path::new("")).join(name)
     }
 
+    /// Compares the checkpoint of an answer with the one that is held.
+    pub(crate) async fn compare(&self, note: &[u8]) -> Result<()> {
+        self.held.compare(&self.client, &self.policy()?, note).await?;
+        Ok(())
+    }
+
     /// Fetches the newest checkpoint, verifies it and compares it with the one that is held.
     pub(crate) async fn checked_checkpoint(&self) -> Result<Checked> {
         let note = self.client.checkpoint().await?;

@@ -3,11 +3,11 @@
 use std::process::ExitCode;
 
 use proofline_client::{
-    AppendError, CallError, CommandError, ExportError, Fault, HeldError, JournalError, KeyFileError, LaneError, MembershipError,
-    ProfileError, Reason,
+    AppendError, CallError, CommandError, EvidenceExportError, ExportError, Fault, HeldError, JournalError, KeyFileError, LaneError,
+    LineageError, MembershipError, ProfileError, Reason,
 };
 use proofline_ledger::Divergence;
-use proofline_verifier::{KeyError, Outcome, PolicyError, PolicyLineError};
+use proofline_verifier::{KeyError, Outcome, PolicyError, PolicyLineError, Refusal as _};
 use tonic::Code;
 
 const HINT_IN_USE: &str = "wait for the other process, or use another --lane";
@@ -54,6 +54,9 @@ impl Exit {
         }
         if let Some(PolicyError::Line { source: PolicyLineError::Key(KeyError::UnsupportedType(_)), .. }) = policy_error(error) {
             return Self::Undecided;
+        }
+        if let Some(outcome) = lineage_error(error).and_then(refused) {
+            return if outcome == Outcome::Failed { Self::ProvenWrong } else { Self::Undecided };
         }
         if let Some(membership) = error.downcast_ref() {
             return Self::of_membership(membership);
@@ -102,6 +105,22 @@ fn is<E: std::error::Error + Send + Sync + 'static>(error: &anyhow::Error) -> bo
     error.downcast_ref::<E>().is_some()
 }
 
+fn lineage_error(error: &anyhow::Error) -> Option<&LineageError> {
+    match error.downcast_ref::<EvidenceExportError>() {
+        Some(EvidenceExportError::Lineage(lineage)) => Some(lineage),
+        Some(_) | None => error.downcast_ref(),
+    }
+}
+
+/// Whether an answer is proven wrong, or could not be decided; nothing when it did not come.
+fn refused(error: &LineageError) -> Option<Outcome> {
+    match error {
+        LineageError::Refused(error) => Some(error.outcome()),
+        LineageError::Untrusted(error) => Some(error.outcome()),
+        LineageError::Call(_) | LineageError::Broken { .. } => None,
+    }
+}
+
 fn policy_error(error: &anyhow::Error) -> Option<&PolicyError> {
     match error.downcast_ref::<ProfileError>() {
         Some(ProfileError::Policy { source, .. }) => Some(source),
@@ -118,6 +137,12 @@ fn call_error(error: &anyhow::Error) -> Option<&CallError> {
         return Some(call);
     }
     if let Some(MembershipError::Call(call)) = error.downcast_ref() {
+        return Some(call);
+    }
+    if let Some(LineageError::Call(call)) = lineage_error(error) {
+        return Some(call);
+    }
+    if let Some(EvidenceExportError::Call(call) | EvidenceExportError::Export(ExportError::Call(call))) = error.downcast_ref() {
         return Some(call);
     }
     match (error.downcast_ref::<CommandError>(), error.downcast_ref::<ExportError>(), error.downcast_ref::<HeldError>()) {

@@ -10,15 +10,18 @@
 //! - [`Profile::load`], then [`Client::connect`]; [`Client::call`] goes from node to node until one answers.
 //! - To append: [`Collector`], with a durable journal. [`VolatileLane`] signs without one, for load generators.
 //! - To govern: [`sign_command`], [`Signatory::sign`] and [`Client::submit`]; [`Client::change_membership`].
+//! - To ask: [`Client::trace`] verifies an answer as it comes, [`Client::export_evidence`] writes it to a file.
 //! - To check: [`HeldCheckpoints::compare`], [`EntryReader`], [`Client::session_evidence`], [`Client::tlog_proof`].
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation, clippy::indexing_slicing))]
 
+mod archive;
 mod call;
 mod client;
 mod collector;
 mod command;
 mod entries;
+mod evidence_export;
 mod export;
 mod gathering;
 mod genesis;
@@ -26,6 +29,8 @@ mod held;
 mod journal;
 mod key;
 mod lane;
+mod lineage;
+mod log_set;
 mod membership;
 mod profile;
 mod questions;
@@ -33,11 +38,13 @@ mod refusal;
 mod source;
 mod transport;
 
+pub use archive::Existing;
 pub use call::{CallError, Fault, RetryPolicy};
 pub use client::{Client, Link};
 pub use collector::{AppendError, Appended, Collector};
 pub use command::{CommandError, Signatory, sign_command};
 pub use entries::{EntryReader, EntryRun, Reading};
+pub use evidence_export::{EvidenceExportError, EvidenceOrder};
 pub use export::{ExportError, SessionName};
 pub use gathering::Gathering;
 pub use genesis::{GenesisPolicyError, policy_of};
@@ -47,6 +54,7 @@ pub use key::{KeyFileError, generate_key, generate_rsa_key, read_key, write_key,
 pub use lane::{
     BATCH_BYTES_MAX, BATCH_EVENTS_MAX, ChainPosition, EVENT_BYTES_MAX, Epoch, LaneError, LaneName, LaneSigner, Sequence, VolatileLane,
 };
+pub use lineage::{Lineage, LineageError, TracedPage};
 pub use membership::MembershipError;
 pub use profile::{Endpoint, Profile, ProfileError, TlsFiles};
 pub use questions::{

@@ -137,18 +137,7 @@ impl<'a> Batches<'a> {
 
     /// Checks that every key was the registered one of its collector when the event was committed.
     pub(super) fn check_keys(&self, registry: &Registry) -> Result<(), BatchError> {
-        for one in &self.events {
-            let (index, collector) = (one.index, one.statement.collector_id.clone());
-            match registry.collector(&collector, index) {
-                Tenure::Unknown => return Err(BatchError::UnknownCollector { index, collector }),
-                Tenure::Ended(at) => return Err(BatchError::CollectorRevoked { index, collector, at }),
-                Tenure::Current(registered) if registered.public_key != one.statement.public_key => {
-                    return Err(BatchError::OtherKey { index, collector });
-                }
-                Tenure::Current(_) => {}
-            }
-        }
-        Ok(())
+        self.events.iter().try_for_each(|one| verify_key(one.index, one.statement, registry))
     }
 
     /// Checks that every event lies within what its collector was registered for. For an event that names no agent the
@@ -163,7 +152,7 @@ impl<'a> Batches<'a> {
             let agent = if named.is_empty() { of_session } else { named };
             if let Tenure::Current(registered) = registry.collector(&one.statement.collector_id, one.index) {
                 let collector = || one.statement.collector_id.clone();
-                let outside = outside_scope(registered, one.event, agent);
+                let outside = outside_scope(registered, one.event, Some(agent));
                 outside.map_or(Ok(()), |what| Err(BatchError::OutOfScope { index: one.index, collector: collector(), what }))?;
             }
         }
@@ -216,14 +205,33 @@ fn position(of: &v1::BatchStatement) -> (&str, u32, u64, u64) {
     (&of.collector_id, of.lane, of.epoch, of.sequence)
 }
 
+/// Checks that a collector was registered with the key of a statement when it sent an event.
+pub(super) fn verify_key(index: EntryIndex, statement: &v1::BatchStatement, registry: &Registry) -> Result<(), BatchError> {
+    let collector = statement.collector_id.clone();
+    match registry.collector(&collector, index) {
+        Tenure::Unknown => Err(BatchError::UnknownCollector { index, collector }),
+        Tenure::Ended(at) => Err(BatchError::CollectorRevoked { index, collector, at }),
+        Tenure::Current(registered) if registered.public_key != statement.public_key => Err(BatchError::OtherKey { index, collector }),
+        Tenure::Current(_) => Ok(()),
+    }
+}
+
+/// Checks that an event lies within what its collector was registered for; one that names no agent is not judged by agent.
+pub(super) fn verify_scope(index: EntryIndex, event: &v1::Event, collector: &str, registry: &Registry) -> Result<(), BatchError> {
+    let named = event.attribution.as_ref().and_then(|it| it.agent.as_ref()).map_or("", |agent| &agent.agent_id);
+    let Tenure::Current(registered) = registry.collector(collector, index) else { return Ok(()) };
+    let outside = outside_scope(registered, event, Some(named).filter(|agent| !agent.is_empty()));
+    outside.map_or(Ok(()), |what| Err(BatchError::OutOfScope { index, collector: collector.to_owned(), what }))
+}
+
 /// Names what of an event its collector's registration does not allow. `agent` is empty when neither the event nor its
-/// session names one: then only a collector of every agent may have sent it.
-fn outside_scope(of: &v1::RegisterCollector, event: &v1::Event, agent: &str) -> Option<&'static str> {
+/// session names one: then only a collector of every agent may have sent it. Without `agent` nothing is said of it.
+fn outside_scope(of: &v1::RegisterCollector, event: &v1::Event, agent: Option<&str>) -> Option<&'static str> {
     if event.tenant_id != of.tenant_id {
         Some("tenant")
     } else if !of.vantages.contains(&event.vantage) {
         Some("vantage")
-    } else if !of.agents.iter().any(|allowed| allowed == "*" || allowed == agent) {
+    } else if agent.is_some_and(|agent| !of.agents.iter().any(|allowed| allowed == "*" || allowed == agent)) {
         Some("agent")
     } else {
         None

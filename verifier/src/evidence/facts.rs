@@ -91,12 +91,12 @@ pub(super) fn not_shown_by(entry: &LogEntry) -> Vec<NotProven> {
     }
 }
 
-fn verdict(of: &v1::Decision) -> String {
+pub(crate) fn verdict(of: &v1::Decision) -> String {
     let name = v1::Verdict::try_from(of.verdict).map(|verdict| verdict.as_str_name().trim_start_matches("VERDICT_").to_owned());
     name.unwrap_or_else(|_| format!("verdict {}", of.verdict))
 }
 
-fn entry_kind(of: &Body) -> &'static str {
+pub(crate) fn entry_kind(of: &Body) -> &'static str {
     match of {
         Body::Event(_) => "event",
         Body::Genesis(_) => "genesis",
@@ -112,7 +112,7 @@ fn entry_kind(of: &Body) -> &'static str {
     }
 }
 
-fn event_kind(of: &EventBody) -> &'static str {
+pub(crate) fn event_kind(of: &EventBody) -> &'static str {
     match of {
         EventBody::RunStarted(_) => "run started",
         EventBody::RunEnded(_) => "run ended",

@@ -4,12 +4,14 @@ use proofline_proto::v1;
 use thiserror::Error;
 use v1::entry_core::Body;
 
-use crate::coordinate::EntryIndex;
+use crate::completeness::{SetProofError, fold_set};
+use crate::coordinate::{EntryIndex, LeafIndex};
 use crate::entry::{EntryError, LogEntry};
 use crate::evidence::verify_proven;
+use crate::hash::{LogHash, TreeHash};
 use crate::registry::{CommandError, Registry};
 use crate::report::{Outcome, Refusal};
-use crate::tree::TreeError;
+use crate::tree::{TreeError, parse_path};
 use crate::trust::VerifiedCheckpoint;
 
 /// Why the registrations of a file do not say whose keys count.
@@ -17,6 +19,8 @@ use crate::trust::VerifiedCheckpoint;
 pub(super) enum RegistrationError {
     #[error("entry {index}: {source}")]
     NotIncluded { index: EntryIndex, source: TreeError },
+    #[error("the registrations: {0}")]
+    SetNotIncluded(#[source] SetProofError),
     #[error("entry {index}: {source}")]
     Entry { index: EntryIndex, source: EntryError },
     #[error("entry {index} stands behind entry {previous}")]
@@ -39,9 +43,12 @@ impl Refusal for RegistrationError {
             Self::Entry { source, .. } => source.outcome(),
             Self::Command(error) => error.outcome(),
             Self::NoGenesis => Outcome::NotChecked,
-            Self::NotIncluded { .. } | Self::IndexFalls { .. } | Self::OtherOrigin { .. } | Self::OtherLogKey | Self::NoCommand { .. } => {
-                Outcome::Failed
-            }
+            Self::NotIncluded { .. }
+            | Self::SetNotIncluded(_)
+            | Self::IndexFalls { .. }
+            | Self::OtherOrigin { .. }
+            | Self::OtherLogKey
+            | Self::NoCommand { .. } => Outcome::Failed,
         }
     }
 }
@@ -58,6 +65,22 @@ pub(super) fn verify(of: &[v1::ProvenEntry], checkpoint: &VerifiedCheckpoint) ->
         proven.push(LogEntry::parse_at(&one.entry, index).map_err(|source| RegistrationError::Entry { index, source })?);
     }
     Ok(proven)
+}
+
+/// Checks the registrations of a file of evidence: they stand in the log under one set proof, and their indexes rise.
+pub(super) fn verify_set(of: &v1::Registrations, checkpoint: &VerifiedCheckpoint) -> Result<Vec<LogEntry>, RegistrationError> {
+    let leaves: Vec<_> = of.entries.iter().map(|one| (LeafIndex(one.index), LogHash::leaf(&one.entry))).collect();
+    let computed = parse_path::<LogHash>(&of.log_path).map_err(Into::into).and_then(|path| fold_set(checkpoint.size, &leaves, &path));
+    let computed = computed.map_err(RegistrationError::SetNotIncluded)?;
+    if computed != checkpoint.root {
+        let mismatch = TreeError::RootMismatch { computed: computed.to_string(), expected: checkpoint.root.to_string() };
+        return Err(RegistrationError::SetNotIncluded(mismatch.into()));
+    }
+    let parse = |one: &v1::IndexedEntry| {
+        let index = EntryIndex(one.index);
+        LogEntry::parse_at(&one.entry, index).map_err(|source| RegistrationError::Entry { index, source })
+    };
+    of.entries.iter().map(parse).collect()
 }
 
 /// Finds the genesis entry, and checks that it is of this ledger and names the log key that the policy trusts.

@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use proofline_verifier::{Fact, Integrity, Policy, Report, verify};
 use proptest::prelude::*;
 
+use crate::evidence_file::{EvidenceFile, around_main, lineage};
 use crate::vectors;
 use crate::world;
 
@@ -64,6 +65,38 @@ fn spared_bytes(file: &[u8]) -> std::ops::Range<usize> {
     let text = String::from_utf8_lossy(&file[start..]);
     let lines = text.split_inclusive('\n').take_while(|line| line.starts_with('\u{2014}')).map(str::len).sum::<usize>();
     start..start + lines
+}
+
+static EVIDENCE: LazyLock<EvidenceFile> = LazyLock::new(|| {
+    let lineage = lineage();
+    EvidenceFile::of(&lineage, &around_main(&lineage))
+});
+
+/// A file of evidence with one bit of one member flipped.
+fn flipped(member: prop::sample::Index, bit: prop::sample::Index) -> EvidenceFile {
+    let mut file = EVIDENCE.clone();
+    let member = member.index(file.members.len());
+    let bytes = &mut file.members[member].1;
+    let bit = bit.index(bytes.len() * 8);
+    bytes[bit / 8] ^= 1 << (bit % 8);
+    file
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(600) })]
+
+    #[test]
+    fn no_member_of_evidence_may_differ_from_the_manifest(member in any::<prop::sample::Index>(), bit in any::<prop::sample::Index>()) {
+        let report = verify(&flipped(member, bit).pack(), &policy(), None);
+        prop_assert_ne!(report.integrity(), Integrity::Verified);
+    }
+
+    #[test]
+    fn a_manifest_made_anew_does_not_save_an_altered_member(member in any::<prop::sample::Index>(), bit in any::<prop::sample::Index>()) {
+        let mut file = flipped(member, bit);
+        file.describe();
+        check(&EVIDENCE.pack(), &file.pack(), "one bit of a member, and the manifest");
+    }
 }
 
 proptest! {

@@ -153,3 +153,72 @@ fn two_hundred_files_are_checked_in_one_run() {
 fn the_policy_of_the_vectors_is_the_one_that_the_tests_use() {
     assert_eq!(std::fs::read_to_string(vector(POLICY)).unwrap(), world::policy());
 }
+
+/// Text that would be markup, a script, a picture, a reversed line, or endless.
+fn hostile_texts() -> [String; 6] {
+    [
+        "</td><script>alert(1)</script>".to_owned(),
+        "\"><img src=x onerror=alert(1)>".to_owned(),
+        "<svg onload=alert(1)>".to_owned(),
+        "abc\u{202e}gnp.exe\u{2066}".to_owned(),
+        "x'><style>*{display:none}</style>".to_owned(),
+        "y".repeat(9_000),
+    ]
+}
+
+fn hostile_evidence() -> Vec<u8> {
+    use crate::evidence_file::{EvidenceFile, intent};
+    use crate::lineage::{Lineage, question};
+    let mut world = World::new();
+    for (number, text) in hostile_texts().iter().enumerate() {
+        let mut event = intent(text, number as u8, text, text);
+        event.attribution.as_mut().unwrap().agent.as_mut().unwrap().agent_id = text.clone();
+        world.batch(&gateway(), &[event]);
+    }
+    let lineage = Lineage::commit(world);
+    let asked = question(&[(v1::Dimension::Collector, "gateway")], v1::LineageDirection::Both, 4);
+    let mut file = EvidenceFile::of(&lineage, &lineage.answer(&asked, 100));
+    file.manifest["asked"] = hostile_texts().concat().into();
+    file.pack()
+}
+
+fn html_of(bytes: &[u8]) -> (Option<i32>, Option<String>) {
+    let directory = tempfile::tempdir().unwrap();
+    let (file, page) = (directory.path().join("<b>x.evidence.zip"), directory.path().join("report.html"));
+    std::fs::write(&file, bytes).unwrap();
+    let output = run(&[file.to_str().unwrap(), "--policy", POLICY, "--report", page.to_str().unwrap()]);
+    (output.status.code(), std::fs::read_to_string(page).ok())
+}
+
+#[test]
+fn a_page_for_people_holds_hostile_text_as_text() {
+    let (exit_code, page) = html_of(&hostile_evidence());
+    assert_eq!(exit_code, Some(0));
+    let page = page.unwrap();
+    for forbidden in ["<script", "<img", "<svg onload", "onerror=alert(1)>", "<style>*", "\u{202e}", "\u{2066}", "<b>x"] {
+        assert!(!page.contains(forbidden), "{forbidden}");
+    }
+    assert!(page.contains("&lt;script&gt;") && page.contains("\\u{202e}") && page.contains("(9000 characters)"));
+    assert!(!page.contains(&"y".repeat(1_000)));
+    assert_eq!(page.matches("<style>").count(), 1);
+    assert!(page.contains("default-src 'none'; style-src 'sha256-"));
+    let markup = page.replace("img src=x", "");
+    assert!(!markup.contains("http://") && !markup.contains(" src=") && !markup.contains(" href="));
+}
+
+#[test]
+fn a_page_for_people_shows_verdicts_timeline_lineage_findings_and_checks() {
+    let bytes = std::fs::read(vector("around-session.evidence.zip")).unwrap();
+    let (_, page) = html_of(&bytes);
+    let page = page.unwrap();
+    let parts = ["Integrity: verified", "Completeness: complete", "<h2>Timeline", "<h2>Lineage", "<svg viewBox", "D02-new-production-data"];
+    for part in parts.into_iter().chain(["<h2>Control mapping", "SOC2-CC7.2", "keys-carried", "<h2>What is not proven", "cosigned by"]) {
+        assert!(page.contains(part), "{part}");
+    }
+}
+
+#[test]
+fn no_page_is_written_of_what_is_not_verified() {
+    let bytes = std::fs::read(vector("key-hidden.evidence.zip")).unwrap();
+    assert_eq!(html_of(&bytes), (Some(3), None));
+}

@@ -11,7 +11,10 @@
 
 mod alterations;
 mod command_line;
+mod completeness;
 mod deliveries;
+mod evidence_file;
+mod lineage;
 mod naive;
 mod notes;
 mod trees;

@@ -8,7 +8,7 @@ pub(crate) type Hash = [u8; 32];
 #[derive(Clone, Copy)]
 pub(crate) struct Naive {
     pub(crate) leaf: fn(&[u8]) -> Hash,
-    node: fn(&Hash, &Hash) -> Hash,
+    pub(crate) node: fn(&Hash, &Hash) -> Hash,
     empty: fn() -> Hash,
 }
 
@@ -52,6 +52,20 @@ impl Naive {
             if index < middle { (self.path(left, index), self.root(right)) } else { (self.path(right, index - middle), self.root(left)) };
         path.push(sibling);
         path
+    }
+
+    /// The set proof of some leaves, and the hashes that it is made of.
+    pub(crate) fn set_path(&self, leaves: &[Hash], listed: &[usize]) -> Vec<Hash> {
+        if listed.is_empty() {
+            return vec![self.root(leaves)];
+        }
+        if leaves.len() == 1 {
+            return Vec::new();
+        }
+        let middle = split(leaves.len());
+        let left: Vec<_> = listed.iter().copied().filter(|it| *it < middle).collect();
+        let right: Vec<_> = listed.iter().filter(|it| **it >= middle).map(|it| it - middle).collect();
+        [self.set_path(&leaves[..middle], &left), self.set_path(&leaves[middle..], &right)].concat()
     }
 
     /// PROOF of section 2.1.4.1.

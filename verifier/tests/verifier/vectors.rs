@@ -2,6 +2,7 @@
 //!
 //! `PROOFLINE_WRITE_VECTORS=1 cargo test -p proofline-verifier the_vectors_on_disk` writes them anew.
 
+mod evidence;
 mod session_evidence;
 mod session_proof;
 mod tlog;
@@ -94,7 +95,7 @@ fn directory() -> PathBuf {
 }
 
 fn all() -> Vec<Vector> {
-    [tlog::vectors(), session_proof::vectors(), session_evidence::vectors()].into_iter().flatten().collect()
+    [tlog::vectors(), session_proof::vectors(), session_evidence::vectors(), evidence::vectors()].into_iter().flatten().collect()
 }
 
 /// Policies, held checkpoints and consistency proofs, by file name.
@@ -126,6 +127,7 @@ fn companions() -> BTreeMap<String, Vec<u8>> {
             )
         }),
         ("older.checkpoint", older.checkpoint()),
+        ("story.checkpoint", evidence::held()),
         ("forked.checkpoint", forked.checkpoint()),
         ("older.consistency-proof", consistency(4, usual.size())),
         ("shorter.consistency-proof", consistency(4, usual.size() - 1)),
@@ -163,6 +165,19 @@ fn the_vectors_on_disk_are_the_generated_ones() {
         // The order of members depends on what else is built beside this crate.
         let is_same_json = || name == "index.json" && json(&on_disk) == json(&bytes);
         assert!(on_disk == bytes || is_same_json(), "{name} is not what is generated");
+    }
+}
+
+/// The text of a document with its members in the order of their names.
+pub(crate) fn sorted_text(of: &Value) -> String {
+    match of {
+        Value::Object(members) => {
+            let sorted: BTreeMap<_, _> = members.iter().collect();
+            let members: Vec<_> = sorted.iter().map(|(name, value)| format!("{}:{}", json!(name), sorted_text(value))).collect();
+            format!("{{{}}}", members.join(","))
+        }
+        Value::Array(values) => format!("[{}]", values.iter().map(sorted_text).collect::<Vec<_>>().join(",")),
+        other => other.to_string(),
     }
 }
 

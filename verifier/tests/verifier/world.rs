@@ -113,6 +113,10 @@ pub(crate) struct World {
     /// (collector, lane) to the last sequence and digest.
     lanes: BTreeMap<(String, u32), (u64, Vec<u8>)>,
     commands: u8,
+    /// What a rule finds in the next event, and the facts that it was asked about.
+    pub(crate) finding: Option<(&'static str, Vec<u8>)>,
+    /// Facts of decisions, by entry.
+    pub(crate) facts: BTreeMap<usize, Vec<u8>>,
 }
 
 impl World {
@@ -131,6 +135,8 @@ impl World {
             sessions: BTreeMap::new(),
             lanes: BTreeMap::new(),
             commands: 0,
+            finding: None,
+            facts: BTreeMap::new(),
         };
         world.append(Body::Genesis(genesis.clone()), None);
         world
@@ -147,13 +153,23 @@ impl World {
 
     /// Appends an entry, in a session when one is named.
     pub(crate) fn append(&mut self, body: Body, session: Option<&str>) -> usize {
-        let decision = matches!(body, Body::Event(_)).then(|| v1::Decision { verdict: v1::Verdict::Allow.into(), ..Default::default() });
+        let decision = matches!(body, Body::Event(_)).then(|| self.decide());
         let members = session.map_or(0, |session| self.members(session).len() as u64);
         let place =
             session.map(|session| v1::SessionPosition { tenant_id: TENANT.to_owned(), session_id: session.to_owned(), position: members });
         let core = v1::EntryCore { index: self.size() as u64, committed_unix_ns: self.now_ns, session: place, decision, body: Some(body) };
         self.now_ns += SECOND_NS;
         self.append_core(core.encode_to_vec(), session)
+    }
+
+    fn decide(&mut self) -> v1::Decision {
+        let Some((rule_id, facts)) = self.finding.take() else {
+            return v1::Decision { verdict: v1::Verdict::Allow.into(), ..Default::default() };
+        };
+        let facts_digest = blake3::derive_key("proofline/v1 facts", &facts).to_vec();
+        self.facts.insert(self.size(), facts);
+        let finding = v1::Finding { rule_id: rule_id.to_owned(), severity: 3, ..Default::default() };
+        v1::Decision { verdict: v1::Verdict::Deny.into(), findings: vec![finding], facts_digest, ..Default::default() }
     }
 
     /// Appends an entry with exactly this core.
@@ -305,6 +321,14 @@ impl World {
         });
         let path = CONTENT.path(&CONTENT.leaves(&batch.events), at.offset as usize);
         v1::SessionMember { entry, statement: statement as u32, batch_path: path.iter().map(|hash| hash.to_vec()).collect() }
+    }
+
+    /// Genesis and commands outside sessions, under one set proof.
+    pub(crate) fn registration_set(&self) -> v1::Registrations {
+        let proven = self.registrations();
+        let listed: Vec<_> = proven.iter().map(|one| one.index as usize).collect();
+        let entries = proven.into_iter().map(|one| v1::IndexedEntry { index: one.index, entry: one.entry.into() }).collect();
+        v1::Registrations { entries, log_path: LOG.set_path(&self.log_leaves(), &listed).iter().map(|hash| hash.to_vec()).collect() }
     }
 
     fn registrations(&self) -> Vec<v1::ProvenEntry> {

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use clap::{Parser, ValueEnum};
 
 const AFTER_HELP: &str = "\
-Example:
+Examples:
   proofline-verify run-42.session-evidence --policy ledger.policy
+  proofline-verify run-42.evidence.zip --policy ledger.policy --report run-42.html
 
 Exit codes:
   0  every file is verified
@@ -21,7 +22,7 @@ Exit codes:
 #[derive(Debug, Parser)]
 #[command(name = "proofline-verify", version, after_help = AFTER_HELP)]
 pub(crate) struct Arguments {
-    /// Files to check: .tlog-proof, .session-proof, .session-evidence (recognised by their content)
+    /// Files to check: .tlog-proof, .session-proof, .session-evidence, .evidence.zip (recognised by their content)
     #[arg(value_name = "FILE", required = true)]
     pub(crate) files: Vec<PathBuf>,
 
@@ -32,6 +33,10 @@ pub(crate) struct Arguments {
     /// For people, or versioned JSON for scripts
     #[arg(long, value_enum, default_value_t = OutputFormat::Human)]
     pub(crate) output: OutputFormat,
+
+    /// Write a report for people as one HTML page, about the files whose integrity is verified
+    #[arg(long, value_name = "HTML")]
+    pub(crate) report: Option<PathBuf>,
 
     /// A checkpoint that you kept from before: the files must be of the same log, only grown
     #[arg(long, value_name = "OLDER_CHECKPOINT")]

@@ -10,8 +10,8 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Parser as _;
 use proofline_verifier::{
-    ConsistencyProof, FileReports, HeldCheckpoint, Integrity, KeyError, Policy, PolicyError, PolicyLineError, Report, escape, escape_json,
-    verify,
+    ConsistencyProof, FileReports, HeldCheckpoint, HtmlReport, Integrity, KeyError, Policy, PolicyError, PolicyLineError, Report, escape,
+    escape_json, verify,
 };
 
 use crate::arguments::{Arguments, OutputFormat};
@@ -53,14 +53,17 @@ fn run(arguments: &Arguments) -> anyhow::Result<Integrity> {
     let held = held_checkpoint(arguments)?;
     let mut output = io::BufWriter::new(io::stdout().lock());
     let reports = print(&mut output, arguments, &policy, held.as_ref()).and_then(|reports| output.flush().map(|()| reports));
-    Ok(reports.context("standard output")?.integrity())
+    Ok(reports.context("cannot write")?.integrity())
 }
 
 /// Verifies file after file. People see each report as it comes, and the count behind them; scripts see one document.
 fn print(output: &mut impl io::Write, arguments: &Arguments, policy: &Policy, held: Option<&HeldCheckpoint>) -> io::Result<FileReports> {
     let mut reports = FileReports::default();
+    let mut page = HtmlReport::default();
     for file in &arguments.files {
-        let report = reports.add(file.to_string_lossy().into_owned(), verify_file(file, policy, held));
+        let name = file.to_string_lossy().into_owned();
+        let report = verify_file(file, &name, policy, held, arguments.report.as_ref().map(|_| &mut page));
+        let report = reports.add(name, report);
         if arguments.output == OutputFormat::Human {
             write!(output, "{report}")?;
         }
@@ -69,7 +72,21 @@ fn print(output: &mut impl io::Write, arguments: &Arguments, policy: &Policy, he
         OutputFormat::Human => write!(output, "{}", reports.summary())?,
         OutputFormat::Json => writeln!(output, "{}", escape_json(&serde_json::to_string_pretty(&reports.to_json())?))?,
     }
+    if let Some(path) = &arguments.report {
+        write_page(path, &page)?;
+    }
     Ok(reports)
+}
+
+/// Writes the page for people; none of files that are not verified.
+fn write_page(path: &Path, page: &HtmlReport) -> io::Result<()> {
+    match page.render() {
+        Some(text) => std::fs::write(path, text),
+        None => {
+            eprintln!("proofline-verify: no report is written: the integrity of no file is verified");
+            Ok(())
+        }
+    }
 }
 
 fn held_checkpoint(arguments: &Arguments) -> anyhow::Result<Option<HeldCheckpoint>> {
@@ -85,10 +102,11 @@ fn held_checkpoint(arguments: &Arguments) -> anyhow::Result<Option<HeldCheckpoin
     Ok(Some(HeldCheckpoint { checkpoint, proof }))
 }
 
-fn verify_file(path: &Path, policy: &Policy, held: Option<&HeldCheckpoint>) -> Report {
-    match read(path) {
-        Ok(file) => verify(&file, policy, held),
-        Err(error) => Report::unreadable(error.to_string()),
+fn verify_file(path: &Path, name: &str, policy: &Policy, held: Option<&HeldCheckpoint>, page: Option<&mut HtmlReport>) -> Report {
+    match (read(path), page) {
+        (Ok(file), Some(page)) => page.verify(name, &file, policy, held),
+        (Ok(file), None) => verify(&file, policy, held),
+        (Err(error), _) => Report::unreadable(error.to_string()),
     }
 }
 
