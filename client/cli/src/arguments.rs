@@ -9,6 +9,7 @@ mod ingest;
 mod lineage;
 mod outlet;
 mod registry;
+mod review;
 
 use std::{path::PathBuf, str::FromStr, time::Duration};
 
@@ -34,6 +35,7 @@ pub(crate) use registry::{
     AgentCommand, AgentRegistration, AgentStateName, CollectorCommand, CollectorRegistration, KeysCommand, OperatorCommand, PublicKey,
     RoleArguments, RoleCommand, SignerFile, Signing, VantageName,
 };
+pub(crate) use review::{ReviewCommand, WindowArguments};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -162,6 +164,9 @@ pub(crate) enum Command {
     Lineage(LineageArguments),
     /// Count what a session reached: systems, resources, sessions, agents
     BlastRadius(BlastRadiusArguments),
+    /// Explain an action, add up authority, review access, measure coverage and completeness
+    #[command(subcommand)]
+    Review(ReviewCommand),
     /// Export the answer to a question as a file that verifies offline
     #[command(subcommand)]
     Evidence(EvidenceCommand),

@@ -25,6 +25,7 @@ mod prove;
 mod purpose;
 mod question;
 mod replay;
+mod review;
 mod role;
 mod rules;
 mod session;
@@ -75,6 +76,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Answer> {
         Command::Entry(it) => entry::run(&it, &connect()?).await,
         Command::Lineage(it) => lineage::run(it, &connect()?, global.output).await,
         Command::BlastRadius(it) => lineage::blast_radius(it, &connect()?).await,
+        Command::Review(it) => review::run(it, &connect()?).await,
         Command::Evidence(it) => evidence::run(it, connect).await,
         Command::Prove(it) => prove::run(it, &connect()?).await,
         Command::Checkpoint => checkpoint::run(&connect()?).await,

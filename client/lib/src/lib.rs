@@ -58,8 +58,8 @@ pub use lineage::{Lineage, LineageError, TracedPage};
 pub use membership::MembershipError;
 pub use profile::{Endpoint, Profile, ProfileError, TlsFiles};
 pub use questions::{
-    AccessReview, Authority, Coverage, Declared, Use, review_access, CredentialHeld, EpochNumbering, Explanation, LinkFound, LinkName, NotAnAction, Numbering, SILENCE_MAX_NS,
-    authority_of, coverage_of, explain, numbering_of,
+    AccessReview, Authority, Coverage, CredentialHeld, Declared, EpochNumbering, Explanation, LinkFound, LinkName, NotAnAction, Numbering,
+    SILENCE_MAX_NS, Use, authority_of, coverage_of, explain, numbering_of, review_access,
 };
 pub use refusal::{Reason, Refusal};
 pub use source::{SourceEvent, SourceKey};

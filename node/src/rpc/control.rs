@@ -8,8 +8,9 @@ use proofline_proto::{
         ClusterStatusRequest, ClusterStatusResponse, GetRulesRequest, GetRulesResponse, ListAgentsRequest, ListAgentsResponse,
         ListApprovalsRequest, ListApprovalsResponse, ListCollectorsRequest, ListCollectorsResponse, ListContainmentsRequest,
         ListContainmentsResponse, ListDeliveriesRequest, ListDeliveriesResponse, ListHoldsRequest, ListHoldsResponse, ListIncidentsRequest,
-        ListIncidentsResponse, ListOutletsRequest, ListOutletsResponse, ListPurposesRequest, ListPurposesResponse, ListServersRequest, ListServersResponse, ListUnresolvedRequest,
-        ListUnresolvedResponse, SubmitCommandRequest, SubmitCommandResponse, WatchContainmentRequest, control_server::Control,
+        ListIncidentsResponse, ListOutletsRequest, ListOutletsResponse, ListPurposesRequest, ListPurposesResponse, ListServersRequest,
+        ListServersResponse, ListUnresolvedRequest, ListUnresolvedResponse, SubmitCommandRequest, SubmitCommandResponse,
+        WatchContainmentRequest, control_server::Control,
     },
 };
 use tonic::{Request, Response, Status};

@@ -4,7 +4,8 @@ use proofline_ledger::{ENGINE, EntryIndex, RuleSet, StoreFault, listing};
 use proofline_proto::v1::{
     GetFactsRequest, GetFactsResponse, GetRulesRequest, GetRulesResponse, HoldSummary, IncidentStage, IncidentSummary,
     ListApprovalsRequest, ListApprovalsResponse, ListHoldsRequest, ListHoldsResponse, ListIncidentsRequest, ListIncidentsResponse,
-    ListPurposesRequest, ListPurposesResponse, ListServersRequest, ListServersResponse, ListUnresolvedRequest, ListUnresolvedResponse, RuleSetSummary, UnresolvedIntent, Verdict,
+    ListPurposesRequest, ListPurposesResponse, ListServersRequest, ListServersResponse, ListUnresolvedRequest, ListUnresolvedResponse,
+    RuleSetSummary, UnresolvedIntent, Verdict,
 };
 use prost::Message as _;
 use tonic::Status;
@@ -67,7 +68,8 @@ impl Api {
     pub(super) async fn purposes(&self, caller: &Caller, asked: ListPurposesRequest) -> Result<ListPurposesResponse, Status> {
         self.check_role(caller, Rpc::ListPurposes, Scope::Tenant(&asked.tenant_id))?;
         let limit = page(asked.page_size)?;
-        let purposes = self.read_applied(move |applied| listing::purposes(applied, &asked.tenant_id, &asked.after_purpose_id, limit)).await?;
+        let purposes =
+            self.read_applied(move |applied| listing::purposes(applied, &asked.tenant_id, &asked.after_purpose_id, limit)).await?;
         let last = purposes.last().filter(|_| purposes.len() == limit);
         Ok(ListPurposesResponse { next_after: last.map(|it| it.purpose_id.clone()).unwrap_or_default(), purposes })
     }

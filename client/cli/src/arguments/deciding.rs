@@ -184,6 +184,13 @@ pub(crate) enum PurposeCommand {
         after_help = "Example:\n  proofline purpose declare refunds --tenant acme --tool lookup --tool refund --resource 'crm://orders/*' \\\n      --classification-max confidential --valid-days 90 --signer alice=alice.key.pem"
     )]
     Declare(Box<PurposeArguments>),
+    /// List what is declared
+    #[command(after_help = "Example:\n  proofline purpose list --tenant acme")]
+    List {
+        /// Tenant
+        #[arg(long, env = "PROOFLINE_TENANT")]
+        tenant: String,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -31,6 +31,18 @@ pub(crate) enum IncidentCommand {
         after_help = "Example:\n  proofline incident advance inc-7 classified --cause over-privilege --tenant acme --note 'token of the admin' --signer rita=rita.key.pem"
     )]
     Advance(Box<AdvanceArguments>),
+    /// Count what was in reach of what the incident's containments stop: systems, resources, sessions, agents, credentials
+    #[command(after_help = "Example:\n  proofline incident scope inc-7 --tenant acme --purpose inc-7")]
+    Scope {
+        /// Id of the incident
+        id: String,
+        /// Tenant
+        #[arg(long, env = "PROOFLINE_TENANT")]
+        tenant: String,
+        /// Why you ask; stands in the log with who asked
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        purpose: String,
+    },
     /// List incidents, their stages, and what is due when
     #[command(after_help = "Example:\n  proofline incident list --tenant acme")]
     List {

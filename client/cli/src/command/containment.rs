@@ -60,7 +60,7 @@ async fn list(tenant: &str, released: bool, connection: &Connection) -> Result<A
     Ok(Answer::new("proofline.containments/v1", json!({ "containments": json }), table(headings, found.iter().map(row))))
 }
 
-async fn containments(tenant: &str, released: bool, connection: &Connection) -> Result<Vec<v1::ContainmentSummary>> {
+pub(super) async fn containments(tenant: &str, released: bool, connection: &Connection) -> Result<Vec<v1::ContainmentSummary>> {
     let mut found = Vec::new();
     let mut after_id = 0;
     loop {

@@ -1,13 +1,13 @@
 //! `proofline incident` and `proofline hold`
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use proofline_client::Link;
 use proofline_proto::v1::{self, command::Action};
 use serde_json::json;
 
-use super::signing::submit;
+use super::{containment, lineage, signing::submit};
 use crate::{
-    arguments::{AdvanceArguments, HoldArguments, HoldCommand, IncidentCommand},
+    arguments::{AdvanceArguments, DirectionName, HoldArguments, HoldCommand, IncidentCommand, KeyArguments},
     connection::Connection,
     describe, form,
     output::{Answer, table},
@@ -33,8 +33,37 @@ pub(super) async fn run(command: IncidentCommand, connection: &Connection) -> Re
             };
             submit(Action::AdvanceIncident(step), &signing, connection).await
         }
+        IncidentCommand::Scope { id, tenant, purpose } => scope(&id, tenant, purpose, connection).await,
         IncidentCommand::List { tenant, closed } => list(&tenant, closed, connection).await,
     }
+}
+
+/// Says what was in reach of what the incident's containments stop: on whose authority, and everything it touched.
+async fn scope(id: &str, tenant: String, purpose: String, connection: &Connection) -> Result<Answer> {
+    let mut keys = KeyArguments { tenant: Some(tenant.clone()), ..KeyArguments::default() };
+    for containment in containment::containments(&tenant, true, connection).await?.into_iter().filter(|it| it.incident_id == id) {
+        for target in containment.targets {
+            match target.kind() {
+                v1::TargetKind::Session => keys.session.push(target.id),
+                v1::TargetKind::Agent => keys.agent.push(target.id),
+                v1::TargetKind::AgentInstance => keys.agent.extend(target.id.split('/').next().map(str::to_owned)),
+                v1::TargetKind::Credential => keys.credential.push(target.id),
+                v1::TargetKind::Server => keys.server.push(target.id),
+                v1::TargetKind::Tenant | v1::TargetKind::Unspecified => (),
+            }
+        }
+    }
+    for of in [&mut keys.session, &mut keys.agent, &mut keys.credential, &mut keys.server] {
+        of.sort_unstable();
+        of.dedup();
+    }
+    let is_empty = [&keys.session, &keys.agent, &keys.credential, &keys.server].iter().all(|it| it.is_empty());
+    if is_empty {
+        bail!(
+            "no containment of a session, agent, credential or server names incident {id:?} in this tenant (`proofline containment list`)"
+        );
+    }
+    lineage::reached_from(&keys, DirectionName::Both, purpose, "proofline.incident-scope/v1", connection).await
 }
 
 async fn list(tenant: &str, closed: bool, connection: &Connection) -> Result<Answer> {

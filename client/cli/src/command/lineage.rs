@@ -58,10 +58,20 @@ pub(super) async fn run(arguments: LineageArguments, connection: &Connection, fo
 
 pub(super) async fn blast_radius(arguments: BlastRadiusArguments, connection: &Connection) -> Result<Answer> {
     let keys = KeyArguments { session: vec![arguments.session], tenant: Some(arguments.tenant), ..KeyArguments::default() };
-    let reach =
-        ReachArguments { direction: DirectionName::Down, depth: DEPTH_MAX, kind: Vec::new(), from: None, to: None, purpose: String::new() };
+    reached_from(&keys, DirectionName::Down, arguments.purpose, "proofline.blast-radius/v1", connection).await
+}
+
+/// Counts everything that keys lead to.
+pub(super) async fn reached_from(
+    keys: &KeyArguments,
+    direction: DirectionName,
+    purpose: String,
+    schema: &'static str,
+    connection: &Connection,
+) -> Result<Answer> {
+    let reach = ReachArguments { direction, depth: DEPTH_MAX, kind: Vec::new(), from: None, to: None, purpose: String::new() };
     let mut reached = BTreeMap::<Dimension, BTreeSet<String>>::new();
-    let summary = trace(question::of_keys(&keys, &reach)?, arguments.purpose, connection, |traced, _| {
+    let summary = trace(question::of_keys(keys, &reach)?, purpose, connection, |traced, _| {
         for node in &traced.verified.nodes {
             reached.entry(node.key.dimension).or_default().insert(node.key.value.clone());
         }
@@ -80,11 +90,11 @@ pub(super) async fn blast_radius(arguments: BlastRadiusArguments, connection: &C
     let kinds: serde_json::Map<String, Value> =
         reached.iter().map(|(dimension, values)| (dimension_name(*dimension).to_owned(), json!(values))).collect();
     let json = json!({ "reached": kinds, "summary": summary_json(&summary) });
-    Ok(Answer::new("proofline.blast-radius/v1", json, text).ending(exit_of(&summary.extent)))
+    Ok(Answer::new(schema, json, text).ending(exit_of(&summary.extent)))
 }
 
 /// Asks, and hands each page on once it is verified and its checkpoint is compared with the one that is held.
-async fn trace(
+pub(super) async fn trace(
     question: v1::LineageQuestion,
     purpose: String,
     connection: &Connection,

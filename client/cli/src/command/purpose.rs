@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::Result;
 use proofline_client::Link;
 use proofline_proto::v1::{self, command::Action};
+use proofline_verifier::rfc3339_of_nanoseconds;
 use serde_json::json;
 
 use super::signing::submit;
@@ -19,8 +20,45 @@ const PAGE_SIZE: u32 = 500;
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 
 pub(super) async fn purpose(command: PurposeCommand, connection: &Connection) -> Result<Answer> {
-    let PurposeCommand::Declare(it) = command;
-    let PurposeArguments { id, tenant, tools, resources, classification_max, regions, valid_days, description, signing } = *it;
+    match command {
+        PurposeCommand::Declare(it) => declare(*it, connection).await,
+        PurposeCommand::List { tenant } => purposes(&tenant, connection).await,
+    }
+}
+
+/// Returns every purpose that a tenant declared.
+pub(super) async fn declared(tenant: &str, connection: &Connection) -> Result<Vec<v1::DeclarePurpose>> {
+    let mut found = Vec::new();
+    let mut after_purpose_id = String::new();
+    loop {
+        let request = v1::ListPurposesRequest { tenant_id: tenant.to_owned(), after_purpose_id, page_size: PAGE_SIZE };
+        let call = |link: Link| {
+            let request = request.clone();
+            async move { link.control().list_purposes(request).await }
+        };
+        let page = connection.client.call(call).await?;
+        found.extend(page.purposes);
+        if page.next_after.is_empty() {
+            return Ok(found);
+        }
+        after_purpose_id = page.next_after;
+    }
+}
+
+async fn purposes(tenant: &str, connection: &Connection) -> Result<Answer> {
+    let found = declared(tenant, connection).await?;
+    let json = found.iter().map(|it| form::to_json("DeclarePurpose", it)).collect::<Result<Vec<_>, _>>()?;
+    let any = |names: &[String]| if names.is_empty() { "any".to_owned() } else { names.join(" ") };
+    let rows = found.iter().map(|it| {
+        let ends = if it.expires_unix_ns == 0 { "never".to_owned() } else { rfc3339_of_nanoseconds(it.expires_unix_ns) };
+        [it.purpose_id.clone(), any(&it.allowed_tools), any(&it.allowed_resources), any(&it.regions), ends, it.description.clone()]
+    });
+    let headings = ["PURPOSE", "TOOLS", "RESOURCES", "REGIONS", "ENDS", "DESCRIPTION"];
+    Ok(Answer::new("proofline.purposes/v1", json!({ "purposes": json }), table(headings, rows)))
+}
+
+async fn declare(of: PurposeArguments, connection: &Connection) -> Result<Answer> {
+    let PurposeArguments { id, tenant, tools, resources, classification_max, regions, valid_days, description, signing } = of;
     let expires_unix_ns = match valid_days {
         Some(days) => u64::try_from((SystemTime::now() + DAY * days).duration_since(UNIX_EPOCH)?.as_nanos())?,
         None => 0,

@@ -9,7 +9,9 @@ use super::*;
 /// Commits bodies as a session would have them, one nanosecond apart.
 fn entries(bodies: Vec<Body>) -> Vec<LogEntry> {
     let place = |index| v1::BatchPosition { collector_id: "gw".into(), lane: 1, epoch: 1, sequence: index + 1, offset: 0, count: 1 };
-    let at = |(index, body)| entry(index, EntryBody::Event(v1::RecordedEvent { at: Some(place(index)), event: event(index, body).encode_to_vec().into() }));
+    let at = |(index, body)| {
+        entry(index, EntryBody::Event(v1::RecordedEvent { at: Some(place(index)), event: event(index, body).encode_to_vec().into() }))
+    };
     (0..).zip(bodies).map(at).collect()
 }
 
@@ -45,7 +47,12 @@ fn entry(index: u64, body: EntryBody) -> LogEntry {
 }
 
 fn credential(id: &str, scopes: &[&str]) -> v1::Credential {
-    v1::Credential { credential_id: id.into(), audience: format!("{id}.example"), scopes: scopes.iter().map(|it| (*it).to_owned()).collect(), ..Default::default() }
+    v1::Credential {
+        credential_id: id.into(),
+        audience: format!("{id}.example"),
+        scopes: scopes.iter().map(|it| (*it).to_owned()).collect(),
+        ..Default::default()
+    }
 }
 
 fn intent(tool: &str, uri: &str, tier: v1::RiskTier) -> Body {
@@ -58,7 +65,12 @@ fn intent(tool: &str, uri: &str, tier: v1::RiskTier) -> Body {
 }
 
 fn outcome(of: u8) -> Body {
-    Body::ActionOutcome(v1::ActionOutcome { intent_event_id: vec![of; 16], status: v1::OutcomeStatus::Succeeded.into(), records: 3, ..Default::default() })
+    Body::ActionOutcome(v1::ActionOutcome {
+        intent_event_id: vec![of; 16],
+        status: v1::OutcomeStatus::Succeeded.into(),
+        records: 3,
+        ..Default::default()
+    })
 }
 
 #[test]
@@ -96,7 +108,10 @@ fn an_explanation_has_every_link_or_names_the_absent_ones() {
 #[test]
 fn authority_adds_up_over_credentials_scopes_and_reach() {
     let session = entries(vec![
-        Body::CredentialIssued(v1::CredentialIssued { credential: Some(credential("tok-2", &["mail.send", "files.read"])), ..Default::default() }),
+        Body::CredentialIssued(v1::CredentialIssued {
+            credential: Some(credential("tok-2", &["mail.send", "files.read"])),
+            ..Default::default()
+        }),
         intent("refund", "crm://7", v1::RiskTier::Write),
         Body::SubAgentSpawned(v1::SubAgentSpawned { child_session_id: "child".into(), ..Default::default() }),
     ]);
@@ -142,7 +157,8 @@ fn coverage_counts_what_is_attributed() {
     nameless.attribution = Some(v1::Attribution { unattributed: v1::UnattributedReason::IdentityWithheld.into(), ..Default::default() });
     let mut hops = event(2, outcome(9));
     hops.attribution.as_mut().unwrap().delegation = vec![v1::DelegationHop { proof: v1::HopProof::Asserted.into(), ..Default::default() }];
-    let at = |(index, of): (u64, v1::Event)| entry(index, EntryBody::Event(v1::RecordedEvent { at: None, event: of.encode_to_vec().into() }));
+    let at =
+        |(index, of): (u64, v1::Event)| entry(index, EntryBody::Event(v1::RecordedEvent { at: None, event: of.encode_to_vec().into() }));
     let mut log: Vec<_> = [(0, event(0, outcome(1))), (1, nameless), (2, hops)].into_iter().map(at).collect();
     log.push(entry(3, EntryBody::Rejection(v1::Rejection::default())));
     let coverage = coverage_of(&log);
@@ -155,7 +171,9 @@ fn coverage_counts_what_is_attributed() {
 fn numbering_shows_gaps_silences_drops_and_miscounts() {
     let opened = EntryBody::LaneOpened(v1::LaneOpened { request: Some(v1::SignedOpenLane { lane: 1, ..Default::default() }), epoch: 1 });
     let at = |sequence| v1::BatchPosition { collector_id: "gw".into(), lane: 1, epoch: 1, sequence, offset: 0, count: 1 };
-    let sent = |index, sequence, body| entry(index, EntryBody::Event(v1::RecordedEvent { at: Some(at(sequence)), event: event(1, body).encode_to_vec().into() }));
+    let sent = |index, sequence, body| {
+        entry(index, EntryBody::Event(v1::RecordedEvent { at: Some(at(sequence)), event: event(1, body).encode_to_vec().into() }))
+    };
     let beat = |events, dropped| Body::Heartbeat(v1::Heartbeat { events_since_last: events, dropped_since_last: dropped });
     let log = vec![
         entry(0, opened),
