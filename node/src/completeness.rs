@@ -177,7 +177,11 @@ impl Indexer {
                 changed = news(&mut self.progress) => if changed.is_err() { return Ok(()) } else { false },
                 changed = self.published.changed() => if changed.is_err() { return Ok(()) } else { false },
             };
-            if is_tick && *self.leadership.borrow() == Leadership::Here {
+            let is_leading = *self.leadership.borrow() == Leadership::Here;
+            let size = self.progress.borrow().tree_size;
+            if is_tick && work.is_far_behind(size) {
+                work = work.go_ahead(size, shutdown.clone()).await?;
+            } else if is_tick && is_leading {
                 states.drain(&mut self.states);
                 work = self.propose(work, &states, &shutdown).await?;
             }

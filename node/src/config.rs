@@ -357,4 +357,13 @@ mod tests {
             assert!(matches!(of(time), Err(ConfigError::OutletTime(_))), "{time}");
         }
     }
+
+    #[test]
+    fn commitments_come_every_two_seconds_unless_the_file_says_otherwise_within_reason() {
+        assert_eq!(commitment_interval(None).unwrap(), Duration::from_secs(2));
+        assert_eq!(commitment_interval(Some(100)).unwrap(), Duration::from_millis(100));
+        for wrong in [0, 99, 60_001] {
+            assert!(matches!(commitment_interval(Some(wrong)), Err(ConfigError::CommitmentInterval)), "{wrong}");
+        }
+    }
 }

@@ -8,7 +8,8 @@
 //! ```
 //! The database has no write-ahead log: what a crash takes away, the Raft log gives back, and it keeps everything that the
 //! state has not flushed. Always true: each apply is one batch together with its place in the log, flushes are atomic over
-//! all column families, so after a crash the state is one that the ledger once had. `CURRENT` is replaced as a whole; a
+//! all column families, so after a crash the state is one that the ledger once had. The tables that a node makes for itself are
+//! written beside apply, as a whole, and never name entries that the state does not have. `CURRENT` is replaced as a whole; a
 //! directory that it does not name is rubbish, and the next start removes it.
 
 mod database;

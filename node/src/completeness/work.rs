@@ -1,6 +1,9 @@
 //! The indexing itself, off the async threads: a step at a time, so that a shutdown need not wait for the end.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use proofline_ledger::{CommitmentAt, EntryIndex, Hash, KeyIndex, TreeSize, confirmed_commitment, next_commitment};
 use tokio_util::sync::CancellationToken;
@@ -13,6 +16,16 @@ use crate::{
 
 /// Rows that are held until they may be written; beyond that they are written on the way.
 const HELD_BYTES_MAX: usize = 48 << 20;
+
+/// Entries that may wait for a commitment. A ledger that has more, because none was made for long, is indexed before one is
+/// proposed, on every node: else nothing could be published while the others compute what took the leader minutes.
+const BEHIND_MAX: u64 = 200_000;
+/// Entries that are left for the commitment then, so that it is not behind what was written.
+const LEFT: u64 = 100_000;
+/// Entries between two looks at the clock.
+const STEP: u64 = 20_000;
+/// How long a node goes ahead without looking for commitments.
+const AHEAD_WITHIN: Duration = Duration::from_secs(5);
 
 /// What became of a look at the next commitment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +71,28 @@ impl Work {
         Confirmed { taken: self.taken, through: self.confirmed.map(|of| of.index), size }
     }
 
+    /// Tells whether more waits in a log of `size` entries than one commitment should bring.
+    pub(super) fn is_far_behind(&self, size: TreeSize) -> bool {
+        size.0.saturating_sub(self.index.size().0) > BEHIND_MAX
+    }
+
+    /// Indexes towards the end of a log of `size` entries for a while, and leaves the newest to the next commitment.
+    pub(super) async fn go_ahead(mut self, size: TreeSize, shutdown: CancellationToken) -> Result<Self, Untrue> {
+        let (to, until) = (size.0.saturating_sub(LEFT), Instant::now() + AHEAD_WITHIN);
+        let blocking = tokio::task::spawn_blocking(move || {
+            while self.index.size().0 < to && Instant::now() < until {
+                let step = TreeSize(to.min(self.index.size().0 + STEP));
+                if !self.reach(step, &shutdown)? {
+                    break;
+                }
+                self.write_held()?;
+            }
+            tracing::info!(indexed = %self.index.size(), of = %size, "indexing entries by key");
+            Ok(self)
+        });
+        blocking.await.map_err(|_| Untrue::Interrupted)?
+    }
+
     /// Computes the next commitment again and compares.
     pub(super) async fn confirm_next(mut self, states: KnownStates, shutdown: CancellationToken) -> Result<(Found, Self), Untrue> {
         let from = EntryIndex(self.confirmed.map_or(0, |of| of.index.0 + 1));
@@ -101,11 +136,19 @@ impl Work {
                 return Ok(false);
             }
             self.index.advance(&*self.state, size)?;
-            if self.index.held_bytes() > HELD_BYTES_MAX && self.index.size() < size {
-                self.state.write_own(self.index.take_changes(self.confirmed.map(|of| of.index)))?;
+            if self.index.size() < size {
+                self.write_held()?;
             }
         }
         Ok(true)
+    }
+
+    /// Writes what is held when it is too much, although it is the map of no commitment.
+    fn write_held(&mut self) -> Result<(), Untrue> {
+        if self.index.held_bytes() > HELD_BYTES_MAX {
+            self.state.write_own(self.index.take_changes(self.confirmed.map(|of| of.index)))?;
+        }
+        Ok(())
     }
 
     /// Writes the map of the newest confirmed commitment, when the index is at it and a checkpoint of `covered` entries shows it.

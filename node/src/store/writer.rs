@@ -6,8 +6,8 @@ use proofline_ledger::Changes;
 use super::{SnapshotFiles, StateDb, StateStore, StoreError, StoredSnapshot, directory::Directory, pointer::Pointer};
 use crate::replica::Member;
 
-/// The one writer of the state: commits applied entries, and says which snapshot is the newest. It belongs to the apply
-/// thread.
+/// The one writer of the replicated state: commits applied entries, and says which snapshot is the newest. It belongs to the
+/// apply thread. What a node makes for itself out of the entries is written by its indexer.
 #[derive(Debug)]
 pub struct StateWriter {
     store: StateStore,

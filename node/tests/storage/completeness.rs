@@ -21,13 +21,14 @@ use proofline_proto::{
     peer::{self, item::Item},
     v1,
 };
+use proofline_verifier::BatchDigest;
 use prost::Message as _;
 use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::{Node, initialize, leader};
-use crate::recheck::{genesis, key, opening, registration};
+use crate::recheck::{batch, genesis, key, opening, registration};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -251,4 +252,33 @@ async fn what_a_snapshot_says_about_keys_is_computed_again_before_it_is_cosigned
     new.cosign().await.unwrap();
     new.publish().await;
     assert_eq!(new.node.store.view().get(Table::KeyMap, &[0]).unwrap(), root_page);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_log_without_commitments_is_indexed_before_one_is_proposed() {
+    let mut voter = Voter::start(1).await;
+    initialize(&voter.node, &[&voter.node]).await;
+    leader(&[&voter.node]).await;
+    write(&voter.node, vec![Item::Genesis(genesis())]).await;
+    write(&voter.node, vec![registration(), opening()]).await;
+    let mut previous = BatchDigest::NONE;
+    for sequence in 1..=50 {
+        // No events, so the ledger rejects them: each carries the key of its collector.
+        let (item, digest) = batch(sequence, &previous, vec![b"x".to_vec(); 4_096]);
+        previous = digest;
+        write(&voter.node, vec![item]).await;
+    }
+    let mut proposals = voter.proposals.take().unwrap();
+    voter.leadership.send_replace(Leadership::Here);
+    voter.index();
+    let gathered = tokio::time::timeout(PATIENCE, proposals.group()).await.expect("it proposes").unwrap();
+    let Some(Item::Commitment(said)) = gathered.items[0].item.clone() else { panic!("{:?}", gathered.items) };
+    let state = voter.node.store.view();
+    let size = listing::head(&*state).unwrap().size;
+    let mut index = KeyIndex::open(&*state).unwrap();
+    while index.size() < size {
+        index.advance(&*state, size).unwrap();
+    }
+    assert_eq!((said.size, said.map_root), (204_803, index.root().0.to_vec()));
+    assert_eq!(index.keys(), 1, "all of them are the collector's");
 }

@@ -145,7 +145,7 @@ fn statement(signer: u8, sequence: u64, previous: &BatchDigest, events: &[Vec<u8
     statement
 }
 
-fn batch(sequence: u64, previous: &BatchDigest, events: Vec<Vec<u8>>) -> (peer::item::Item, BatchDigest) {
+pub(crate) fn batch(sequence: u64, previous: &BatchDigest, events: Vec<Vec<u8>>) -> (peer::item::Item, BatchDigest) {
     let statement = statement(COLLECTOR, sequence, previous, &events);
     let digest = BatchDigest::of(&batch_signed_bytes(ORIGIN, &statement).unwrap());
     let batch = v1::Batch {
