@@ -172,6 +172,9 @@ pub(crate) fn hint(error: &anyhow::Error) -> Option<&'static str> {
             "if the policy changed on purpose, compare by hand with `proofline verify --consistent-with`, then remove the held file",
         );
     }
+    if let Some(EvidenceExportError::Exists(_)) = error.downcast_ref() {
+        return Some("--force replaces it");
+    }
     is::<KeyFileError>(error).then_some("`proofline keys generate FILE` makes a key; `chmod 600 FILE` hides it from others")
 }
 

@@ -49,6 +49,9 @@ pub enum EvidenceExportError {
         /// What the system said.
         source: io::Error,
     },
+    /// A file is there already.
+    #[error("{0} is there already")]
+    Exists(PathBuf),
     /// No page came.
     #[error("the ledger's answer has no page")]
     NoPage,
@@ -87,7 +90,7 @@ impl Client {
         mut progress: impl FnMut(u64),
     ) -> Result<AnswerSummary, EvidenceExportError> {
         if order.existing == Existing::Kept && order.out.exists() {
-            return Err(file_error(&order.out)(io::ErrorKind::AlreadyExists.into()));
+            return Err(EvidenceExportError::Exists(order.out.clone()));
         }
         let mut answer = self.trace(policy, order.request.clone()).await?;
         let mut file = EvidenceFile::create(&order.out)?;
@@ -196,7 +199,9 @@ impl Needs {
         if let Body::Event(recorded) = &of.entry.body {
             self.collectors.extend(recorded.at.as_ref().map(|at| at.collector_id.clone()));
         }
-        let decision = of.entry.decision.as_ref().filter(|it| !it.findings.is_empty() && !it.facts_digest.is_empty());
+        // Facts are kept where a rule found something.
+        let is_by_rule = |it: &v1::Finding| it.kind() != v1::FindingKind::BuiltIn;
+        let decision = of.entry.decision.as_ref().filter(|it| it.findings.iter().any(is_by_rule) && !it.facts_digest.is_empty());
         self.facts.extend(decision.map(|_| of.entry.index));
     }
 }

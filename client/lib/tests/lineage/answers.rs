@@ -131,7 +131,7 @@ async fn an_exported_file_verifies_and_replaces_another_only_when_told() {
     assert_eq!((report.integrity(), report.completeness), (Integrity::Verified, Completeness::Complete), "{report}");
 
     let again = client.export_evidence(trusted(), &order(&out), |_| ()).await;
-    assert!(matches!(again, Err(EvidenceExportError::File { .. })));
+    assert!(matches!(again, Err(EvidenceExportError::Exists(_))));
     let replacing = EvidenceOrder { asked: "again".to_owned(), existing: Existing::Replaced, ..order(&out) };
     client.export_evidence(trusted(), &replacing, |_| ()).await.unwrap();
     assert_ne!(fs::read(&out).unwrap(), first);

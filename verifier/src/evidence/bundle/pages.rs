@@ -183,7 +183,9 @@ impl<'a> Pages<'a> {
                 Ok(())
             }
             None => {
-                let is_missing = !decision.findings.is_empty() && !decision.facts_digest.is_empty();
+                // The ledger's own findings need no rule, and no facts are kept for them.
+                let is_missing =
+                    decision.findings.iter().any(|it| it.kind() != v1::FindingKind::BuiltIn) && !decision.facts_digest.is_empty();
                 self.seen.missing_facts += u64::from(is_missing);
                 Ok(())
             }
