@@ -72,8 +72,6 @@ struct Reading<'a, S> {
     was_given: bool,
     next: u64,
     end: u64,
-    /// Its range on this page is begun: there is one even if it lists no index.
-    is_begun: bool,
 }
 
 /// An answer on its way.
@@ -245,7 +243,6 @@ impl<'a, S: Store> Lineage<'a, S> {
                 was_given: !self.lists_given.insert(hash),
                 next,
                 end,
-                is_begun: false,
             });
         }
         Ok(())
@@ -256,18 +253,19 @@ impl<'a, S: Store> Lineage<'a, S> {
         if of.was_given && of.next_distance.is_none() {
             return Ok(Read::Whole);
         }
-        if !of.is_begun && !of.was_given {
+        // There is a range even if it lists no index.
+        if !of.was_given {
             if page.is_full() {
                 return Ok(Read::PageFull);
             }
             page.begin_range(self.store, &of.listed, of.next)?;
-            of.is_begun = true;
         }
+        let mut has_listed = false;
         while of.next < of.end {
-            if !of.was_given && page.is_full() {
+            // A range without an index would prove nothing: its first one has its place on the page where it began.
+            if !of.was_given && has_listed && page.is_full() {
                 // The next page goes on with a range of its own.
                 page.end_range(&mut of.list)?;
-                of.is_begun = false;
                 return Ok(Read::PageFull);
             }
             let index = of.list.index(of.next)?;
@@ -278,6 +276,7 @@ impl<'a, S: Store> Lineage<'a, S> {
                 self.visit(of, index, page)?;
             }
             of.next += 1;
+            has_listed = true;
         }
         if !of.was_given {
             page.end_range(&mut of.list)?;
