@@ -174,15 +174,20 @@ fn question(starts: Vec<v1::Key>, direction: LineageDirection, depth: u32) -> v1
 
 fn under(world: &World, page_entries: usize) -> Under {
     let commitment = indexed_commitment(&world.store).unwrap();
-    Under { note: b"note".to_vec(), size: world.ledger.tree_size(), commitment, page_entries }
+    Under { note: crate::evidence::checkpoint(world, world.ledger.tree_size()), size: world.ledger.tree_size(), commitment, page_entries }
 }
 
 fn ask(world: &World, of: v1::LineageQuestion, page_entries: usize) -> Result<Vec<v1::LineagePage>, LineageFault> {
-    let mut lineage = Lineage::begin(&world.store, of, under(world, page_entries))?;
+    let under = under(world, page_entries);
+    let checkpoint = crate::evidence::policy().verify_checkpoint(&under.note).unwrap();
+    let mut verifier = proofline_verifier::AnswerVerifier::new(checkpoint, &under.note).asking(of.clone());
+    let mut lineage = Lineage::begin(&world.store, of.clone(), under)?;
     let mut pages = Vec::new();
     while let Some(page) = lineage.next_page()? {
+        verifier.push(&page).unwrap_or_else(|error| panic!("{} by the verifier: {error}, asked {of:?}", error.check().as_str()));
         pages.push(page);
     }
+    assert_eq!(verifier.finish().unwrap().extent, proofline_verifier::Extent::Complete);
     Ok(pages)
 }
 
@@ -522,4 +527,49 @@ fn an_answer_that_leads_to_too_much_says_so_behind_its_pages() {
     assert!(answer.next_page().unwrap().is_none(), "nothing comes behind it");
     let narrow = v1::LineageQuestion { kinds: vec![Dimension::Tool.into()], ..wide };
     assert!(ask(&world, narrow, 1_000).unwrap().last().unwrap().last);
+}
+
+#[test]
+fn the_verifier_accepts_every_answer() {
+    let world = family();
+    let (dimensions, mut asked) = (
+        [
+            Dimension::Session,
+            Dimension::Credential,
+            Dimension::Resource,
+            Dimension::Agent,
+            Dimension::Principal,
+            Dimension::Tool,
+            Dimension::Collector,
+            Dimension::Server,
+        ],
+        0,
+    );
+    let values = ["root", "mid", "leaf", "other", "far", "cred", "db:a", "db:c", "agent-1", "gateway-1", "nobody"];
+    let first = world.now - 20 * SECOND_NS;
+    for dimension in dimensions {
+        for value in values {
+            for direction in [LineageDirection::Unspecified, LineageDirection::Up, LineageDirection::Down, LineageDirection::Both] {
+                for (depth, page_entries) in [(0, 100), (1, 2), (2, 1), (9, 3)] {
+                    let mut key = start(dimension, value);
+                    if dimension == Dimension::Collector {
+                        key.tenant_id.clear();
+                    }
+                    let base = question(vec![key], direction, depth);
+                    let windows = [
+                        base.clone(),
+                        v1::LineageQuestion { from_index: 4, to_index: 7, ..base.clone() },
+                        v1::LineageQuestion { from_unix_ns: first, to_unix_ns: world.now, ..base.clone() },
+                        v1::LineageQuestion { from_unix_ns: world.now, ..base.clone() },
+                        v1::LineageQuestion { starts: Vec::new(), from_unix_ns: first, ..base },
+                    ];
+                    for of in windows {
+                        ask(&world, of, page_entries).unwrap();
+                        asked += 1;
+                    }
+                }
+            }
+        }
+    }
+    println!("{asked} answers");
 }

@@ -23,13 +23,13 @@ fn node_key(node: u8) -> VerifierKey {
     verifier_key(&format!("node-{node}.test"), SignatureType::CosignatureV1, 20 + node)
 }
 
-fn policy() -> Policy {
+pub fn policy() -> Policy {
     let log = verifier_key(ORIGIN, SignatureType::Ed25519, 10);
     Policy::of_cluster(log, (1..=3).map(node_key).collect(), Threshold::Of(2)).unwrap()
 }
 
 /// Signs the tree of the world as the log and two of its nodes.
-fn checkpoint(world: &World, size: TreeSize) -> Vec<u8> {
+pub fn checkpoint(world: &World, size: TreeSize) -> Vec<u8> {
     let root = LogTree::new(&world.store, size).root().unwrap();
     let origin = KeyName::parse(ORIGIN).unwrap();
     let head = Checkpoint { origin, size: proofline_verifier::TreeSize(size.0), root: LogHash::from_bytes(root.0) };
