@@ -34,6 +34,9 @@ pub(crate) struct Scenario {
     pub(crate) in_flight: usize,
     pub(crate) tls: Tls,
     pub(crate) rules: Rules,
+    pub(crate) commitments: Commitments,
+    /// Events a second that are offered; none: as many as are taken.
+    pub(crate) offered: Option<u64>,
 }
 
 /// Whether rules decide on what is appended.
@@ -43,6 +46,16 @@ pub(crate) enum Rules {
     /// The shipped pack, of which most rules look at each event of the load, and none matches.
     Pack,
 }
+
+/// Whether the cluster commits to its map over all keys meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Commitments {
+    AsShipped,
+    None,
+}
+
+/// Milliseconds between two commitments where there should be none: longer than what is measured.
+const NEVER_MS: u64 = 60_000;
 
 const PACK: &str = include_str!("../../client/rules/proofline.cedar");
 
@@ -77,20 +90,29 @@ impl Bench {
 
     /// Starts a fresh cluster.
     pub(crate) async fn cluster(&self, nodes: u64, tls: Tls) -> Result<RunningCluster> {
+        self.cluster_with(nodes, tls, Commitments::AsShipped).await
+    }
+
+    async fn cluster_with(&self, nodes: u64, tls: Tls, commitments: Commitments) -> Result<RunningCluster> {
         let directory = tempfile::tempdir_in(&self.data)?;
         let plan = Plan::create(&directory.path().join("cluster"), nodes, tls)?;
+        if commitments == Commitments::None {
+            plan.commit_every(NEVER_MS)?;
+        }
         Ok(RunningCluster { cluster: Cluster::found(plan, Binaries::beside_current()?).await?, _directory: directory })
     }
 
     pub(crate) async fn run(&self, scenario: Scenario) -> Result<Row> {
-        let running = self.cluster(scenario.nodes, scenario.tls).await?;
+        let running = self.cluster_with(scenario.nodes, scenario.tls, scenario.commitments).await?;
         let client = running.client("admin")?;
         if scenario.rules == Rules::Pack {
             running.activate(&client).await?;
         }
         let lanes_needed = if scenario.batch == 1 { scenario.in_flight } else { scenario.in_flight.min(STREAMS_MAX) };
         let lanes = running.lanes(&client, lanes_needed).await?;
-        let window = scenario.in_flight / lanes.len();
+        let window = if scenario.offered.is_some() { 1 } else { scenario.in_flight / lanes.len() };
+        let every =
+            scenario.offered.map(|offered| Duration::from_secs((scenario.batch * lanes.len()) as u64).div_f64(offered.max(1) as f64));
         let count = lanes.len();
         let signing = lanes.into_iter().enumerate().map(|(number, (client, lane))| {
             let batches = Batches::new(lane, number, scenario.batch);
@@ -101,7 +123,7 @@ impl Bench {
         let loads: Vec<_> = signed
             .into_iter()
             .map(|(client, batches)| {
-                let load = Load { client, batches, batch: scenario.batch, window, span };
+                let load = Load { client, batches, batch: scenario.batch, window, every, span };
                 tokio::spawn(if scenario.batch == 1 { Either::Left(load.unary()) } else { Either::Right(load.stream()) })
             })
             .collect();
@@ -115,6 +137,12 @@ impl Bench {
         }
         if scenario.rules == Rules::Pack {
             "rules".clone_into(&mut row.note);
+        }
+        if scenario.commitments == Commitments::None {
+            "no commitments".clone_into(&mut row.note);
+        } else if scenario.nodes > 1 {
+            let (behind, caught_up) = running.catch_up(&client).await?;
+            eprintln!("state commitments: {behind} entries behind at the end, caught up {:.1} s later", caught_up.as_secs_f64());
         }
         Ok(row)
     }
@@ -152,6 +180,24 @@ impl RunningCluster {
             }
         }
         Ok(lanes)
+    }
+
+    /// Tells how far the newest commitment is behind the log now, and how long it takes to reach it.
+    async fn catch_up(&self, admin: &Client) -> Result<(u64, Duration)> {
+        let began = Instant::now();
+        let mut target = None;
+        loop {
+            let status = admin.control().cluster_status(v1::ClusterStatusRequest {}).await?.into_inner();
+            let nodes = || status.nodes.iter().filter(|node| node.error.is_empty());
+            let size = nodes().map(|node| node.tree_size).max().unwrap_or_default();
+            let committed = nodes().map(|node| node.commitment_size).min().unwrap_or_default();
+            let (at, behind) = *target.get_or_insert((size, size.saturating_sub(committed)));
+            // What follows the load are commitments and publications, which carry no keys.
+            if committed + 64 >= at || began.elapsed() > Duration::from_secs(120) {
+                return Ok((behind, began.elapsed()));
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     /// Puts the pack in force, and registers the server that the load's events name.
@@ -207,6 +253,8 @@ struct Load {
     batches: Batches,
     batch: usize,
     window: usize,
+    /// Between two batches, when they are not to come as fast as they are taken.
+    every: Option<Duration>,
     span: Span,
 }
 
@@ -235,8 +283,12 @@ impl Load {
         let (sender, requests) = mpsc::channel(self.window.max(1));
         let mut receipts = self.client.ingest().append_stream(ReceiverStream::new(requests)).await?.into_inner();
         let mut under_way = VecDeque::new();
+        let mut beats = self.every.map(tokio::time::interval);
         loop {
             while under_way.len() < self.window {
+                if let Some(beats) = &mut beats {
+                    beats.tick().await;
+                }
                 let batch = self.batches.next()?;
                 under_way.push_back(Instant::now());
                 sender.send(v1::AppendRequest { batch: Some(batch) }).await.context("the stream ended")?;

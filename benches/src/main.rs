@@ -19,7 +19,7 @@ use proofline_cluster::Tls;
 
 use crate::{
     latency::Row,
-    load::{Bench, Rules, Scenario},
+    load::{Bench, Commitments, Rules, Scenario},
     report::Results,
 };
 
@@ -66,6 +66,12 @@ enum Command {
         /// Put the shipped rule pack in force first
         #[arg(long)]
         rules: bool,
+        /// Do not commit to the map over all keys meanwhile
+        #[arg(long)]
+        no_commitments: bool,
+        /// Events a second that are offered; else as many as are taken
+        #[arg(long, value_name = "EVENTS")]
+        offered: Option<u64>,
         /// Where the databases lie
         #[arg(long, default_value = "target/bench-data", value_name = "DIR")]
         data: PathBuf,
@@ -101,10 +107,12 @@ enum Command {
 async fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Run { data, out, seconds } => run(&Bench::new(data, Duration::from_secs(seconds))?, &out).await,
-        Command::Load { nodes, batch, in_flight, tls, rules, data, seconds } => {
+        Command::Load { nodes, batch, in_flight, tls, rules, no_commitments, offered, data, seconds } => {
             let rules = if rules { Rules::Pack } else { Rules::None };
             let tls = if tls { Tls::Mutual } else { Tls::Off };
-            let row = Bench::new(data, Duration::from_secs(seconds))?.run(Scenario { nodes, batch, in_flight, tls, rules }).await?;
+            let commitments = if no_commitments { Commitments::None } else { Commitments::AsShipped };
+            let scenario = Scenario { nodes, batch, in_flight, tls, rules, commitments, offered };
+            let row = Bench::new(data, Duration::from_secs(seconds))?.run(scenario).await?;
             report::print_rows("append", &[row]);
             Ok(())
         }
@@ -128,12 +136,12 @@ fn whole(rate: f64) -> u64 {
 
 /// The rows of the table, cheap ones first.
 fn scenarios() -> Vec<Scenario> {
+    let (rules, commitments) = (Rules::None, Commitments::AsShipped);
+    let usual = Scenario { nodes: 3, batch: 100, in_flight: 64, tls: Tls::Off, rules, commitments, offered: None };
     let shapes = [(1, 1), (1, 16), (1, 64), (1, 256), (100, 16), (100, 64), (1000, 8), (1000, 32)];
-    let plain = [3, 1]
-        .into_iter()
-        .flat_map(|nodes| shapes.map(|(batch, in_flight)| Scenario { nodes, batch, in_flight, tls: Tls::Off, rules: Rules::None }));
-    let loaded = Scenario { nodes: 3, batch: 100, in_flight: 64, tls: Tls::Mutual, rules: Rules::None };
-    plain.chain([loaded, Scenario { tls: Tls::Off, rules: Rules::Pack, ..loaded }]).collect()
+    let plain = [3, 1].into_iter().flat_map(|nodes| shapes.map(move |(batch, in_flight)| Scenario { nodes, batch, in_flight, ..usual }));
+    let loaded = Scenario { tls: Tls::Mutual, ..usual };
+    plain.chain([loaded, Scenario { rules: Rules::Pack, ..usual }, Scenario { commitments: Commitments::None, ..usual }]).collect()
 }
 
 async fn run(bench: &Bench, out: &std::path::Path) -> Result<()> {
