@@ -178,7 +178,11 @@ impl Indexer {
                 changed = self.published.changed() => if changed.is_err() { return Ok(()) } else { false },
             };
             let is_leading = *self.leadership.borrow() == Leadership::Here;
-            let size = self.progress.borrow().tree_size;
+            let Progress { tree_size: size, taken, .. } = *self.progress.borrow();
+            if taken != work.taken() {
+                // Another state was installed meanwhile: the next step takes it up.
+                continue;
+            }
             if is_tick && work.is_far_behind(size) {
                 work = work.go_ahead(size, shutdown.clone()).await?;
             } else if is_tick && is_leading {

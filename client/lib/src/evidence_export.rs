@@ -99,7 +99,8 @@ impl Client {
             if traced.verified.number == 0 {
                 file.add("checkpoint", &traced.page.checkpoint)?;
             }
-            traced.verified.found.iter().chain(&traced.verified.beside).for_each(|one| needs.add(one));
+            traced.verified.found.iter().for_each(|one| needs.add(one));
+            traced.verified.beside.iter().for_each(|one| needs.add_collector(one));
             file.add(&format!("pages/{:06}.binpb", traced.verified.number), &traced.page.encode_to_vec())?;
             progress(traced.verified.found.len() as u64);
         }
@@ -127,7 +128,9 @@ impl Client {
                 Err(_) => {}
             }
         }
-        let registrations = self.registrations(&needs, size).await?;
+        let starts = order.request.question.iter().flat_map(|it| &it.starts);
+        let tenant = starts.map(|it| it.tenant_id.as_str()).find(|it| !it.is_empty()).unwrap_or("*");
+        let registrations = self.registrations(&needs, tenant, size).await?;
         file.add("registrations.binpb", &registrations.encode_to_vec())?;
         if let Some(older) = order.consistent_with {
             let (first, second) = (older.min(size), older.max(size));
@@ -138,15 +141,19 @@ impl Client {
     }
 
     /// Fetches the registrations that vouch for an answer, and proves them under its checkpoint.
-    async fn registrations(&self, needs: &Needs, size: TreeSize) -> Result<v1::Registrations, EvidenceExportError> {
+    async fn registrations(&self, needs: &Needs, tenant: &str, size: TreeSize) -> Result<v1::Registrations, EvidenceExportError> {
         let genesis = self.tlog_proof(EntryIndex(0)).await?;
         let newest = checkpoint(genesis.checkpoint.as_bytes())?;
         let mut set = LogSet::new(size);
         let mut entries = BTreeMap::from([(0, genesis.entry.unwrap_or_default())]);
         set.add_path(0, newest.size, &genesis.path);
         let mut largest = newest.size;
-        for collector_id in &needs.collectors {
-            let request = v1::GetRegistrationsRequest { collector_id: collector_id.clone() };
+        let of_collectors =
+            needs.collectors.iter().map(|id| v1::GetRegistrationsRequest { collector_id: id.clone(), tenant_id: String::new() });
+        // Without an event there is no collector to ask about, and commands have signers, too.
+        let of_operators = v1::GetRegistrationsRequest { collector_id: String::new(), tenant_id: tenant.to_owned() };
+        let requests: Vec<_> = if needs.collectors.is_empty() { vec![of_operators] } else { of_collectors.collect() };
+        for request in requests {
             let call = |link: Link| {
                 let request = request.clone();
                 async move { link.audit().get_registrations(request).await }
@@ -195,10 +202,14 @@ struct Needs {
 }
 
 impl Needs {
-    fn add(&mut self, of: &FoundEntry) {
+    fn add_collector(&mut self, of: &FoundEntry) {
         if let Body::Event(recorded) = &of.entry.body {
             self.collectors.extend(recorded.at.as_ref().map(|at| at.collector_id.clone()));
         }
+    }
+
+    fn add(&mut self, of: &FoundEntry) {
+        self.add_collector(of);
         // Facts are kept where a rule found something.
         let is_by_rule = |it: &v1::Finding| it.kind() != v1::FindingKind::BuiltIn;
         let decision = of.entry.decision.as_ref().filter(|it| it.findings.iter().any(is_by_rule) && !it.facts_digest.is_empty());

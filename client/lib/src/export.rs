@@ -162,7 +162,7 @@ impl Client {
     }
 
     async fn fetch_registrations(&self, collector_id: &str) -> Result<v1::GetRegistrationsResponse, CallError> {
-        let request = v1::GetRegistrationsRequest { collector_id: collector_id.to_owned() };
+        let request = v1::GetRegistrationsRequest { collector_id: collector_id.to_owned(), tenant_id: String::new() };
         let call = |link: Link| {
             let request = request.clone();
             async move { link.audit().get_registrations(request).await }

@@ -73,7 +73,10 @@ async fn doors(world: &World, identity: &str) -> Vec<(&'static str, &'static str
         ("TraceLineage of the tenant", door(audit.trace_lineage(lineage(TENANT)).await)),
         ("TraceLineage of others", door(audit.trace_lineage(lineage("other")).await)),
         ("GetFacts of the tenant", door(audit.get_facts(v1::GetFactsRequest { index: 3 }).await)),
-        ("GetRegistrations", door(audit.get_registrations(v1::GetRegistrationsRequest { collector_id: "gateway".to_owned() }).await)),
+        (
+            "GetRegistrations",
+            door(audit.get_registrations(v1::GetRegistrationsRequest { collector_id: "gateway".to_owned(), ..Default::default() }).await),
+        ),
         (
             "SubmitCommand",
             door(control.submit_command(v1::SubmitCommandRequest { command: Some(v1::SignedCommand::default()) }).await.map_err(

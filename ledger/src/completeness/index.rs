@@ -20,8 +20,10 @@ use crate::listing;
 use crate::row;
 use crate::store::{Change, Changes, Store, StoreFault, Table};
 
-/// Entries whose keys are held at once: about ten megabytes.
+/// Entries that are gone through at once.
 const STEP_ENTRIES: u64 = 20_000;
+/// Keys of entries that are held at once, about: an entry can carry hundreds.
+const STEP_POSTINGS: usize = 250_000;
 /// Entries that are read at once.
 const READ_ENTRIES: usize = 256;
 
@@ -89,7 +91,8 @@ impl KeyIndex {
         self.pending.bytes()
     }
 
-    /// Goes on to `to`, but over no more than 20,000 entries at once. Nothing behind its size is ever taken back.
+    /// Goes on towards `to`, over no more entries at once than memory should hold the keys of. Nothing behind its size is ever
+    /// taken back. Where the steps end changes nothing of the map.
     ///
     /// # Errors
     /// [`StoreFault`] when the store fails, or lacks entries below `to`.
@@ -99,7 +102,8 @@ impl KeyIndex {
             return Ok(());
         }
         let mut leaves = Vec::new();
-        for (of, indexes) in carried(store, self.size, to)? {
+        let (found, to) = carried(store, self.size, to)?;
+        for (of, indexes) in found {
             let mut list = ListHead::read(&self.pending, store, &of)?;
             self.keys += u64::from(list.count() == 0);
             list.append(&mut self.pending, &of, &indexes);
@@ -148,11 +152,12 @@ fn stored(store: &impl Store) -> Result<KeyIndexRow, StoreFault> {
     Ok(row::read(store, Table::KeyIndex, key::SINGLE)?.unwrap_or_default())
 }
 
-/// Finds the keys of the entries `from..to`, each with the indexes of those that carry it, which rise.
-fn carried(store: &impl Store, from: TreeSize, to: TreeSize) -> Result<HashMap<Hash, Vec<u64>>, StoreFault> {
+/// Finds the keys of the entries from `from` on, each with the indexes of those that carry it, which rise; and where it ended: at
+/// `to`, or where there were many.
+fn carried(store: &impl Store, from: TreeSize, to: TreeSize) -> Result<(HashMap<Hash, Vec<u64>>, TreeSize), StoreFault> {
     let mut found: HashMap<Hash, Vec<u64>> = HashMap::new();
-    let mut next = from.0;
-    while next < to.0 {
+    let (mut next, mut postings) = (from.0, 0);
+    while next < to.0 && postings < STEP_POSTINGS {
         let entries = listing::entries(store, EntryIndex(next), EntryIndex(to.0), READ_ENTRIES)?;
         let damaged = |index: u64| StoreFault::Damaged { table: Table::Entries, key: key::entry(EntryIndex(index)).to_vec() };
         if entries.is_empty() {
@@ -164,10 +169,11 @@ fn carried(store: &impl Store, from: TreeSize, to: TreeSize) -> Result<HashMap<H
                 let indexes = found.entry(place(dimension, tenant, value)).or_default();
                 if indexes.last() != Some(&next) {
                     indexes.push(next);
+                    postings += 1;
                 }
             });
             next += 1;
         }
     }
-    Ok(found)
+    Ok((found, TreeSize(next)))
 }

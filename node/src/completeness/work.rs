@@ -165,7 +165,9 @@ impl Work {
 
     /// Tells whether a commitment of `size` may follow, when a checkpoint of `covered` entries is the newest.
     pub(super) fn may_propose(&self, size: TreeSize, covered: TreeSize) -> bool {
-        let is_covered = self.confirmed.is_none_or(|of| of.index.0 < covered.0 && self.written == Some(of.index));
+        // A map that was gone beyond before it was covered is not written any more: the next one takes its place.
+        let is_done = |of: CommitmentAt| self.written == Some(of.index) || self.index.size() > of.size;
+        let is_covered = self.confirmed.is_none_or(|of| of.index.0 < covered.0 && is_done(of));
         is_covered && size > self.confirmed.map_or(TreeSize(0), |of| of.size) && size >= self.index.size()
     }
 

@@ -133,10 +133,13 @@ impl Audit for Api {
 
     async fn get_registrations(&self, request: Request<GetRegistrationsRequest>) -> Result<Response<GetRegistrationsResponse>, Status> {
         let caller = caller(&request)?;
-        let id = request.into_inner().collector_id;
-        let known = listing::collector(&*self.state.view(), &id).map_err(fault)?.and_then(|it| it.registration);
-        let known = known.ok_or_else(|| unknown("UNKNOWN_COLLECTOR", format!("collector {id:?} is not registered")))?;
-        self.check_role(&caller, Rpc::GetRegistrations, Scope::Tenant(&known.tenant_id))?;
+        let GetRegistrationsRequest { collector_id: id, mut tenant_id } = request.into_inner();
+        if !id.is_empty() || tenant_id.is_empty() {
+            let known = listing::collector(&*self.state.view(), &id).map_err(fault)?.and_then(|it| it.registration);
+            tenant_id = known.ok_or_else(|| unknown("UNKNOWN_COLLECTOR", format!("collector {id:?} is not registered")))?.tenant_id;
+        }
+        let scope = if tenant_id == "*" { Scope::Everything } else { Scope::Tenant(&tenant_id) };
+        self.check_role(&caller, Rpc::GetRegistrations, scope)?;
         let answer = self.read(move |view| {
             let mut tree = view.tree();
             let indexes = listing::registrations(&*view.state, &id, view.size()).map_err(fault)?;

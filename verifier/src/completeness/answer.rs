@@ -102,6 +102,8 @@ struct Answer {
     /// Entries at the ends of the window, which a later page may list without holding them.
     held: BTreeMap<u64, FoundEntry>,
     entries: u64,
+    /// The window ends where the question does, not only where what vouches for it does.
+    shows_end: bool,
 }
 
 impl AnswerVerifier {
@@ -164,6 +166,7 @@ impl AnswerVerifier {
         if is_first {
             let most = limit(answer.commitment.as_ref(), &answer.question, self.checkpoint.size);
             window::verify(&answer.question, self.checkpoint.size.0, most, &shown)?;
+            answer.shows_end = window::shows_end(&answer.question, most, &shown);
         }
         let listed = answer.take(page, &shown, &bounds)?;
         answer.check_nothing_else(&shown, &listed, &bounds)?;
@@ -205,6 +208,7 @@ impl Answer {
             open: None,
             held: BTreeMap::new(),
             entries: 0,
+            shows_end: true,
         })
     }
 
@@ -401,7 +405,7 @@ impl Answer {
             return Extent::NoCommitment;
         }
         if has_ended {
-            return Extent::Complete;
+            return if self.shows_end { Extent::Complete } else { Extent::CutShort { list: None, from: self.question.to.0 } };
         }
         match &self.open {
             Some(list) => Extent::CutShort { list: Some(list.key.clone()), from: list.position },

@@ -52,6 +52,12 @@ pub(super) fn bounds(of: &Question, size: u64) -> Vec<EntryIndex> {
     around.into_iter().flatten().filter(|index| *index < size).map(EntryIndex).collect()
 }
 
+/// Tells whether the time at which a window ends was reached: an entry at or behind it shows that none before it can follow.
+pub(super) fn shows_end(of: &Question, limit: u64, entries: &BTreeMap<u64, FoundEntry>) -> bool {
+    let is_behind = |it: &FoundEntry| it.entry.committed_unix_ns >= of.to_unix_ns;
+    of.to_unix_ns == 0 || of.to.0 < limit || entries.get(&of.to.0).is_some_and(is_behind)
+}
+
 /// Checks the ends of a window against the entries of the first page. No window reaches beyond `limit`.
 pub(super) fn verify(of: &Question, size: u64, limit: u64, entries: &BTreeMap<u64, FoundEntry>) -> Result<(), WindowError> {
     if let Some(missing) = bounds(of, size).into_iter().find(|index| !entries.contains_key(&index.0)) {

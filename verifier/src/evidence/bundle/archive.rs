@@ -11,7 +11,7 @@ use thiserror::Error;
 /// Most bytes of all members together, unpacked.
 const UNPACKED_BYTES_MAX: u64 = 1 << 32;
 /// Most bytes of one member, unpacked.
-const MEMBER_BYTES_MAX: u32 = 1 << 28;
+const MEMBER_BYTES_MAX: u32 = 1 << 23;
 /// No stream of deflate unpacks to more bytes for each of its own.
 const DEFLATE_RATIO_MAX: u64 = 1_032;
 
