@@ -259,7 +259,11 @@ pub(crate) fn copy_directory(from: &std::path::Path, to: &std::path::Path) {
         if entry.path().is_dir() {
             copy_directory(&entry.path(), &target);
         } else {
-            fs::copy(entry.path(), target).unwrap();
+            match fs::copy(entry.path(), target) {
+                // The database removes what it no longer needs while it is copied.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => (),
+                copied => drop(copied.unwrap()),
+            }
         }
     }
 }
