@@ -65,6 +65,7 @@ async fn doors(world: &World, identity: &str) -> Vec<(&'static str, &'static str
             ),
         ),
         ("GetInclusionProof", door(audit.get_inclusion_proof(v1::GetInclusionProofRequest { index: 0 }).await)),
+        ("GetReceipt", door(audit.get_receipt(v1::GetReceiptRequest { index: 0 }).await)),
         ("GetConsistencyProof", door(audit.get_consistency_proof(v1::GetConsistencyProofRequest { first_size: 1, second_size: 0 }).await)),
         (
             "GetSessionProof",
@@ -141,6 +142,7 @@ const OPEN: [(&str, &[&str]); 7] = [
             "GetCheckpoint",
             "WatchCheckpoints",
             "GetInclusionProof",
+            "GetReceipt",
             "GetConsistencyProof",
         ],
     ),
@@ -153,6 +155,7 @@ const OPEN: [(&str, &[&str]); 7] = [
             "ListSessions",
             "ListSession",
             "GetInclusionProof",
+            "GetReceipt",
             "GetConsistencyProof",
             "GetSessionProof",
             "TraceLineage of the tenant",
@@ -183,6 +186,7 @@ const OPEN: [(&str, &[&str]); 7] = [
             "ListSessions",
             "ListSession",
             "GetInclusionProof",
+            "GetReceipt",
             "GetConsistencyProof",
             "GetSessionProof",
             "TraceLineage of the tenant",
@@ -217,6 +221,7 @@ const OPEN: [(&str, &[&str]); 7] = [
             "ListSessions",
             "ListSession",
             "GetInclusionProof",
+            "GetReceipt",
             "GetConsistencyProof",
             "GetSessionProof",
             "TraceLineage of the tenant",
@@ -246,6 +251,7 @@ const OPEN: [(&str, &[&str]); 7] = [
             "GetCheckpoint",
             "WatchCheckpoints",
             "GetInclusionProof",
+            "GetReceipt",
             "GetConsistencyProof",
             "SubmitCommand",
             "ListAgents",
@@ -266,7 +272,7 @@ const OPEN: [(&str, &[&str]); 7] = [
         ],
     ),
 ];
-const HASHES: &[&str] = &["GetCheckpoint", "WatchCheckpoints", "GetInclusionProof", "GetConsistencyProof"];
+const HASHES: &[&str] = &["GetCheckpoint", "WatchCheckpoints", "GetInclusionProof", "GetReceipt", "GetConsistencyProof"];
 
 #[tokio::test]
 async fn every_procedure_asks_for_its_role() {
