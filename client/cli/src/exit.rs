@@ -193,6 +193,11 @@ pub(crate) fn hint(error: &anyhow::Error) -> Option<&'static str> {
     if let Some(EvidenceExportError::Exists(_)) = error.downcast_ref() {
         return Some("--force replaces it");
     }
+    if let Some(TileArchiveError::OtherRoot { .. }) = error.downcast_ref() {
+        return Some(
+            "keep the directory as it is, and begin an archive in an empty one: an interrupted run may have left another node's entries",
+        );
+    }
     is::<KeyFileError>(error).then_some("`proofline keys generate FILE` makes a key; `chmod 600 FILE` hides it from others")
 }
 
