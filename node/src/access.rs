@@ -37,6 +37,8 @@ pub enum Rpc {
     ListSession,
     /// `Audit.GetInclusionProof`
     GetInclusionProof,
+    /// `Audit.GetReceipt`
+    GetReceipt,
     /// `Audit.GetConsistencyProof`
     GetConsistencyProof,
     /// `Audit.GetSessionProof`
@@ -98,7 +100,7 @@ pub enum Needs {
 
 impl Rpc {
     /// Every procedure, in the order of the contract.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 36] = [
         Self::OpenLane,
         Self::Append,
         Self::Propose,
@@ -111,6 +113,7 @@ impl Rpc {
         Self::ListSessions,
         Self::ListSession,
         Self::GetInclusionProof,
+        Self::GetReceipt,
         Self::GetConsistencyProof,
         Self::GetSessionProof,
         Self::GetFacts,
@@ -141,7 +144,9 @@ impl Rpc {
     pub const fn needs(self) -> Needs {
         match self {
             Self::OpenLane | Self::Append | Self::Propose | Self::AppendStream | Self::GetCollectorHead => Needs::ThatCollector,
-            Self::GetCheckpoint | Self::WatchCheckpoints | Self::GetInclusionProof | Self::GetConsistencyProof => Needs::Certificate,
+            Self::GetCheckpoint | Self::WatchCheckpoints | Self::GetInclusionProof | Self::GetReceipt | Self::GetConsistencyProof => {
+                Needs::Certificate
+            }
             Self::GetEntry
             | Self::ReadEntries
             | Self::ListSessions

@@ -11,6 +11,7 @@ mod membership;
 mod outlet;
 mod peer;
 mod reading;
+mod receipt;
 mod status;
 mod submit;
 
@@ -77,6 +78,8 @@ pub struct Api {
     pub outlets: Arc<OutletSettings>,
     /// Which state commitments this node found to be true.
     pub confirmed: watch::Receiver<Confirmed>,
+    /// Signs receipts.
+    pub log_key: Arc<SigningKey>,
     /// Signs who reads evidence.
     pub node_key: Arc<SigningKey>,
     /// Room for answers about lineage.

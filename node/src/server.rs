@@ -296,6 +296,7 @@ impl Node {
             forwarding,
             outlets: Arc::new(config.outlets.clone()),
             confirmed,
+            log_key: Arc::new(config.log_key.clone()),
             node_key: Arc::new(config.node_key.clone()),
             answering: Answering::default(),
         };

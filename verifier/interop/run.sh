@@ -9,5 +9,5 @@ environment="${PROOFLINE_INTEROP_ENV:-${XDG_CACHE_HOME:-$HOME/.cache}/proofline/
 if [ ! -x "$environment/bin/python" ]; then
   python3 -m venv "$environment"
 fi
-"$environment/bin/python" -m pip install --quiet --disable-pip-version-check blake3==1.0.11 cryptography==50.0.2
+"$environment/bin/python" -m pip install --quiet --disable-pip-version-check blake3==1.0.11 cbor2==6.2.1 cryptography==50.0.2
 PYTHONDONTWRITEBYTECODE=1 exec "$environment/bin/python" "$here/verify_evidence.py" --vectors "$here/../vectors"

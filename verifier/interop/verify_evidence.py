@@ -15,6 +15,7 @@ import entry_keys
 import protobuf
 import verify_tlog_proof as base
 from protobuf import NotCanonical, decode
+from verify_receipt import PREFIX, verify_receipt
 from verify_tlog_proof import BadPath, ContentTree, Entry, LogTree, Policy, Registry, Stop, Undecided, Wrong, derive, text
 
 FORMAT = "proofline/evidence/v1"
@@ -431,11 +432,14 @@ def verify_evidence(data, policy, held):
     return answer.completeness()
 
 
-def verify(data, policy, held=None):
+def verify(data, policy, held=None, entry=None):
     """Returns the exit code, for refused files the check that decides, and the completeness of what is verified."""
-    if not data.startswith(b"PK\x03\x04"):
+    if not data.startswith((b"PK\x03\x04", PREFIX)):
         return base.verify(data, policy, held)
     try:
+        if data.startswith(PREFIX):
+            verify_receipt(data, entry, policy, held)
+            return 0, None, "not_claimed"
         return 0, None, verify_evidence(data, policy, held)
     except Stop as stop:
         return stop.exit_code, stop.check, str(stop)

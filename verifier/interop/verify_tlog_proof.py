@@ -620,7 +620,7 @@ def check_collectors(file, events, registry):
 
 # Section 11
 
-def verify(data, policy, held=None):
+def verify(data, policy, held=None, entry=None):
     """Returns the exit code and, for refused files, the check that decides."""
     try:
         if data.startswith(b"c2sp.org/tlog-proof@"):
@@ -642,7 +642,7 @@ def run_vectors(directory, verify=verify):
     for vector in index["vectors"]:
         policy = Policy(read(vector["policy"]).decode())
         held = (read(vector["consistent_with"]), read(vector.get("consistency_proof"))) if "consistent_with" in vector else None
-        exit_code, check, why = verify(read(vector["file"]), policy, held)
+        exit_code, check, why = verify(read(vector["file"]), policy, held, read(vector.get("entry")))
         if (exit_code, check) != (vector["exit_code"], vector.get("failing_check")):
             differences += 1
             print(f"{vector['file']}: {exit_code} {why}; the index says {vector['exit_code']} {vector.get('failing_check')}")

@@ -10,7 +10,7 @@ use crate::hash::{LogHash, TreeHash};
 use crate::key::KeyName;
 use crate::policy::Policy;
 use crate::report::{Outcome, Refusal};
-use crate::tree::{self, TreeError};
+use crate::tree::{self, TreeError, TreeHead};
 use crate::trust::{TrustError, VerifiedCheckpoint};
 
 /// First line of a consistency proof of this version.
@@ -128,11 +128,21 @@ impl HeldCheckpoint {
     /// # Errors
     /// [`ConsistencyError`].
     pub fn verify_with(&self, other: &VerifiedCheckpoint, policy: &Policy) -> Result<TreeSize, ConsistencyError> {
+        self.verify_with_head(&other.origin, other.head(), policy)
+    }
+
+    /// As [`HeldCheckpoint::verify_with`], for a tree head that the log key signed; returns the size of this checkpoint.
+    pub(crate) fn verify_with_head(
+        &self,
+        origin: &KeyName,
+        other: TreeHead<LogHash>,
+        policy: &Policy,
+    ) -> Result<TreeSize, ConsistencyError> {
         let held = policy.verify_checkpoint(&self.checkpoint).map_err(ConsistencyError::OtherCheckpoint)?;
-        if held.origin != other.origin {
-            return Err(ConsistencyError::OtherOrigin { origin: other.origin.clone(), other: held.origin });
+        if &held.origin != origin {
+            return Err(ConsistencyError::OtherOrigin { origin: origin.clone(), other: held.origin });
         }
-        let (older, newer) = if held.size <= other.size { (held.head(), other.head()) } else { (other.head(), held.head()) };
+        let (older, newer) = if held.size <= other.size { (held.head(), other) } else { (other, held.head()) };
         let path = match &self.proof {
             _ if older.size == newer.size => &[][..],
             None => return Err(ConsistencyError::NoProof { older: older.size, newer: newer.size }),

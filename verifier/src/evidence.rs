@@ -3,6 +3,7 @@
 mod batches;
 mod bundle;
 pub(crate) mod facts;
+mod receipt;
 mod registrations;
 mod session_evidence;
 mod session_proof;
@@ -16,6 +17,7 @@ use self::bundle::ArchiveError;
 use crate::canonical::{CanonicalError, decode_canonical};
 use crate::consistency::HeldCheckpoint;
 use crate::coordinate::EntryIndex;
+use crate::cose_receipt;
 use crate::entry::LogEntry;
 use crate::hash::LogHash;
 use crate::policy::{Policy, Quorum};
@@ -25,6 +27,7 @@ use crate::tree::{TreeError, parse_path};
 use crate::trust::{TrustError, UnverifiedCheckpoint, VerifiedCheckpoint};
 
 pub use bundle::{EVIDENCE_FORMAT, Manifest, ManifestError, ManifestMember, verify_evidence};
+pub use receipt::verify_cose_receipt;
 pub use session_evidence::{SESSION_EVIDENCE_FORMAT, verify_session_evidence};
 pub use session_proof::verify_session_proof;
 pub use tlog::verify_tlog_proof;
@@ -32,7 +35,7 @@ pub use tlog::verify_tlog_proof;
 /// Why a file is not evidence of a known form.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub(crate) enum FormatError {
-    #[error("the file is no .tlog-proof, .session-proof, .session-evidence or .evidence.zip that this version knows")]
+    #[error("the file is no .tlog-proof, .cose-receipt, .session-proof, .session-evidence or .evidence.zip that this version knows")]
     Unrecognised,
     #[error("the format is {0:?}, this version reads {SESSION_EVIDENCE_FORMAT:?}")]
     UnknownVersion(String),
@@ -66,6 +69,7 @@ pub fn verify(file: &[u8], policy: &Policy, held: Option<&HeldCheckpoint>) -> Re
 pub(crate) fn verify_shown(file: &[u8], policy: &Policy, held: Option<&HeldCheckpoint>, shown: &mut dyn FnMut(&LogEntry)) -> Report {
     let report = match recognise(file) {
         Some(EvidenceKind::TlogProof) => verify_tlog_proof(file, policy, held),
+        Some(EvidenceKind::CoseReceipt) => verify_cose_receipt(file, None, policy, held),
         Some(EvidenceKind::SessionProof) => verify_session_proof(file, policy, held),
         Some(EvidenceKind::SessionEvidence) => verify_session_evidence(file, policy, held),
         Some(EvidenceKind::Evidence) => {
@@ -91,7 +95,8 @@ fn entries_of(file: &[u8], kind: Option<EvidenceKind>) -> Vec<LogEntry> {
         Some(EvidenceKind::SessionEvidence) => {
             v1::SessionEvidence::decode(file).into_iter().flat_map(|it| it.members).map(|member| member.entry).collect()
         }
-        Some(EvidenceKind::Evidence) | None => Vec::new(),
+        // A receipt does not hold its entry.
+        Some(EvidenceKind::CoseReceipt | EvidenceKind::Evidence) | None => Vec::new(),
     };
     entries.iter().filter_map(|bytes| LogEntry::parse(bytes).ok()).collect()
 }
@@ -104,6 +109,9 @@ fn recognise(file: &[u8]) -> Option<EvidenceKind> {
     if file.starts_with(TLOG_PROOF_PREFIX) {
         debug_assert!(TLOG_PROOF_HEADER.as_bytes().starts_with(TLOG_PROOF_PREFIX));
         return Some(EvidenceKind::TlogProof);
+    }
+    if file.starts_with(cose_receipt::PREFIX) {
+        return Some(EvidenceKind::CoseReceipt);
     }
     if file.starts_with(ARCHIVE_PREFIX) {
         return Some(EvidenceKind::Evidence);

@@ -11,7 +11,7 @@
 //! # Files
 //! [`verify`] recognises and checks a `.tlog-proof`, `.session-proof` or `.session-evidence` file; the [`Report`] lists each
 //! check by name, the two verdicts [`Integrity`] and [`Completeness`], and what is not proven. The same for parsed messages:
-//! [`verify_tlog_proof`], [`verify_session_proof`], [`verify_session_evidence`].
+//! [`verify_tlog_proof`], [`verify_session_proof`], [`verify_session_evidence`]. [`verify_cose_receipt`] takes the entry beside the file.
 //!
 //! [`HtmlReport`] makes a page for people of verified evidence. [`verify_evidence`] shows pages as they are verified.
 //!
@@ -29,11 +29,13 @@
 //!   checks [`verify_statement`], [`verify_open_lane`], [`verify_command_signature`].
 
 mod canonical;
+mod cbor;
 mod checkpoint;
 mod completeness;
 mod consistency;
 mod control;
 mod coordinate;
+mod cose_receipt;
 mod entry;
 mod evidence;
 mod hash;
@@ -63,10 +65,11 @@ pub use completeness::{
 pub use consistency::{CONSISTENCY_PROOF_BYTES_MAX, CONSISTENCY_PROOF_HEADER, ConsistencyError, ConsistencyProof, HeldCheckpoint};
 pub use control::{Control, ControlRules, controls, shipped_rules};
 pub use coordinate::{EntryIndex, LeafIndex, SessionPosition, TreeSize};
+pub use cose_receipt::{COSE_RECEIPT_BYTES_MAX, CoseReceipt, CoseReceiptError, ReceiptAlgorithm};
 pub use entry::{ENTRY_BYTES_MAX, EntryError, LogEntry, SessionPlace};
 pub use evidence::{
-    EVIDENCE_FORMAT, Manifest, ManifestError, ManifestMember, SESSION_EVIDENCE_FORMAT, verify, verify_evidence, verify_session_evidence,
-    verify_session_proof, verify_tlog_proof,
+    EVIDENCE_FORMAT, Manifest, ManifestError, ManifestMember, SESSION_EVIDENCE_FORMAT, verify, verify_cose_receipt, verify_evidence,
+    verify_session_evidence, verify_session_proof, verify_tlog_proof,
 };
 pub use hash::{
     BATCH_STATEMENT_CONTEXT, BatchDigest, ContentHash, FACTS_CONTEXT, LogHash, TREE_LEAF_CONTEXT, TREE_NODE_CONTEXT, TreeHash, facts_digest,

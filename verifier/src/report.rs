@@ -231,6 +231,8 @@ impl Completeness {
 pub enum EvidenceKind {
     /// One entry in the log.
     TlogProof,
+    /// One entry in the log, on the word of the log key.
+    CoseReceipt,
     /// One entry in its session.
     SessionProof,
     /// A whole session.
@@ -245,6 +247,7 @@ impl EvidenceKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::TlogProof => "tlog-proof",
+            Self::CoseReceipt => "cose-receipt",
             Self::SessionProof => "session-proof",
             Self::SessionEvidence => "session-evidence",
             Self::Evidence => "evidence",
@@ -273,6 +276,8 @@ pub enum NotProven {
     NodeSignature,
     /// That no registration or revocation was left out.
     RegistrationsComplete,
+    /// What a receipt's signature does not cover, and who else vouches for it.
+    TreeSizeAndQuorum,
     /// That anyone besides the log key vouches for the checkpoint.
     NoQuorumAsked,
     /// That the ledger shows everybody the same log.
@@ -301,6 +306,7 @@ impl NotProven {
             Self::OperatorSignature => "operator-signature",
             Self::NodeSignature => "node-signature",
             Self::RegistrationsComplete => "registrations-complete",
+            Self::TreeSizeAndQuorum => "tree-size-and-quorum",
             Self::NoQuorumAsked => "no-quorum-asked",
             Self::SingleView => "single-view",
             Self::BehindWindow => "behind-window",
@@ -323,6 +329,9 @@ impl NotProven {
             Self::OperatorSignature => "that the operators who signed the command held the role: registrations are not part of this format",
             Self::NodeSignature => "that the node which signed the delivery was registered, and that the receiver answered as it says",
             Self::RegistrationsComplete => "that no later registration or revocation of a key was left out of the file",
+            Self::TreeSizeAndQuorum => {
+                "tree size, and a quorum: the receipt is one log key's word about a root (bind it to a checkpoint: --consistent-with)"
+            }
             Self::NoQuorumAsked => {
                 "that anyone but the holder of the log key vouches for the checkpoint: the policy asks for no cosignature"
             }

@@ -22,7 +22,8 @@ pub(crate) use deciding::{
     RulesCommand, ServerArguments, ServerCommand, SimulateArguments, UnresolvedArguments,
 };
 pub(crate) use evidence::{
-    EntryArguments, ProveArguments, ReplayArguments, SessionCommand, SessionSelector, TailArguments, VerifyArguments,
+    ArchiveArguments, ArchiveCheckArguments, EntryArguments, ProveArguments, ReplayArguments, SessionCommand, SessionSelector,
+    TailArguments, VerifyArguments,
 };
 pub(crate) use incident::{AdvanceArguments, HoldArguments, HoldCommand, IncidentCommand};
 pub(crate) use ingest::{AppendArguments, ImportCommand, LaneArguments, OtlpArguments, Subjects};
@@ -182,6 +183,10 @@ pub(crate) enum Command {
     Status,
     /// Follow the log as it grows
     Tail(TailArguments),
+    /// Write the log into a directory as C2SP tlog-tiles, verified; a later run goes on where it ended
+    Archive(ArchiveArguments),
+    /// Check every file of an archive against its checkpoint, offline
+    ArchiveCheck(ArchiveCheckArguments),
     /// Run the whole log through the state machine and compare with the verified checkpoint
     Replay(ReplayArguments),
     /// Write a completion script for a shell

@@ -3,6 +3,7 @@
 mod agent;
 mod append;
 mod approval;
+mod archive;
 mod checkpoint;
 mod collector;
 mod command_file;
@@ -82,6 +83,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Answer> {
         Command::Checkpoint => checkpoint::run(&connect()?).await,
         Command::Status => status::run(&connect()?).await,
         Command::Tail(it) => tail::run(it, &connect()?, global.output).await,
-        Command::Replay(it) => replay::run(&it, &connect()?).await,
+        Command::Archive(it) => archive::run(&it, &connect()?).await,
+        Command::ArchiveCheck(it) => archive::check(&it, &global),
+        Command::Replay(it) => replay::run(&it, &global, connect).await,
     }
 }

@@ -4,10 +4,10 @@ use std::process::ExitCode;
 
 use proofline_client::{
     AppendError, CallError, CommandError, EvidenceExportError, ExportError, Fault, HeldError, JournalError, KeyFileError, LaneError,
-    LineageError, MembershipError, ProfileError, Reason,
+    LineageError, MembershipError, ProfileError, Reason, TileArchiveError,
 };
 use proofline_ledger::Divergence;
-use proofline_verifier::{KeyError, Outcome, PolicyError, PolicyLineError, Refusal as _};
+use proofline_verifier::{KeyError, Outcome, PolicyError, PolicyLineError, Refusal as _, TrustError};
 use tonic::Code;
 
 const HINT_IN_USE: &str = "wait for the other process, or use another --lane";
@@ -61,6 +61,12 @@ impl Exit {
         if let Some(membership) = error.downcast_ref() {
             return Self::of_membership(membership);
         }
+        if let Some(archive) = error.downcast_ref() {
+            return Self::of_archive(archive);
+        }
+        if let Some(untrusted) = error.downcast_ref::<TrustError>() {
+            return if untrusted.outcome() == Outcome::Failed { Self::ProvenWrong } else { Self::Undecided };
+        }
         match call_error(error) {
             Some(call) => Self::of_call(call),
             None if is::<Divergence>(error) => Self::ProvenWrong,
@@ -82,6 +88,15 @@ impl Exit {
             MembershipError::NoLeader | MembershipError::FateUnknown { .. } => Self::Unreachable,
             MembershipError::Refused { fault: Fault::Refused(refusal), .. } if refusal.is_denial() => Self::Denied,
             MembershipError::Refused { .. } | MembershipError::LeaderNotInProfile { .. } => Self::Failed,
+        }
+    }
+
+    fn of_archive(error: &TileArchiveError) -> Self {
+        match error {
+            TileArchiveError::Call(call) => Self::of_call(call),
+            TileArchiveError::Differs { .. } | TileArchiveError::OtherRoot { .. } => Self::ProvenWrong,
+            TileArchiveError::Missing { .. } => Self::Undecided,
+            TileArchiveError::File { .. } | TileArchiveError::Newer { .. } | TileArchiveError::TooLong { .. } => Self::Failed,
         }
     }
 
@@ -139,6 +154,9 @@ fn call_error(error: &anyhow::Error) -> Option<&CallError> {
     if let Some(MembershipError::Call(call)) = error.downcast_ref() {
         return Some(call);
     }
+    if let Some(TileArchiveError::Call(call)) = error.downcast_ref() {
+        return Some(call);
+    }
     if let Some(LineageError::Call(call)) = lineage_error(error) {
         return Some(call);
     }
@@ -174,6 +192,11 @@ pub(crate) fn hint(error: &anyhow::Error) -> Option<&'static str> {
     }
     if let Some(EvidenceExportError::Exists(_)) = error.downcast_ref() {
         return Some("--force replaces it");
+    }
+    if let Some(TileArchiveError::OtherRoot { .. }) = error.downcast_ref() {
+        return Some(
+            "keep the directory as it is, and begin an archive in an empty one: an interrupted run may have left another node's entries",
+        );
     }
     is::<KeyFileError>(error).then_some("`proofline keys generate FILE` makes a key; `chmod 600 FILE` hides it from others")
 }
@@ -247,6 +270,7 @@ mod tests {
             ExportError::Call(nobody()).into(),
             HeldError::Call(nobody()).into(),
             MembershipError::Call(nobody()).into(),
+            TileArchiveError::Call(nobody()).into(),
             Err::<(), _>(nobody()).context("while trying").unwrap_err(),
         ];
         for error in errors {

@@ -44,6 +44,17 @@ pub enum ExportError {
     Restless(u32),
 }
 
+/// A COSE receipt, and what it does not hold itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// The receipt.
+    pub receipt: Vec<u8>,
+    /// Exact bytes of the entry.
+    pub entry: Vec<u8>,
+    /// A signed note about the tree whose root the receipt signs.
+    pub checkpoint: Vec<u8>,
+}
+
 /// Names one session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionName {
@@ -92,6 +103,17 @@ impl Client {
         let proof = self.published(call).await?;
         let checkpoint = String::from_utf8(proof.checkpoint).map_err(|_| ExportError::Missing("checkpoint in UTF-8"))?;
         Ok(TlogProof { entry: Some(entry), index, path: parse_path::<LogHash>(&proof.log_path)?, checkpoint })
+    }
+
+    /// Fetches a COSE receipt of one entry, with the entry and the checkpoint of the same tree.
+    ///
+    /// # Errors
+    /// [`ExportError`].
+    pub async fn receipt(&self, index: EntryIndex) -> Result<Receipt, ExportError> {
+        let entry = self.entry(index).await?;
+        let call = |link: Link| async move { link.audit().get_receipt(v1::GetReceiptRequest { index: index.0 }).await };
+        let v1::GetReceiptResponse { receipt, checkpoint } = self.published(call).await?;
+        Ok(Receipt { receipt, entry, checkpoint })
     }
 
     /// Fetches a `.session-proof`: one entry in its session.

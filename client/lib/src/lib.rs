@@ -36,6 +36,8 @@ mod profile;
 mod questions;
 mod refusal;
 mod source;
+mod tile;
+mod tile_archive;
 mod transport;
 
 pub use archive::Existing;
@@ -45,7 +47,7 @@ pub use collector::{AppendError, Appended, Collector};
 pub use command::{CommandError, Signatory, sign_command};
 pub use entries::{EntryReader, EntryRun, Reading};
 pub use evidence_export::{EvidenceExportError, EvidenceOrder};
-pub use export::{ExportError, SessionName};
+pub use export::{ExportError, Receipt, SessionName};
 pub use gathering::Gathering;
 pub use genesis::{GenesisPolicyError, policy_of};
 pub use held::{Comparison, HeldCheckpoints, HeldError};
@@ -63,4 +65,5 @@ pub use questions::{
 };
 pub use refusal::{Reason, Refusal};
 pub use source::{SourceEvent, SourceKey};
+pub use tile_archive::{ArchiveFinding, Archived, TileArchive, TileArchiveError};
 pub use transport::TlsError;

@@ -65,6 +65,7 @@ async fn doors(world: &World, identity: &str) -> Vec<(&'static str, &'static str
             ),
         ),
         ("GetInclusionProof", door(audit.get_inclusion_proof(v1::GetInclusionProofRequest { index: 0 }).await)),
+        ("GetReceipt", door(audit.get_receipt(v1::GetReceiptRequest { index: 0 }).await)),
         ("GetConsistencyProof", door(audit.get_consistency_proof(v1::GetConsistencyProofRequest { first_size: 1, second_size: 0 }).await)),
         (
             "GetSessionProof",
@@ -144,6 +145,7 @@ const OPEN: [(&str, &[&str]); 7] = [
             "GetCheckpoint",
             "WatchCheckpoints",
             "GetInclusionProof",
+            "GetReceipt",
             "GetConsistencyProof",
         ],
     ),
@@ -156,6 +158,7 @@ const OPEN: [(&str, &[&str]); 7] = [
             "ListSessions",
             "ListSession",
             "GetInclusionProof",
+            "GetReceipt",
             "GetConsistencyProof",
             "GetSessionProof",
             "TraceLineage of the tenant",
@@ -186,6 +189,7 @@ const OPEN: [(&str, &[&str]); 7] = [
             "ListSessions",
             "ListSession",
             "GetInclusionProof",
+            "GetReceipt",
             "GetConsistencyProof",
             "GetSessionProof",
             "TraceLineage of the tenant",
@@ -220,6 +224,7 @@ const OPEN: [(&str, &[&str]); 7] = [
             "ListSessions",
             "ListSession",
             "GetInclusionProof",
+            "GetReceipt",
             "GetConsistencyProof",
             "GetSessionProof",
             "TraceLineage of the tenant",
@@ -249,6 +254,7 @@ const OPEN: [(&str, &[&str]); 7] = [
             "GetCheckpoint",
             "WatchCheckpoints",
             "GetInclusionProof",
+            "GetReceipt",
             "GetConsistencyProof",
             "SubmitCommand",
             "ListAgents",
@@ -269,7 +275,7 @@ const OPEN: [(&str, &[&str]); 7] = [
         ],
     ),
 ];
-const HASHES: &[&str] = &["GetCheckpoint", "WatchCheckpoints", "GetInclusionProof", "GetConsistencyProof"];
+const HASHES: &[&str] = &["GetCheckpoint", "WatchCheckpoints", "GetInclusionProof", "GetReceipt", "GetConsistencyProof"];
 
 #[tokio::test]
 async fn every_procedure_asks_for_its_role() {

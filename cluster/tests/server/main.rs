@@ -10,6 +10,7 @@
 
 mod abuse;
 mod access;
+mod archive;
 mod clock;
 mod containment;
 mod damage;

@@ -6,10 +6,10 @@ use futures::{Stream, StreamExt as _, stream};
 use proofline_ledger::{EntryIndex, Position, SessionAt, SignedBatch, TreeSize, entry, listing, session_at, session_entries, session_path};
 use proofline_proto::v1::{
     GetCheckpointRequest, GetCheckpointResponse, GetConsistencyProofRequest, GetConsistencyProofResponse, GetEntryRequest,
-    GetEntryResponse, GetFactsRequest, GetFactsResponse, GetInclusionProofRequest, GetInclusionProofResponse, GetRegistrationsRequest,
-    GetRegistrationsResponse, GetSessionProofRequest, GetSessionProofResponse, ListSessionRequest, ListSessionResponse,
-    ListSessionsRequest, ListSessionsResponse, ReadEntriesRequest, ReadEntriesResponse, SessionMember, SessionProof, TraceLineageRequest,
-    WatchCheckpointsRequest, audit_server::Audit, entry_core::Body,
+    GetEntryResponse, GetFactsRequest, GetFactsResponse, GetInclusionProofRequest, GetInclusionProofResponse, GetReceiptRequest,
+    GetReceiptResponse, GetRegistrationsRequest, GetRegistrationsResponse, GetSessionProofRequest, GetSessionProofResponse,
+    ListSessionRequest, ListSessionResponse, ListSessionsRequest, ListSessionsResponse, ReadEntriesRequest, ReadEntriesResponse,
+    SessionMember, SessionProof, TraceLineageRequest, WatchCheckpointsRequest, audit_server::Audit, entry_core::Body,
 };
 use tokio_stream::wrappers::WatchStream;
 use tonic::{Request, Response, Status};
@@ -18,6 +18,7 @@ use super::{
     Api, caller,
     lineage::Pages,
     reading::{View, fault, page, tenant},
+    receipt::receipt,
     status::{beyond, unknown},
 };
 use crate::access::{Caller, Rpc, Scope};
@@ -102,6 +103,14 @@ impl Audit for Api {
             })
         });
         proof.await.map(Response::new)
+    }
+
+    async fn get_receipt(&self, request: Request<GetReceiptRequest>) -> Result<Response<GetReceiptResponse>, Status> {
+        self.check_role(&caller(&request)?, Rpc::GetReceipt, Scope::Everything)?;
+        let index = EntryIndex(request.into_inner().index);
+        let (origin, log_key) = (self.origin.clone(), self.log_key.clone());
+        let receipt = self.read(move |view| receipt(view, index, &origin, &log_key));
+        receipt.await.map(Response::new)
     }
 
     async fn get_consistency_proof(

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use proofline_verifier::{Fact, Integrity, Policy, Report, verify};
+use proofline_verifier::{Fact, HeldCheckpoint, Integrity, Policy, Report, verify, verify_cose_receipt};
 use proptest::prelude::*;
 
 use crate::evidence_file::{EvidenceFile, around_main, lineage};
@@ -42,6 +42,24 @@ fn no_single_bit_of_a_session_proof_changes_what_verifies() {
 #[test]
 fn no_single_byte_of_session_evidence_changes_what_verifies() {
     flip_each("sealed.session-evidence", 7);
+}
+
+#[test]
+fn no_single_bit_of_a_receipt_that_a_checkpoint_binds_verifies() {
+    let read = |name: &str| std::fs::read(format!("{}/vectors/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let (original, entry) = (read("bound.cose-receipt"), read("event.entry"));
+    let held = HeldCheckpoint { checkpoint: read("usual.checkpoint"), proof: None };
+    let verdict = |file: &[u8], entry: &[u8]| verify_cose_receipt(file, Some(entry), &policy(), Some(&held)).integrity();
+    assert_eq!(verdict(&original, &entry), Integrity::Verified);
+    let flipped = |of: &[u8], bit: usize| {
+        of.iter().enumerate().map(|(at, byte)| if at == bit / 8 { byte ^ 1 << (bit % 8) } else { *byte }).collect::<Vec<_>>()
+    };
+    for bit in 0..original.len() * 8 {
+        assert_ne!(verdict(&flipped(&original, bit), &entry), Integrity::Verified, "bit {bit} of the receipt");
+    }
+    for bit in 0..entry.len() * 8 {
+        assert_ne!(verdict(&original, &flipped(&entry, bit)), Integrity::Verified, "bit {bit} of the entry");
+    }
 }
 
 /// Flips bits one at a time; outside the lines of cosigners that the quorum can spare, nothing verifies any more.

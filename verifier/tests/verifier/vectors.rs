@@ -3,6 +3,7 @@
 //! `PROOFLINE_WRITE_VECTORS=1 cargo test -p proofline-verifier the_vectors_on_disk` writes them anew.
 
 mod evidence;
+mod receipt;
 mod session_evidence;
 mod session_proof;
 mod tlog;
@@ -27,6 +28,8 @@ pub(crate) struct Vector {
     pub(crate) bytes: Vec<u8>,
     policy: &'static str,
     held: Option<Held>,
+    /// The file with the entry, for files that do not hold it.
+    entry: Option<&'static str>,
     exit_code: u8,
     /// The check that decides, for refused files.
     check: Option<&'static str>,
@@ -43,7 +46,17 @@ struct Held {
 
 impl Vector {
     fn new(file: &str, bytes: impl Into<Vec<u8>>, exit_code: u8, check: Option<&'static str>, why: &'static str) -> Self {
-        Self { file: file.to_owned(), bytes: bytes.into(), policy: POLICY, held: None, exit_code, check, completeness: None, why }
+        Self {
+            file: file.to_owned(),
+            bytes: bytes.into(),
+            policy: POLICY,
+            held: None,
+            entry: None,
+            exit_code,
+            check,
+            completeness: None,
+            why,
+        }
     }
 
     pub(crate) fn valid(file: &str, bytes: impl Into<Vec<u8>>, why: &'static str) -> Self {
@@ -68,6 +81,11 @@ impl Vector {
         self
     }
 
+    fn about(mut self, entry: &'static str) -> Self {
+        self.entry = Some(entry);
+        self
+    }
+
     fn and_is(mut self, completeness: &'static str) -> Self {
         self.completeness = Some(completeness);
         self
@@ -78,6 +96,7 @@ impl Vector {
         let optional = [
             ("failing_check", self.check),
             ("completeness", self.completeness),
+            ("entry", self.entry),
             ("consistent_with", self.held.map(|held| held.checkpoint)),
             ("consistency_proof", self.held.and_then(|held| held.proof)),
         ];
@@ -95,7 +114,10 @@ fn directory() -> PathBuf {
 }
 
 fn all() -> Vec<Vector> {
-    [tlog::vectors(), session_proof::vectors(), session_evidence::vectors(), evidence::vectors()].into_iter().flatten().collect()
+    [tlog::vectors(), receipt::vectors(), session_proof::vectors(), session_evidence::vectors(), evidence::vectors()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// Policies, held checkpoints and consistency proofs, by file name.
@@ -127,12 +149,14 @@ fn companions() -> BTreeMap<String, Vec<u8>> {
             )
         }),
         ("older.checkpoint", older.checkpoint()),
+        ("usual.checkpoint", usual.checkpoint()),
         ("story.checkpoint", evidence::held()),
         ("forked.checkpoint", forked.checkpoint()),
         ("older.consistency-proof", consistency(4, usual.size())),
         ("shorter.consistency-proof", consistency(4, usual.size() - 1)),
     ];
-    companions.into_iter().map(|(name, text)| (name.to_owned(), text.into_bytes())).collect()
+    let texts = companions.into_iter().map(|(name, text)| (name.to_owned(), text.into_bytes()));
+    texts.chain(receipt::entries()).collect()
 }
 
 fn files() -> BTreeMap<String, Vec<u8>> {
@@ -193,7 +217,7 @@ fn the_binary_makes_of_every_vector_what_the_index_says() {
         let name = |field: &str| vector[field].as_str().unwrap_or_default().to_owned();
         let mut command = Command::new(env!("CARGO_BIN_EXE_proofline-verify"));
         command.current_dir(directory()).args([name("file"), "--policy".to_owned(), name("policy")]);
-        for option in ["consistent_with", "consistency_proof"] {
+        for option in ["entry", "consistent_with", "consistency_proof"] {
             if let Some(file) = vector[option].as_str() {
                 command.args([format!("--{}", option.replace('_', "-")), file.to_owned()]);
             }
@@ -230,7 +254,10 @@ fn encoded(message: &impl prost::Message) -> Vec<u8> {
 
 /// Valid files of every kind, for tests that alter them.
 pub(crate) fn valid() -> Vec<Vector> {
-    all().into_iter().filter(|vector| vector.exit_code == 0 && vector.held.is_none() && vector.policy == POLICY).collect()
+    all()
+        .into_iter()
+        .filter(|vector| vector.exit_code == 0 && vector.held.is_none() && vector.entry.is_none() && vector.policy == POLICY)
+        .collect()
 }
 
 fn decode_entry(entry: &[u8]) -> proofline_proto::v1::Entry {

@@ -54,12 +54,19 @@ pub(crate) struct EntryArguments {
 #[command(after_help = "\
 Examples:
   proofline prove --index 41 --out 41.tlog-proof
+  proofline prove --receipt 41 --out 41.cose-receipt
   proofline prove --session run-42 --tenant acme --position 3 --out step-3.session-proof
-  proofline prove --session run-42 --tenant acme --out run-42.session-evidence")]
+  proofline prove --session run-42 --tenant acme --out run-42.session-evidence
+
+A receipt is the word of one log key about a root. Size and cosignatures come from the checkpoint:
+  proofline verify 41.cose-receipt --entry 41.entry --consistent-with 41.checkpoint --policy ledger.policy")]
 pub(crate) struct ProveArguments {
     /// One entry: a .tlog-proof
-    #[arg(long, value_name = "N", required_unless_present = "session", conflicts_with = "session")]
+    #[arg(long, value_name = "N", required_unless_present_any = ["receipt", "session"], conflicts_with_all = ["receipt", "session"])]
     pub(crate) index: Option<u64>,
+    /// One entry: a COSE receipt (RFC 9942), with the entry (.entry) and the checkpoint (.checkpoint) written beside it
+    #[arg(long, value_name = "N", conflicts_with = "session")]
+    pub(crate) receipt: Option<u64>,
     /// A session: a .session-evidence with all of it, or with --position a .session-proof of one entry
     #[arg(long, value_name = "ID", requires = "tenant")]
     pub(crate) session: Option<String>,
@@ -83,6 +90,9 @@ pub(crate) struct VerifyArguments {
     /// Policy file [default: the profile's]
     #[arg(long, value_name = "FILE")]
     pub(crate) policy: Option<PathBuf>,
+    /// Exact bytes of the entry that the files are about: COSE receipts do not hold it
+    #[arg(long, value_name = "ENTRY")]
+    pub(crate) entry: Option<PathBuf>,
     /// A checkpoint that you kept from before
     #[arg(long, value_name = "CHECKPOINT")]
     pub(crate) consistent_with: Option<PathBuf>,
@@ -106,9 +116,43 @@ pub(crate) struct TailArguments {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  proofline replay --to 10000")]
+#[command(after_help = "\
+Example:
+  proofline archive /srv/ledger        # then serve the directory with any web server
+
+The files are `checkpoint`, `tile/<L>/<N>[.p/<W>]` and `tile/entries/<N>[.p/<W>]` (C2SP tlog-tiles). Every tile is made of
+entries that lead to the verified checkpoint, which is written last. An archive is enough for `proofline replay --archive`.
+Not in it: the signatures of collectors over their batches, facts of decisions, payloads, and the policy file.
+Entries say what agents did: serve `tile/entries` to auditors only.")]
+pub(crate) struct ArchiveArguments {
+    /// Directory of the archive; made when it is not there
+    pub(crate) directory: PathBuf,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  proofline archive-check /srv/ledger --policy ledger.policy
+
+Exit code 3 when a file is not what the checkpoint says, 4 when one is missing or superfluous.")]
+pub(crate) struct ArchiveCheckArguments {
+    /// Directory of the archive
+    pub(crate) directory: PathBuf,
+    /// Policy file [default: the profile's]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  proofline replay --to 10000\n  proofline replay --archive /srv/ledger --policy ledger.policy")]
 pub(crate) struct ReplayArguments {
     /// Replay the entries below this index [default: all that the checkpoint covers]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", conflicts_with = "archive")]
     pub(crate) to: Option<u64>,
+    /// Read an archive instead of a ledger: no connection is needed
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) archive: Option<PathBuf>,
+    /// Policy file, for the archive's checkpoint [default: the profile's]
+    #[arg(long, value_name = "FILE", requires = "archive")]
+    pub(crate) policy: Option<PathBuf>,
 }

@@ -1,10 +1,10 @@
 //! `proofline prove`
 
-use std::fs;
+use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result};
 use proofline_client::SessionName;
-use proofline_verifier::{EntryIndex, FileReport, SessionPosition, verify};
+use proofline_verifier::{EntryIndex, FileReport, HeldCheckpoint, SessionPosition, verify, verify_cose_receipt};
 use prost::Message as _;
 use serde_json::json;
 
@@ -13,6 +13,9 @@ use crate::{arguments::ProveArguments, connection::Connection, output::Answer};
 
 pub(super) async fn run(arguments: ProveArguments, connection: &Connection) -> Result<Answer> {
     let policy = connection.policy()?;
+    if let Some(index) = arguments.receipt {
+        return receipt(EntryIndex(index), &arguments.out, connection).await;
+    }
     let file = fetch(&arguments, connection).await?;
     // What was fetched is checked here too: a file that does not verify is evidence against the ledger, and is written.
     let name = arguments.out.display().to_string();
@@ -20,6 +23,29 @@ pub(super) async fn run(arguments: ProveArguments, connection: &Connection) -> R
     fs::write(&arguments.out, &file).with_context(|| arguments.out.display().to_string())?;
     let text = format!("{name}: {} bytes\n{}", file.len(), checked.report);
     let json = json!({ "file": name, "bytes": file.len().to_string(), "report": checked.to_json() });
+    Ok(Answer::new("proofline.prove/v1", json, text).ending(exit_of(checked.report.integrity())))
+}
+
+/// Writes a receipt, and beside it what it does not hold.
+async fn receipt(index: EntryIndex, out: &Path, connection: &Connection) -> Result<Answer> {
+    let fetched = connection.client.receipt(index).await?;
+    let (entry, checkpoint) = (out.with_extension("entry"), out.with_extension("checkpoint"));
+    let files = [(out, &fetched.receipt), (&*entry, &fetched.entry), (&*checkpoint, &fetched.checkpoint)];
+    for (path, bytes) in files {
+        fs::write(path, bytes).with_context(|| path.display().to_string())?;
+    }
+    let held = HeldCheckpoint { checkpoint: fetched.checkpoint.clone(), proof: None };
+    let report = verify_cose_receipt(&fetched.receipt, Some(&fetched.entry), &connection.policy()?, Some(&held));
+    let checked = FileReport { file: out.display().to_string(), report };
+    let text =
+        format!("{}\n{}\n{}: {} bytes\n{}", entry.display(), checkpoint.display(), checked.file, fetched.receipt.len(), checked.report);
+    let json = json!({
+        "file": checked.file,
+        "bytes": fetched.receipt.len().to_string(),
+        "entry": entry.display().to_string(),
+        "checkpoint": checkpoint.display().to_string(),
+        "report": checked.to_json(),
+    });
     Ok(Answer::new("proofline.prove/v1", json, text).ending(exit_of(checked.report.integrity())))
 }
 

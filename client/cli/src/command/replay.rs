@@ -5,23 +5,42 @@
 
 use anyhow::{Result, bail};
 use bytes::Bytes;
-use proofline_client::{EntryReader, Link, Reading};
+use indicatif::ProgressBar;
+use proofline_client::{EntryReader, Link, Reading, TileArchive};
 use proofline_ledger::{Divergence, Replay};
 use proofline_proto::v1;
 use proofline_verifier::{
-    EntryIndex, Frontier, LogHash, TreeHash as _, TreeHead, TreeSize, VerifiedCheckpoint, parse_path, verify_consistency,
+    EntryIndex, Frontier, LogHash, Policy, TreeHash as _, TreeHead, TreeSize, VerifiedCheckpoint, parse_path, verify_consistency,
 };
 use serde_json::json;
 
+use super::verify;
 use crate::{
-    arguments::ReplayArguments,
+    arguments::{Global, ReplayArguments},
     connection::Connection,
     exit::Exit,
     output::{Answer, facts},
     progress,
 };
 
-pub(super) async fn run(arguments: &ReplayArguments, connection: &Connection) -> Result<Answer> {
+pub(super) async fn run(arguments: &ReplayArguments, global: &Global, connect: impl Fn() -> Result<Connection>) -> Result<Answer> {
+    match &arguments.archive {
+        Some(directory) => of_archive(&TileArchive::at(directory), &verify::policy(arguments.policy.as_deref(), global)?),
+        None => of_ledger(arguments, &connect()?).await,
+    }
+}
+
+fn of_archive(archive: &TileArchive, policy: &Policy) -> Result<Answer> {
+    let checkpoint = policy.verify_checkpoint(&archive.checkpoint()?)?;
+    let mut replaying = Replaying::new(checkpoint.size)?;
+    archive.entries(checkpoint.size).try_for_each(|entries| entries.map(|entries| replaying.take(entries)))?;
+    let run = replaying.finish();
+    let read = TreeHead { size: run.tree.size(), root: run.tree.root() };
+    let tree = if read == checkpoint.head() { Tree::OfTheCheckpoint } else { Tree::Another };
+    Ok(answer(run, &checkpoint, tree))
+}
+
+async fn of_ledger(arguments: &ReplayArguments, connection: &Connection) -> Result<Answer> {
     let checkpoint = connection.checked_checkpoint().await?.checkpoint;
     let to = TreeSize(arguments.to.unwrap_or(checkpoint.size.0));
     if to > checkpoint.size {
@@ -52,21 +71,40 @@ enum Tree {
 }
 
 async fn read(to: TreeSize, connection: &Connection) -> Result<Run> {
-    let bar = progress::bar(to.0, "entries");
     let mut entries = EntryReader::new(connection.client.clone(), EntryIndex(0), Reading::Until(EntryIndex(to.0)));
-    let mut tree = Frontier::<LogHash>::default();
-    let mut replay = Some(Replay::new()?);
-    let mut divergence = None;
+    let mut replaying = Replaying::new(to)?;
     while let Some(run) = entries.next().await? {
-        bar.inc(run.entries.len() as u64);
-        for entry in run.entries {
-            tree.push(LogHash::leaf(&entry));
-            divergence = push(&mut replay, entry).or(divergence);
+        replaying.take(run.entries);
+    }
+    Ok(replaying.finish())
+}
+
+/// A replay under way.
+struct Replaying {
+    bar: ProgressBar,
+    tree: Frontier<LogHash>,
+    replay: Option<Replay>,
+    divergence: Option<Divergence>,
+}
+
+impl Replaying {
+    fn new(size: TreeSize) -> Result<Self> {
+        Ok(Self { bar: progress::bar(size.0, "entries"), tree: Frontier::default(), replay: Some(Replay::new()?), divergence: None })
+    }
+
+    fn take(&mut self, entries: Vec<Bytes>) {
+        self.bar.inc(entries.len() as u64);
+        for entry in entries {
+            self.tree.push(LogHash::leaf(&entry));
+            self.divergence = push(&mut self.replay, entry).or(self.divergence.take());
         }
     }
-    bar.finish_and_clear();
-    let (state, unfinished) = finish(replay);
-    Ok(Run { tree, divergence: divergence.or(unfinished), state })
+
+    fn finish(self) -> Run {
+        self.bar.finish_and_clear();
+        let (state, unfinished) = finish(self.replay);
+        Run { tree: self.tree, divergence: self.divergence.or(unfinished), state }
+    }
 }
 
 /// Behind the first divergence there is no state to go on from; the tree goes on without it.

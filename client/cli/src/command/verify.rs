@@ -8,7 +8,9 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use proofline_client::Profile;
-use proofline_verifier::{ConsistencyProof, FileReports, HeldCheckpoint, Integrity, Policy, Report, VERIFY_SCHEMA, verify};
+use proofline_verifier::{
+    ConsistencyProof, FileReports, HeldCheckpoint, Integrity, Policy, Report, VERIFY_SCHEMA, verify, verify_cose_receipt,
+};
 
 use crate::{
     arguments::{Global, VerifyArguments},
@@ -21,12 +23,13 @@ const FILE_BYTES_MAX: u64 = 1 << 30;
 
 /// Checks every file. Nothing but files is read: no network, no clock.
 pub(super) fn run(arguments: &VerifyArguments, global: &Global) -> Result<Answer> {
-    let path = policy_path(arguments, global)?;
-    let policy = Policy::parse(&read(&path).with_context(|| path.display().to_string())?).with_context(|| path.display().to_string())?;
+    let policy = policy(arguments.policy.as_deref(), global)?;
     let held = held(arguments)?;
+    let entry = arguments.entry.as_ref().map(|path| read(path).with_context(|| path.display().to_string())).transpose()?;
     let mut reports = FileReports::default();
     for file in &arguments.files {
         let report = match read(file) {
+            Ok(bytes) if entry.is_some() => verify_cose_receipt(&bytes, entry.as_deref(), &policy, held.as_ref()),
             Ok(bytes) => verify(&bytes, &policy, held.as_ref()),
             Err(error) => Report::unreadable(error.to_string()),
         };
@@ -36,9 +39,15 @@ pub(super) fn run(arguments: &VerifyArguments, global: &Global) -> Result<Answer
     Ok(Answer::new(VERIFY_SCHEMA, reports.to_json(), reports.to_string()).ending(exit))
 }
 
-fn policy_path(arguments: &VerifyArguments, global: &Global) -> Result<PathBuf> {
-    match (&arguments.policy, &global.profile) {
-        (Some(policy), _) => Ok(policy.clone()),
+/// Reads the policy that was given, else the profile's.
+pub(super) fn policy(given: Option<&Path>, global: &Global) -> Result<Policy> {
+    let path = policy_path(given, global)?;
+    Policy::parse(&read(&path).with_context(|| path.display().to_string())?).with_context(|| path.display().to_string())
+}
+
+fn policy_path(given: Option<&Path>, global: &Global) -> Result<PathBuf> {
+    match (given, &global.profile) {
+        (Some(policy), _) => Ok(policy.to_owned()),
         (None, Some(profile)) => Ok(Profile::load(profile)?.policy),
         (None, None) => anyhow::bail!("no policy: give --policy FILE, or a profile"),
     }

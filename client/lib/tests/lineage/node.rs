@@ -124,6 +124,10 @@ impl Audit for Node {
         nothing()
     }
 
+    async fn get_receipt(&self, _: Request<v1::GetReceiptRequest>) -> Answer<v1::GetReceiptResponse> {
+        nothing()
+    }
+
     async fn get_session_proof(&self, _: Request<v1::GetSessionProofRequest>) -> Answer<v1::GetSessionProofResponse> {
         nothing()
     }

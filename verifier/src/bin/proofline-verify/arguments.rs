@@ -8,6 +8,7 @@ const AFTER_HELP: &str = "\
 Examples:
   proofline-verify run-42.session-evidence --policy ledger.policy
   proofline-verify run-42.evidence.zip --policy ledger.policy --report run-42.html
+  proofline-verify 41.cose-receipt --entry 41.entry --consistent-with 41.checkpoint --policy ledger.policy
 
 Exit codes:
   0  every file is verified
@@ -22,13 +23,17 @@ Exit codes:
 #[derive(Debug, Parser)]
 #[command(name = "proofline-verify", version, after_help = AFTER_HELP)]
 pub(crate) struct Arguments {
-    /// Files to check: .tlog-proof, .session-proof, .session-evidence, .evidence.zip (recognised by their content)
+    /// Files to check: .tlog-proof, .cose-receipt, .session-proof, .session-evidence, .evidence.zip (recognised by their content)
     #[arg(value_name = "FILE", required = true)]
     pub(crate) files: Vec<PathBuf>,
 
     /// Policy file (C2SP tlog-policy): the log key, and whose cosignatures make a checkpoint trusted
     #[arg(long, value_name = "POLICY")]
     pub(crate) policy: PathBuf,
+
+    /// Exact bytes of the entry that the files are about: COSE receipts do not hold it
+    #[arg(long, value_name = "ENTRY", conflicts_with = "report")]
+    pub(crate) entry: Option<PathBuf>,
 
     /// For people, or versioned JSON for scripts
     #[arg(long, value_enum, default_value_t = OutputFormat::Human)]

@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use proofline_verifier::{
     ConsistencyProof, FileReports, HeldCheckpoint, HtmlReport, Integrity, KeyError, Policy, PolicyError, PolicyLineError, Report, escape,
-    escape_json, verify,
+    escape_json, verify, verify_cose_receipt,
 };
 
 use crate::arguments::{Arguments, OutputFormat};
@@ -51,18 +51,31 @@ fn run(arguments: &Arguments) -> anyhow::Result<Integrity> {
     let policy = read(&arguments.policy).with_context(|| format!("policy {}", arguments.policy.display()))?;
     let policy = Policy::parse(&policy).with_context(|| format!("policy {}", arguments.policy.display()))?;
     let held = held_checkpoint(arguments)?;
+    let entry = arguments.entry.as_deref().map(|path| read(path).with_context(|| path.display().to_string())).transpose()?;
     let mut output = io::BufWriter::new(io::stdout().lock());
-    let reports = print(&mut output, arguments, &policy, held.as_ref()).and_then(|reports| output.flush().map(|()| reports));
+    let reports = print(&mut output, arguments, &policy, &Beside { entry, held }).and_then(|reports| output.flush().map(|()| reports));
     Ok(reports.context("cannot write")?.integrity())
 }
 
+/// What the reader gives beside the files.
+struct Beside {
+    entry: Option<Vec<u8>>,
+    held: Option<HeldCheckpoint>,
+}
+
 /// Verifies file after file. People see each report as it comes, and the count behind them; scripts see one document.
-fn print(output: &mut impl io::Write, arguments: &Arguments, policy: &Policy, held: Option<&HeldCheckpoint>) -> io::Result<FileReports> {
+fn print(output: &mut impl io::Write, arguments: &Arguments, policy: &Policy, beside: &Beside) -> io::Result<FileReports> {
+    let held = beside.held.as_ref();
     let mut reports = FileReports::default();
     let mut page = HtmlReport::default();
     for file in &arguments.files {
         let name = file.to_string_lossy().into_owned();
-        let report = verify_file(file, &name, policy, held, arguments.report.as_ref().map(|_| &mut page));
+        let report = match (&beside.entry, read(file)) {
+            (Some(entry), Ok(file)) => verify_cose_receipt(&file, Some(entry), policy, held),
+            (None, Ok(file)) if arguments.report.is_some() => page.verify(&name, &file, policy, held),
+            (None, Ok(file)) => verify(&file, policy, held),
+            (_, Err(error)) => Report::unreadable(error.to_string()),
+        };
         let report = reports.add(name, report);
         if arguments.output == OutputFormat::Human {
             write!(output, "{report}")?;
@@ -100,14 +113,6 @@ fn held_checkpoint(arguments: &Arguments) -> anyhow::Result<Option<HeldCheckpoin
         None => None,
     };
     Ok(Some(HeldCheckpoint { checkpoint, proof }))
-}
-
-fn verify_file(path: &Path, name: &str, policy: &Policy, held: Option<&HeldCheckpoint>, page: Option<&mut HtmlReport>) -> Report {
-    match (read(path), page) {
-        (Ok(file), Some(page)) => page.verify(name, &file, policy, held),
-        (Ok(file), None) => verify(&file, policy, held),
-        (Err(error), _) => Report::unreadable(error.to_string()),
-    }
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
