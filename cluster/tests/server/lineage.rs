@@ -120,12 +120,22 @@ async fn a_question_that_is_none_or_not_for_the_caller_is_refused_with_a_reason(
         (of(|it| it.question.as_mut().unwrap().to_index = 1 << 40), Code::OutOfRange, "BEYOND_COMMITMENT"),
         (of(|it| it.question.as_mut().unwrap().starts[0].tenant_id = "other".to_owned()), Code::PermissionDenied, "LACKS_ROLE"),
         (of(|it| it.question.as_mut().unwrap().starts.clear()), Code::PermissionDenied, "LACKS_ROLE"),
+        // The entries at the ends of a stretch of time are whoever's stand there.
+        (of(|it| it.question.as_mut().unwrap().from_unix_ns = 1), Code::PermissionDenied, "LACKS_ROLE"),
+        (of(|it| it.question.as_mut().unwrap().to_unix_ns = u64::MAX), Code::PermissionDenied, "LACKS_ROLE"),
     ];
     for (request, code, name) in cases {
         let refused = ask(&world, 0, "acme-auditor", request.clone()).await.unwrap_err();
         assert_eq!(reason(refused), (code, name.to_owned()), "{request:?}");
     }
     ask(&world, 0, "acme-auditor", about(vec![session("s-1")])).await.unwrap();
+    let vouching = |tenant: &str| v1::GetRegistrationsRequest { collector_id: String::new(), tenant_id: tenant.to_owned() };
+    let of_operators = world.audit(0, "acme-auditor").get_registrations(vouching(TENANT)).await.unwrap().into_inner();
+    assert_eq!(of_operators.registrations.first().map(|it| it.index), Some(0), "genesis, without a collector");
+    for tenant in ["other", "*"] {
+        let refused = world.audit(0, "acme-auditor").get_registrations(vouching(tenant)).await.unwrap_err();
+        assert_eq!(reason(refused), (Code::PermissionDenied, "LACKS_ROLE".to_owned()), "{tenant}");
+    }
     let everything = v1::TraceLineageRequest { page_entries: 1_000, ..about(Vec::new()) };
     let pages = ask(&world, 0, "auditor", everything).await.unwrap();
     let given: Vec<u64> = pages.iter().flat_map(|page| &page.entries).map(|entry| entry.index).collect();
