@@ -202,7 +202,7 @@ impl Taking<'_> {
         }
         decision::note_agent(ledger, writes, &event.tenant_id, &agent)?;
         let contained = if cover.is_empty() { facts::Contained::No } else { facts::Contained::Yes };
-        observed.settle(writes, &agent, decision.verdict(), contained, ledger.log.next())?;
+        observed.settle(writes, decision.verdict(), contained, ledger.log.next())?;
         containment::note_covered(writes, &cover, ledger.log.next());
         let session = match Claim::of(event) {
             Some(claim) => {

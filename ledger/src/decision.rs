@@ -247,7 +247,7 @@ fn built_in(rule: &str, severity: v1::Severity) -> v1::Finding {
 /// Records an agent that is seen for the first time as UNREGISTERED.
 pub(crate) fn note_agent<S: Store>(ledger: &Ledger, writes: &mut Writes<'_, S>, tenant: &str, agent: &str) -> Result<(), StoreFault> {
     let key = key::scoped(tenant, agent);
-    if agent.is_empty() || writes.bytes(Table::Agents, &key)?.is_some() {
+    if agent.is_empty() || writes.has(Table::Agents, &key)? {
         return Ok(());
     }
     let row = AgentRow {

@@ -18,7 +18,7 @@ pub(crate) use authority::is_owned;
 pub(crate) use row::{AgentCounts, Intended};
 use row::{Held, RefusedTool};
 use session::{Above, SessionState};
-use sets::{Granted, Set};
+use sets::{Granted, Member, Set};
 
 use crate::entry;
 use crate::hash::{Hash, facts_digest};
@@ -44,7 +44,9 @@ pub(crate) struct Observed<'a> {
     tool: String,
     is_intent: bool,
     amount: u64,
-    learns: Vec<(Set, String)>,
+    learns: Vec<(Set, Member)>,
+    /// The agent within its tenant.
+    scope: Vec<u8>,
     has_failed: bool,
     ends_turn: bool,
     resolves: Option<EntryIndex>,
@@ -63,15 +65,17 @@ pub(crate) fn observe<'a, S: Store>(
     let mut facts = of_event(event, &act, agent, now);
     of_outcome(&mut facts, event, intended.as_ref());
     let mut session = SessionState::open(ledger, writes, event)?;
+    let scope = key::scoped(&event.tenant_id, agent);
     let mut agent_row = None;
     if !agent.is_empty() {
-        agent_row = Some(AgentCounts::open(writes, &event.tenant_id, agent, now)?);
+        agent_row = Some(AgentCounts::open(writes, &scope, now)?);
     }
     let mut touching = touching::Touching {
         writes,
         event,
         act: &act,
         agent,
+        scope: &scope,
         now,
         session: session.as_mut(),
         row: agent_row.as_mut(),
@@ -101,6 +105,7 @@ pub(crate) fn observe<'a, S: Store>(
         is_intent: act.is_intent(),
         amount: act.amount,
         learns,
+        scope,
         has_failed: act.has_failed(),
         ends_turn: act.ends_turn,
         resolves: intended.map(|it| it.index),
@@ -119,7 +124,6 @@ impl Observed<'_> {
     pub(crate) fn settle<S: Store>(
         mut self,
         writes: &mut Writes<'_, S>,
-        agent: &str,
         verdict: v1::Verdict,
         contained: Contained,
         index: EntryIndex,
@@ -127,7 +131,7 @@ impl Observed<'_> {
         let is_allowed = verdict == v1::Verdict::Allow;
         let is_denied = self.is_intent && verdict == v1::Verdict::Deny && contained == Contained::No;
         if is_allowed {
-            self.learn(writes, agent)?;
+            self.learn(writes)?;
         }
         if let Some(session) = &mut self.session {
             session.counts.now.denied = add(session.counts.now.denied, u64::from(is_denied));
@@ -158,21 +162,20 @@ impl Observed<'_> {
             writes.forget(Table::Unresolved, sets::unresolved(intent));
         }
         if let Some(session) = self.session {
-            session.counts.write(writes);
-            session.traits.write(writes);
+            session.counts.write(writes)?;
+            session.traits.write(writes)?;
         }
         if let Some(row) = self.agent {
-            row.write(writes);
+            row.write(writes)?;
         }
         Ok(())
     }
 
     /// Remembers what the agent was allowed to touch. What it asked for in vain, or reports of itself, stays new to it.
-    fn learn<S: Store>(&mut self, writes: &mut Writes<'_, S>, agent: &str) -> Result<(), StoreFault> {
-        let scope = key::scoped(&self.event.tenant_id, agent);
+    fn learn<S: Store>(&mut self, writes: &mut Writes<'_, S>) -> Result<(), StoreFault> {
         let Some(row) = self.agent.as_mut().filter(|_| self.event.vantage() != v1::Vantage::SelfReported) else { return Ok(()) };
-        for (set, name) in &self.learns {
-            let entered = sets::enter(writes, *set, &scope, name, row.now.seen)?;
+        for (set, member) in &self.learns {
+            let entered = sets::enter(writes, *set, &self.scope, *member, row.now.seen)?;
             let is_new = u64::from(entered == sets::Entered::New);
             row.now.seen = add(row.now.seen, is_new);
             match set {
@@ -276,8 +279,8 @@ fn of_outcome(facts: &mut v1::Facts, event: &v1::Event, intended: Option<&Intend
 }
 
 impl AgentCounts {
-    fn open<S: Store>(writes: &Writes<'_, S>, tenant: &str, agent: &str, now: UnixNanos) -> Result<Held<Self>, StoreFault> {
-        let mut row = Held::<Self>::read(writes, Table::AgentCounts, key::scoped(tenant, agent))?;
+    fn open<S: Store>(writes: &Writes<'_, S>, scope: &[u8], now: UnixNanos) -> Result<Held<Self>, StoreFault> {
+        let mut row = Held::<Self>::read(writes, Table::AgentCounts, scope.to_vec())?;
         let hour = now.0 / HOUR_NS;
         if row.now.hour != hour {
             row.now = Self { hour, seen: row.now.seen, ..Self::default() };
@@ -285,7 +288,7 @@ impl AgentCounts {
         Ok(row)
     }
 
-    fn count(&mut self, act: &Act<'_>, learns: &[(Set, String)], facts: &mut v1::Facts) {
+    fn count(&mut self, act: &Act<'_>, learns: &[(Set, Member)], facts: &mut v1::Facts) {
         let new = |set: Set| learns.iter().filter(|(of, _)| *of == set).count() as u64;
         self.calls = add(self.calls, u64::from(act.is_intent()));
         self.tokens = add(self.tokens, act.tokens);

@@ -24,14 +24,14 @@ use crate::registry;
 use crate::rules::{self, RuleSet};
 use crate::session::Sessions;
 use crate::store::{Changes, Store, StoreFault, Table};
-use crate::writes::{HeldRows, Writes};
+use crate::writes::{Memory, Writes};
 
 /// The state machine between two applies.
 #[derive(Debug)]
 pub struct Ledger {
     pub(crate) log: Log,
     pub(crate) sessions: Sessions,
-    held: HeldRows,
+    memory: Memory,
     /// Changes of what is contained that the submission under way caused, until their entries are made.
     pub(crate) changes: Vec<v1::Containment>,
     /// Rises whenever what is contained changes, in this process: what was looked up before may hold no longer.
@@ -90,7 +90,7 @@ impl Ledger {
         Ok(Self {
             log: Log::open(store)?,
             sessions: Sessions::default(),
-            held: HeldRows::default(),
+            memory: Memory::default(),
             changes: Vec::new(),
             generation: 0,
             outlet_generation: 0,
@@ -108,9 +108,14 @@ impl Ledger {
     }
 
     fn apply_group(&mut self, store: &impl Store, group: &PreparedGroup) -> Result<Applied, StoreFault> {
-        self.held.trim();
-        let mut held = std::mem::take(&mut self.held);
-        let mut writes = Writes::new(store, &mut held);
+        let mut memory = std::mem::take(&mut self.memory);
+        let applied = self.apply_items(store, group, &mut memory);
+        self.memory = memory;
+        applied
+    }
+
+    fn apply_items(&mut self, store: &impl Store, group: &PreparedGroup, memory: &mut Memory) -> Result<Applied, StoreFault> {
+        let mut writes = Writes::new(store, memory);
         let mut outcomes = Vec::with_capacity(group.items.len());
         let mut checkpoint = None;
         self.sessions.trim();
@@ -123,9 +128,7 @@ impl Ledger {
         }
         self.sessions.save(&mut writes);
         self.log.save(&mut writes);
-        let changes = writes.finish();
-        self.held = held;
-        Ok(Applied { changes, outcomes, checkpoint })
+        Ok(Applied { changes: writes.finish(), outcomes, checkpoint })
     }
 
     fn apply_item<S: Store>(&mut self, writes: &mut Writes<'_, S>, proposed: UnixNanos, item: &PreparedItem) -> Judged<Outcome> {
@@ -187,6 +190,11 @@ impl Ledger {
         }
         writes.keep(Table::Checkpoint, key::SINGLE.to_vec(), note.to_vec());
         Ok(Ok(Outcome::Published))
+    }
+
+    /// Takes back the memory of changes that were committed, for the next apply.
+    pub fn recycle(&mut self, changes: Changes) {
+        self.memory.recycle(changes);
     }
 
     /// Returns the name of the log, empty before genesis.

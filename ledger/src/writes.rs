@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use foldhash::{HashMap, HashMapExt as _};
 use prost::Message;
@@ -16,13 +17,81 @@ type Rows = HashMap<Vec<u8>, Option<Vec<u8>>>;
 /// Rows that are held in memory between applies; past this they are read again.
 const HELD_MAX: usize = 50_000;
 
+/// Room for rows that is kept from one apply to the next; what a larger group took is given back.
+const ROOM_MAX: usize = 65_536;
+
 /// The rows that nearly every batch reads again, as the store has them: registrations and heads of lanes, not content.
 #[derive(Debug, Default)]
 pub(crate) struct HeldRows([Rows; 14]);
 
-impl HeldRows {
+/// What lasts from one apply to the next: rows that are read again, and the room in which rows were staged. Room is
+/// memory alone: the next group needs as much, and pages that are given back come again one fault at a time.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    held: HeldRows,
+    staged: [Rows; Table::ALL.len()],
+    of_entry: OfEntry,
+    spare: Vec<Change>,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self { held: HeldRows::default(), staged: std::array::from_fn(|_| Rows::new()), of_entry: OfEntry::default(), spare: Vec::new() }
+    }
+}
+
+impl Memory {
     /// Bounds the memory.
     pub(crate) fn trim(&mut self) {
+        self.held.trim();
+        self.staged.iter_mut().filter(|rows| rows.capacity() > ROOM_MAX).for_each(|rows| *rows = Rows::new());
+        // An apply that failed may have left rows that were never committed.
+        self.staged.iter_mut().for_each(HashMap::clear);
+        self.of_entry.clear();
+    }
+
+    /// Takes the room of changes that were committed.
+    pub(crate) fn recycle(&mut self, changes: Changes) {
+        let mut rows = changes.rows;
+        rows.clear();
+        if rows.capacity() <= ROOM_MAX {
+            self.spare = rows;
+        }
+    }
+}
+
+/// The rows that the entry under way changed, by their keys one behind the other.
+#[derive(Debug, Default)]
+struct OfEntry {
+    keys: Vec<u8>,
+    rows: Vec<(Table, Range<usize>)>,
+}
+
+impl OfEntry {
+    fn push(&mut self, table: Table, key: &[u8]) {
+        let from = self.keys.len();
+        self.keys.extend_from_slice(key);
+        self.rows.push((table, from..self.keys.len()));
+    }
+
+    /// Returns each row once, in the order of tables and keys.
+    fn sorted(&mut self) -> impl Iterator<Item = (Table, &[u8])> {
+        let Self { keys, rows } = self;
+        let keys = keys.as_slice();
+        let key = |range: &Range<usize>| keys.get(range.clone()).unwrap_or_default();
+        rows.sort_unstable_by(|(table, one), (other_table, other)| (table, key(one)).cmp(&(other_table, key(other))));
+        rows.dedup_by(|(table, one), (other_table, other)| table == other_table && key(one) == key(other));
+        rows.iter().map(move |(table, range)| (*table, keys.get(range.clone()).unwrap_or_default()))
+    }
+
+    fn clear(&mut self) {
+        self.keys.clear();
+        self.rows.clear();
+    }
+}
+
+impl HeldRows {
+    fn trim(&mut self) {
         self.0.iter_mut().filter(|rows| rows.len() > HELD_MAX).for_each(HashMap::clear);
     }
 
@@ -67,21 +136,18 @@ impl HeldRows {
 pub(crate) struct Writes<'a, S> {
     store: &'a S,
     held: RefCell<&'a mut HeldRows>,
-    staged: [Rows; Table::ALL.len()],
-    of_entry: Vec<(Table, Vec<u8>)>,
+    staged: &'a mut [Rows; Table::ALL.len()],
+    of_entry: &'a mut OfEntry,
+    spare: &'a mut Vec<Change>,
     /// Keys of [`Table::Members`] that are staged, in their order.
     members: BTreeSet<Vec<u8>>,
 }
 
 impl<'a, S: Store> Writes<'a, S> {
-    pub(crate) fn new(store: &'a S, held: &'a mut HeldRows) -> Self {
-        Self {
-            store,
-            held: RefCell::new(held),
-            staged: std::array::from_fn(|_| Rows::new()),
-            of_entry: Vec::new(),
-            members: BTreeSet::new(),
-        }
+    pub(crate) fn new(store: &'a S, memory: &'a mut Memory) -> Self {
+        memory.trim();
+        let Memory { held, staged, of_entry, spare } = memory;
+        Self { store, held: RefCell::new(held), staged, of_entry, spare, members: BTreeSet::new() }
     }
 
     #[allow(clippy::indexing_slicing, reason = "there is one place for each table")]
@@ -111,8 +177,18 @@ impl<'a, S: Store> Writes<'a, S> {
         self.look(table, key, |value| Ok(value.map(<[u8]>::to_vec)))
     }
 
-    /// Shows the value under `key` to `see`, where it lies.
-    fn look<T>(&self, table: Table, key: &[u8], see: impl FnOnce(Option<&[u8]>) -> Result<T, StoreFault>) -> Result<T, StoreFault> {
+    /// Tells whether there is a row under `key`.
+    pub(crate) fn has(&self, table: Table, key: &[u8]) -> Result<bool, StoreFault> {
+        self.look(table, key, |value| Ok(value.is_some()))
+    }
+
+    /// Shows the value under `key` to `see`, where it lies. `see` looks nothing up itself.
+    pub(crate) fn look<T>(
+        &self,
+        table: Table,
+        key: &[u8],
+        see: impl FnOnce(Option<&[u8]>) -> Result<T, StoreFault>,
+    ) -> Result<T, StoreFault> {
         if let Some(staged) = self.staged(table).get(key) {
             return see(staged.as_deref());
         }
@@ -165,13 +241,13 @@ impl<'a, S: Store> Writes<'a, S> {
     }
 
     pub(crate) fn put_bytes(&mut self, table: Table, key: Vec<u8>, value: Vec<u8>) {
-        self.of_entry.push((table, key.clone()));
+        self.of_entry.push(table, &key);
         self.stage(table, key, Some(value));
     }
 
     /// Removes a row that later decisions read: part of the state digest.
     pub(crate) fn remove(&mut self, table: Table, key: Vec<u8>) {
-        self.of_entry.push((table, key.clone()));
+        self.of_entry.push(table, &key);
         self.stage(table, key, None);
     }
 
@@ -186,14 +262,12 @@ impl<'a, S: Store> Writes<'a, S> {
     }
 
     /// Feeds the entry's sorted write set into `digest` and starts the next entry's.
+    #[allow(clippy::indexing_slicing, reason = "there is one place for each table")]
     pub(crate) fn digest_entry(&mut self, digest: &mut blake3::Hasher) {
-        let mut written = std::mem::take(&mut self.of_entry);
-        written.sort_unstable();
-        written.dedup();
-        for (table, key) in written {
+        for (table, key) in self.of_entry.sorted() {
             digest.update(&[table as u8]);
-            feed(digest, &key);
-            match self.staged(table).get(&key) {
+            feed(digest, key);
+            match self.staged[table as usize].get(key) {
                 Some(Some(value)) => {
                     digest.update(&[1]);
                     feed(digest, value);
@@ -203,24 +277,35 @@ impl<'a, S: Store> Writes<'a, S> {
                 }
             }
         }
+        self.of_entry.clear();
     }
 
     pub(crate) fn finish(self) -> Changes {
-        debug_assert!(self.of_entry.is_empty(), "every digested write belongs to an entry");
+        debug_assert!(self.of_entry.rows.is_empty(), "every digested write belongs to an entry");
         let held = self.held.into_inner();
-        let mut changes = Vec::with_capacity(self.staged.iter().map(HashMap::len).sum());
+        let mut changes = std::mem::take(self.spare);
+        changes.reserve(self.staged.iter().map(HashMap::len).sum());
         for (table, rows) in Table::ALL.into_iter().zip(self.staged) {
             if let Some(held) = held.of(table) {
-                held.extend(rows.iter().map(|(key, value)| (key.clone(), value.clone())));
+                rows.iter().for_each(|(key, value)| hold(held, key, value));
             }
             let first = changes.len();
-            changes.extend(rows.into_iter().map(|(key, value)| Change { table, key, value }));
+            changes.extend(rows.drain().map(|(key, value)| Change { table, key, value }));
             // In the order of keys a store's sorted memory finds the place of each row beside the last one's.
             if let Some(of_table) = changes.get_mut(first..) {
                 of_table.sort_unstable_by(|one: &Change, other| one.key.cmp(&other.key));
             }
         }
         Changes { rows: changes }
+    }
+}
+
+/// Holds a row as it was written, in the place of the one before.
+fn hold(held: &mut Rows, key: &[u8], value: &Option<Vec<u8>>) {
+    match (held.get_mut(key), value) {
+        (Some(Some(before)), Some(value)) => before.clone_from(value),
+        (Some(before), value) => before.clone_from(value),
+        (None, value) => drop(held.insert(key.to_vec(), value.clone())),
     }
 }
 

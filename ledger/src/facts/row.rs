@@ -5,7 +5,6 @@ use prost::Message;
 
 use crate::ids::EntryIndex;
 use crate::limits::{ID_BYTES_MAX, SESSION_LIST_MAX};
-use crate::row;
 use crate::store::{Store, StoreFault, Table};
 use crate::writes::Writes;
 
@@ -204,22 +203,21 @@ impl SessionTraits {
 pub(crate) struct Held<T> {
     table: Table,
     key: Vec<u8>,
-    /// As it is stored; empty when it is not.
-    before: Vec<u8>,
     pub(crate) now: T,
 }
 
 impl<T: Message + Default> Held<T> {
     pub(crate) fn read<S: Store>(writes: &Writes<'_, S>, table: Table, key: Vec<u8>) -> Result<Self, StoreFault> {
-        let before = writes.bytes(table, &key)?.unwrap_or_default();
-        let now = row::decode(table, &key, &before)?;
-        Ok(Self { table, key, before, now })
+        let now = writes.read(table, &key)?.unwrap_or_default();
+        Ok(Self { table, key, now })
     }
 
-    pub(crate) fn write<S: Store>(self, writes: &mut Writes<'_, S>) {
+    pub(crate) fn write<S: Store>(self, writes: &mut Writes<'_, S>) -> Result<(), StoreFault> {
         let now = self.now.encode_to_vec();
-        if now != self.before {
+        // A row that is missing reads like one of nothing but defaults.
+        if writes.look(self.table, &self.key, |before| Ok(before.unwrap_or_default() != now))? {
             writes.put_bytes(self.table, self.key, now);
         }
+        Ok(())
     }
 }

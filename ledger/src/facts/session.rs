@@ -92,7 +92,7 @@ impl SessionState {
             for above in self.above.iter().take_while(|it| it.is_vouched) {
                 let mut row = Held::<SessionCounts>::read(writes, Table::SessionCounts, above.key.clone())?;
                 row.now.classification = row.now.classification.max(facts.classification);
-                row.write(writes);
+                row.write(writes)?;
             }
         }
         self.tell(facts);
@@ -164,7 +164,7 @@ impl SessionState {
             for above in self.above.iter().take_while(|it| it.is_vouched) {
                 let mut row = Held::<SessionTraits>::read(writes, Table::SessionTraits, above.key.clone())?;
                 row.now.tainted = true;
-                row.write(writes);
+                row.write(writes)?;
             }
         }
         // Whoever can say that somebody authenticated is the identity provider, not the agent.

@@ -68,8 +68,8 @@ fn row_key(set: Set, scope: &[u8], member: Member) -> Vec<u8> {
 
 /// Returns who of a session and those below it touched a member.
 pub(crate) fn touched<S: Store>(writes: &Writes<'_, S>, set: Set, scope: &[u8], member: Member) -> Result<Option<Touched>, StoreFault> {
-    let row = writes.bytes(Table::Members, &row_key(set, scope, member))?;
-    Ok(row.map(|value| if value.first() == Some(&Touched::Here.byte()) { Touched::Here } else { Touched::Below }))
+    let by = |value: &[u8]| if value.first() == Some(&Touched::Here.byte()) { Touched::Here } else { Touched::Below };
+    writes.look(Table::Members, &row_key(set, scope, member), |row| Ok(row.map(by)))
 }
 
 pub(crate) fn touch<S: Store>(writes: &mut Writes<'_, S>, set: Set, scope: &[u8], member: Member, by: Touched) {
@@ -94,14 +94,20 @@ pub(crate) enum Entered {
 }
 
 /// Tells whether a member is in a set.
-pub(crate) fn knows<S: Store>(writes: &Writes<'_, S>, set: Set, scope: &[u8], name: &str) -> Result<bool, StoreFault> {
-    Ok(writes.bytes(Table::Members, &row_key(set, scope, Member::of(name)))?.is_some())
+pub(crate) fn knows<S: Store>(writes: &Writes<'_, S>, set: Set, scope: &[u8], member: Member) -> Result<bool, StoreFault> {
+    writes.has(Table::Members, &row_key(set, scope, member))
 }
 
 /// Enters a member into a set of which `size` members are known.
-pub(crate) fn enter<S: Store>(writes: &mut Writes<'_, S>, set: Set, scope: &[u8], name: &str, size: u64) -> Result<Entered, StoreFault> {
-    let key = row_key(set, scope, Member::of(name));
-    if writes.bytes(Table::Members, &key)?.is_some() {
+pub(crate) fn enter<S: Store>(
+    writes: &mut Writes<'_, S>,
+    set: Set,
+    scope: &[u8],
+    member: Member,
+    size: u64,
+) -> Result<Entered, StoreFault> {
+    let key = row_key(set, scope, member);
+    if writes.has(Table::Members, &key)? {
         return Ok(Entered::Known);
     }
     let is_of_agent = matches!(set, Set::AgentResources | Set::AgentTools | Set::AgentServers | Set::AgentCredentials);
@@ -117,24 +123,28 @@ const OWN_WRITE: u64 = u64::MAX;
 
 /// Returns the turn in which a session read a resource first, or the turn that never is when its own write showed it.
 pub(crate) fn turn_of_read<S: Store>(writes: &Writes<'_, S>, scope: &[u8], uri: &str) -> Result<Option<u64>, StoreFault> {
-    let key = row_key(Set::SessionReads, scope, Member::of(uri));
-    let row = writes.bytes(Table::Members, &key)?;
-    Ok(row.and_then(|value| value.try_into().ok()).map(u64::from_be_bytes))
+    turn_at(writes, &row_key(Set::SessionReads, scope, Member::of(uri)))
+}
+
+fn turn_at<S: Store>(writes: &Writes<'_, S>, key: &[u8]) -> Result<Option<u64>, StoreFault> {
+    writes.look(Table::Members, key, |row| Ok(row.and_then(|value| value.try_into().ok()).map(u64::from_be_bytes)))
 }
 
 /// Remembers the first read of a resource, and tells whether it was that.
 pub(crate) fn note_read<S: Store>(writes: &mut Writes<'_, S>, scope: &[u8], uri: &str, turn: u64) -> Result<bool, StoreFault> {
-    let is_first = turn_of_read(writes, scope, uri)?.is_none_or(|known| known == OWN_WRITE);
+    let key = row_key(Set::SessionReads, scope, Member::of(uri));
+    let is_first = turn_at(writes, &key)?.is_none_or(|known| known == OWN_WRITE);
     if is_first {
-        writes.put_bytes(Table::Members, row_key(Set::SessionReads, scope, Member::of(uri)), turn.to_be_bytes().to_vec());
+        writes.put_bytes(Table::Members, key, turn.to_be_bytes().to_vec());
     }
     Ok(is_first)
 }
 
 /// Remembers a resource that the outcome of a session's own write showed.
 pub(crate) fn note_shown<S: Store>(writes: &mut Writes<'_, S>, scope: &[u8], uri: &str) -> Result<(), StoreFault> {
-    if turn_of_read(writes, scope, uri)?.is_none() {
-        writes.put_bytes(Table::Members, row_key(Set::SessionReads, scope, Member::of(uri)), OWN_WRITE.to_be_bytes().to_vec());
+    let key = row_key(Set::SessionReads, scope, Member::of(uri));
+    if turn_at(writes, &key)?.is_none() {
+        writes.put_bytes(Table::Members, key, OWN_WRITE.to_be_bytes().to_vec());
     }
     Ok(())
 }
@@ -153,7 +163,12 @@ pub(crate) fn short(name: &str) -> String {
 
 /// Joins two names so that no other two give the same.
 pub(crate) fn joined(one: &str, other: &str) -> String {
-    format!("{}:{one}/{other}", one.len())
+    let mut joined = one.len().to_string();
+    joined.reserve(one.len() + other.len() + 2);
+    for part in [":", one, "/", other] {
+        joined.push_str(part);
+    }
+    joined
 }
 
 /// Whether an intent was allowed. A row for each, so that nothing has to be read when one is written.

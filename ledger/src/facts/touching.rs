@@ -20,11 +20,13 @@ pub(super) struct Touching<'w, 's, 'e, S> {
     pub(super) event: &'e v1::Event,
     pub(super) act: &'e Act<'e>,
     pub(super) agent: &'e str,
+    /// The agent within its tenant.
+    pub(super) scope: &'e [u8],
     pub(super) now: UnixNanos,
     pub(super) session: Option<&'e mut SessionState>,
     pub(super) row: Option<&'e mut Held<AgentCounts>>,
     /// What the agent will know once the event is allowed.
-    pub(super) learns: Vec<(Set, String)>,
+    pub(super) learns: Vec<(Set, Member)>,
     /// Members that the event may yet enter into sets of sessions.
     pub(super) room: usize,
 }
@@ -33,40 +35,39 @@ impl<S: Store> Touching<'_, '_, '_, S> {
     /// Enters resources, systems, tool and server into the sets of the session, of those above it, and of the agent.
     pub(super) fn sets(&mut self, facts: &mut v1::Facts) -> Result<(), StoreFault> {
         for uri in &facts.resources {
-            self.reach(Set::SessionResources, uri)?;
-            let is_new = self.is_first(Set::AgentResources, uri)?;
+            let member = Member::of(uri);
+            self.reach(Set::SessionResources, member)?;
+            let is_new = self.is_first(Set::AgentResources, member)?;
             facts.first_seen_resource |= is_new;
         }
         for system in &facts.systems {
-            self.reach(Set::SessionSystems, system)?;
+            self.reach(Set::SessionSystems, Member::of(system))?;
         }
         if !facts.tool.is_empty() {
-            let is_new = self.is_first(Set::AgentTools, &sets::joined(&facts.server, &facts.tool))?;
-            facts.first_seen_tool = is_new;
+            let member = Member::of(&sets::joined(&facts.server, &facts.tool));
+            facts.first_seen_tool = self.is_first(Set::AgentTools, member)?;
         }
         if !facts.server.is_empty() {
-            facts.first_seen_server = self.is_first(Set::AgentServers, &facts.server)?;
+            facts.first_seen_server = self.is_first(Set::AgentServers, Member::of(&facts.server))?;
         }
         Ok(())
     }
 
     /// Tells whether the agent never had to do with a name. It learns it when the event is allowed: asking twice is no knowledge.
-    fn is_first(&mut self, set: Set, name: &str) -> Result<bool, StoreFault> {
+    fn is_first(&mut self, set: Set, member: Member) -> Result<bool, StoreFault> {
         if self.row.is_none() {
             return Ok(false);
         }
-        let scope = key::scoped(&self.event.tenant_id, self.agent);
-        let is_first = !sets::knows(self.writes, set, &scope, name)?;
+        let is_first = !sets::knows(self.writes, set, self.scope, member)?;
         if is_first {
-            self.learns.push((set, name.to_owned()));
+            self.learns.push((set, member));
         }
         Ok(is_first)
     }
 
     /// Enters a resource or system into what the session and those above it reach. Above the first that has it, all have it.
-    fn reach(&mut self, set: Set, name: &str) -> Result<Entered, StoreFault> {
+    fn reach(&mut self, set: Set, member: Member) -> Result<Entered, StoreFault> {
         let Some(session) = &mut self.session else { return Ok(Entered::New) };
-        let member = Member::of(name);
         let before = sets::touched(self.writes, set, &session.key, member)?;
         if before == Some(Touched::Here) {
             return Ok(Entered::Known);
@@ -97,7 +98,7 @@ impl<S: Store> Touching<'_, '_, '_, S> {
         for resource in &self.act.resources {
             let told = resource.tags.iter().find_map(|tag| tag.strip_prefix("owner:"));
             let key = sets::named(&self.event.tenant_id, &resource.uri);
-            let known = self.writes.bytes(Table::ResourceOwners, &key)?.and_then(|row| String::from_utf8(row).ok());
+            let known = self.writes.look(Table::ResourceOwners, &key, |row| Ok(row.and_then(|it| String::from_utf8(it.to_vec()).ok())))?;
             // What an agent claims beforehand does not change whose it is known to be.
             let told = told.map(sets::short);
             let owner = if learns { told.clone().or_else(|| known.clone()) } else { known.clone().or_else(|| told.clone()) };
@@ -137,10 +138,10 @@ impl<S: Store> Touching<'_, '_, '_, S> {
                 let key = sets::named(&self.event.tenant_id, &sets::joined(&it.store_id, ""));
                 let mut store = Held::<MemoryRow>::read(self.writes, Table::MemoryRecords, key)?;
                 store.now = row.now.clone();
-                store.write(self.writes);
+                store.write(self.writes)?;
             }
         }
-        row.write(self.writes);
+        row.write(self.writes)?;
         Ok(())
     }
 
@@ -182,7 +183,7 @@ impl<S: Store> Touching<'_, '_, '_, S> {
             row.now.newest_unix_ns = self.now.0;
         }
         facts.tool_drift = row.now.first != definition;
-        row.write(self.writes);
+        row.write(self.writes)?;
         Ok(())
     }
 
@@ -218,7 +219,7 @@ impl<S: Store> Touching<'_, '_, '_, S> {
         if row.now.first_seen_unix_ns == 0 {
             row.now = CredentialRow { session: session.session_id.clone(), first_seen_unix_ns: self.now.0 };
         }
-        row.write(self.writes);
+        row.write(self.writes)?;
         Ok(())
     }
 
@@ -235,16 +236,17 @@ impl<S: Store> Touching<'_, '_, '_, S> {
         }
         let first_seen = if row.now.first_seen_unix_ns == 0 { self.now.0 } else { row.now.first_seen_unix_ns };
         let issued_to = row.now.session.clone();
-        row.write(self.writes);
-        self.is_first(Set::AgentCredentials, &credential.credential_id)?;
+        row.write(self.writes)?;
+        let member = Member::of(&credential.credential_id);
+        self.is_first(Set::AgentCredentials, member)?;
         if let Some(session) = &mut self.session {
             let is_above = session.above.iter().any(|it| it.is_vouched && it.id == issued_to);
             facts.credential_replayed = !issued_to.is_empty() && issued_to != facts.session && !is_above;
             let counts = &mut session.counts.now;
-            let entered = sets::enter(self.writes, Set::SessionCredentials, &session.key, &credential.credential_id, counts.credentials)?;
+            let entered = sets::enter(self.writes, Set::SessionCredentials, &session.key, member, counts.credentials)?;
             counts.credentials = add(counts.credentials, u64::from(entered == Entered::New));
             for scope in &facts.credential_scopes {
-                let entered = sets::enter(self.writes, Set::SessionScopes, &session.key, scope, counts.scopes)?;
+                let entered = sets::enter(self.writes, Set::SessionScopes, &session.key, Member::of(scope), counts.scopes)?;
                 counts.scopes = add(counts.scopes, u64::from(entered == Entered::New));
             }
         }
@@ -296,14 +298,14 @@ fn spread<S: Store>(
             *reach = add(*reach, 1);
             sets::touch(writes, set, &session.key, member, Touched::Below);
         }
-        counts.write(writes);
+        counts.write(writes)?;
     }
     Ok(Some(room))
 }
 
 /// Carries what sessions below have touched to those above a session that begins only now.
 pub(super) fn reach_from_below<S: Store>(writes: &mut Writes<'_, S>, key: &[u8], above: &[Above]) -> Result<(), StoreFault> {
-    if above.is_empty() || writes.bytes(Table::SessionCounts, key)?.is_none() {
+    if above.is_empty() || !writes.has(Table::SessionCounts, key)? {
         return Ok(());
     }
     for set in [Set::SessionResources, Set::SessionSystems] {

@@ -155,7 +155,8 @@ impl Applier {
                 (applied.changes, applied.outcomes, None)
             }
         };
-        self.writer.commit(changes, &entry.log_id, membership.as_ref())?;
+        self.writer.commit(&changes, &entry.log_id, membership.as_ref())?;
+        self.ledger.recycle(changes);
         if self.progress.borrow().tree_size != self.ledger.tree_size() {
             // Nobody may listen.
             drop(self.states.send(StateAt { size: self.ledger.tree_size(), digest: self.ledger.state_digest() }));

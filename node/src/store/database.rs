@@ -25,6 +25,8 @@ const OPEN_FILES_MAX: i32 = 512;
 /// Of the database's own notes, per file.
 const NOTES_BYTES: usize = 8 << 20;
 const FILTER_BITS_PER_KEY: f64 = 10.0;
+/// What a row takes in a batch beside its key and value: its kind, its column family and two lengths.
+const ROW_FRAME_BYTES: usize = 12;
 /// Behind every key of a table that begins with a hash or a depth.
 const BEHIND_ALL: [u8; 64] = [u8::MAX; 64];
 
@@ -144,7 +146,7 @@ impl StateDb {
     /// On return: readers see it. It is not durable; the Raft log is.
     pub(super) fn commit(
         &self,
-        changes: Changes,
+        changes: &Changes,
         applied: &LogId<u64>,
         membership: Option<&StoredMembership<u64, Member>>,
     ) -> Result<(), StoreError> {
@@ -166,7 +168,7 @@ impl StateDb {
     /// [`StoreError`] when the database fails.
     pub fn write_own(&self, changes: Changes) -> Result<(), StoreError> {
         debug_assert!(changes.rows.iter().all(|row| Table::OF_ONE_NODE.contains(&row.table)), "what is replicated is written by apply");
-        let batch = self.batch(changes)?;
+        let batch = self.batch(&changes)?;
         self.db.write_opt(batch, &self.unlogged).map_err(|error| StoreError::database("writing", error))
     }
 
@@ -184,16 +186,17 @@ impl StateDb {
         self.db.write_opt(batch, &self.unlogged).map_err(|error| StoreError::database("writing", error))
     }
 
-    fn batch(&self, changes: Changes) -> Result<WriteBatch, StoreError> {
-        let mut batch = WriteBatch::default();
+    fn batch(&self, changes: &Changes) -> Result<WriteBatch, StoreError> {
+        let row_bytes = |row: &Change| row.key.len() + row.value.as_ref().map_or(0, Vec::len) + ROW_FRAME_BYTES;
+        let mut batch = WriteBatch::with_capacity_bytes(changes.rows.iter().map(row_bytes).sum());
         let mut of = None;
-        for Change { table, key, value } in changes.rows {
+        for Change { table, key, value } in &changes.rows {
             // The rows of a table stand together.
             let family = match of {
-                Some((last, family)) if last == table => family,
+                Some((last, family)) if last == *table => family,
                 Some(_) | None => self.family(table.name())?,
             };
-            of = Some((table, family));
+            of = Some((*table, family));
             match value {
                 Some(value) => batch.put_cf(family, key, value),
                 None => batch.delete_cf(family, key),

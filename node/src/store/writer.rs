@@ -33,7 +33,7 @@ impl StateWriter {
     /// [`StoreError`] when the database fails.
     pub fn commit(
         &self,
-        changes: Changes,
+        changes: &Changes,
         applied: &LogId<u64>,
         membership: Option<&StoredMembership<u64, Member>>,
     ) -> Result<(), StoreError> {

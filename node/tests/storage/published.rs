@@ -31,7 +31,7 @@ fn own_root(store: &StateStore) -> LogHash {
 
 fn replicate(writer: &StateWriter, progress: &watch::Sender<Progress>, at: u64, note: Vec<u8>) {
     let change = Change { table: Table::Checkpoint, key: Vec::new(), value: Some(note) };
-    writer.commit(Changes { rows: vec![change] }, &log_id(1, at), None).unwrap();
+    writer.commit(&Changes { rows: vec![change] }, &log_id(1, at), None).unwrap();
     progress.send_replace(Progress {
         applied: Some(LogIndex(at)),
         tree_size: TreeSize(0),

@@ -207,7 +207,7 @@ impl Node {
 
     fn commit(&mut self, changes: Changes) {
         self.writes += 1;
-        self.writer.commit(changes, &log_id(1, self.writes), None).unwrap();
+        self.writer.commit(&changes, &log_id(1, self.writes), None).unwrap();
     }
 
     fn put(&mut self, table: Table, key: Vec<u8>, value: Vec<u8>) {

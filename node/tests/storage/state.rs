@@ -49,7 +49,7 @@ fn names_in(world: &World) -> Vec<String> {
 fn a_commit_is_read_back_with_its_position() {
     let world = World::new();
     let (store, writer) = open(&world);
-    writer.commit(rows(&[(b"key", b"value")]), &log_id(1, 7), None).unwrap();
+    writer.commit(&rows(&[(b"key", b"value")]), &log_id(1, 7), None).unwrap();
     assert_eq!(store.view().get(Table::Entries, b"key").unwrap(), Some(b"value".to_vec()));
     assert_eq!(store.view().get(Table::Statements, b"key").unwrap(), None);
     assert_eq!(store.view().position().unwrap().applied, Some(log_id(1, 7)));
@@ -59,7 +59,7 @@ fn a_commit_is_read_back_with_its_position() {
 fn a_scan_walks_its_range_both_ways_and_stops_at_its_limit() {
     let world = World::new();
     let (store, writer) = open(&world);
-    writer.commit(rows(&[(b"a", b"1"), (b"b", b"2"), (b"c", b"3"), (b"d", b"4")]), &log_id(1, 1), None).unwrap();
+    writer.commit(&rows(&[(b"a", b"1"), (b"b", b"2"), (b"c", b"3"), (b"d", b"4")]), &log_id(1, 1), None).unwrap();
     let scan = |range: KeyRange<'_>, direction, limit| -> Vec<Vec<u8>> {
         let rows = store.view().scan(Table::Entries, range, direction, limit).unwrap();
         rows.into_iter().map(|Row { key, .. }| key).collect()
@@ -77,9 +77,9 @@ fn what_was_flushed_survives_and_what_was_not_is_missing_as_a_whole() {
     let copy = world.root.path().join("copy");
     {
         let (store, writer) = open(&world);
-        writer.commit(rows(&[(b"a", b"1")]), &log_id(1, 1), None).unwrap();
+        writer.commit(&rows(&[(b"a", b"1")]), &log_id(1, 1), None).unwrap();
         store.flush_durably().unwrap();
-        writer.commit(rows(&[(b"b", b"2")]), &log_id(1, 2), None).unwrap();
+        writer.commit(&rows(&[(b"b", b"2")]), &log_id(1, 2), None).unwrap();
         // The power fails: what the disk holds now is what the next start finds.
         copy_directory(&world.dir().state(), &copy);
     }
@@ -100,7 +100,7 @@ fn a_snapshot_made_while_entries_are_applied_holds_exactly_what_it_says() {
     let applying = std::thread::spawn(move || {
         let mut index = 0_u64;
         while stopped.try_recv().is_err() {
-            writer.commit(rows(&[(&index.to_be_bytes(), b"row")]), &log_id(1, index), None).unwrap();
+            writer.commit(&rows(&[(&index.to_be_bytes(), b"row")]), &log_id(1, index), None).unwrap();
             index += 1;
         }
     });
