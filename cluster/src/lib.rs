@@ -6,6 +6,7 @@ pub mod authority;
 pub mod http;
 mod plan;
 mod processes;
+pub mod witness;
 
 pub use plan::{ISSUER, OPERATORS, ORIGIN, OutletKeyKind, Plan, PlannedNode, TENANT, TRUST_DOMAIN, Tls, spiffe};
 pub use processes::{Binaries, Cluster, NodeProcess};

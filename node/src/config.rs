@@ -20,6 +20,7 @@ use thiserror::Error;
 use crate::{
     outlets::{OutletSettings, Plaintext},
     tls::TlsFiles,
+    witnesses::{Witness, WitnessEntry, WitnessError},
 };
 
 /// The command line.
@@ -92,6 +93,8 @@ struct File {
     #[serde(default)]
     outlets: OutletEntry,
     commitment_interval_ms: Option<u64>,
+    #[serde(default)]
+    witnesses: Vec<WitnessEntry>,
     members: Vec<MemberEntry>,
 }
 
@@ -153,6 +156,8 @@ pub struct Config {
     pub outlets: OutletSettings,
     /// How often a leader commits to the state while entries with keys come.
     pub commitment_interval: Duration,
+    /// Who outside is asked to cosign.
+    pub witnesses: Vec<Witness>,
     /// Members of a new cluster.
     pub members: Vec<MemberEntry>,
 }
@@ -222,6 +227,9 @@ pub enum ConfigError {
     /// Commitments would come without a pause, or hardly ever.
     #[error("commitment_interval_ms is less than 100 or more than 60000")]
     CommitmentInterval,
+    /// A witness cannot be asked.
+    #[error("witnesses: {0}")]
+    Witness(#[from] WitnessError),
     /// A key does not stand in the genesis under that name.
     #[error("the {which} key is not the one in the genesis")]
     ForeignKey {
@@ -255,6 +263,7 @@ impl Config {
             security: secured(source, base, file.peer_tls, file.client_tls)?,
             outlets: outlets(source, base, file.outlets)?,
             commitment_interval: commitment_interval(file.commitment_interval_ms)?,
+            witnesses: Witness::of(&file.witnesses, plaintext(source))?,
             members: file.members,
         };
         config.check_keys()?;
@@ -291,6 +300,10 @@ fn secured(source: &Source, base: &Path, peers: Option<TlsPaths>, clients: Optio
     }
 }
 
+const fn plaintext(source: &Source) -> Plaintext {
+    if source.insecure_loopback { Plaintext::Loopback } else { Plaintext::Refused }
+}
+
 const MILLISECOND: Duration = Duration::from_millis(1);
 
 fn outlets(source: &Source, base: &Path, of: OutletEntry) -> Result<OutletSettings, ConfigError> {
@@ -315,7 +328,7 @@ fn outlets(source: &Source, base: &Path, of: OutletEntry) -> Result<OutletSettin
             Duration::from_hours(720),
         )?,
         timeout: time("timeout_ms", of.timeout_ms, MILLISECOND, 10_000 * MILLISECOND, 60_000 * MILLISECOND)?,
-        plaintext: if source.insecure_loopback { Plaintext::Loopback } else { Plaintext::Refused },
+        plaintext: plaintext(source),
     })
 }
 

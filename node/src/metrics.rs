@@ -17,6 +17,8 @@ use tonic::Status;
 type ByCode = Family<[(&'static str, String); 1], Counter>;
 /// What became of a message.
 type ByResult = Family<[(&'static str, &'static str); 1], Counter>;
+/// A witness of the configuration, and what it answered.
+type ByWitness = Family<[(&'static str, String); 2], Counter>;
 
 /// The metrics of one node.
 #[derive(Debug)]
@@ -27,6 +29,7 @@ pub struct Metrics {
     outlet_deliveries: ByResult,
     outlet_attempts_failed: Counter,
     outlet_alarms: Counter,
+    witness_answers: ByWitness,
     /// Messages that wait to be delivered.
     pub outlet_pending: Gauge<u64, AtomicU64>,
     /// Entries in the log.
@@ -60,6 +63,7 @@ impl Default for Metrics {
             outlet_deliveries: Family::default(),
             outlet_attempts_failed: Counter::default(),
             outlet_alarms: Counter::default(),
+            witness_answers: ByWitness::default(),
             outlet_pending: Gauge::default(),
             tree_size: Gauge::default(),
             checkpoint_size: Gauge::default(),
@@ -84,6 +88,7 @@ impl Metrics {
         of.register("events_acknowledged", "Events in acknowledged batches", self.events.clone());
         of.register("outlet_deliveries", "Results of messages that this node recorded, by result", self.outlet_deliveries.clone());
         of.register("outlet_attempts_failed", "Attempts that are followed by another", self.outlet_attempts_failed.clone());
+        of.register("witness_answers", "Checkpoints put before witnesses, by witness and result", self.witness_answers.clone());
         of.register(
             "outlet_alarms",
             "Messages given up, outlets paused or disabled, and what keeps this node from sending",
@@ -138,6 +143,12 @@ impl Metrics {
     /// Counts an attempt that is followed by another.
     pub fn outlet_attempt_failed(&self) {
         self.outlet_attempts_failed.inc();
+    }
+
+    /// Counts what a witness answered.
+    pub fn witness_answered(&self, witness: String, has_cosigned: bool) {
+        let result = if has_cosigned { "cosigned" } else { "not_cosigned" };
+        self.witness_answers.get_or_create(&[("witness", witness), ("result", result.to_owned())]).inc();
     }
 
     /// Counts something for somebody to look at.

@@ -7,7 +7,6 @@
 mod delivery;
 mod keys;
 mod message;
-mod post;
 mod schedule;
 mod security_event;
 mod settings;
@@ -23,7 +22,7 @@ use proofline_ledger::{StoreFault, outlets};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use self::{post::Post, worker::Worker};
+use self::worker::Worker;
 pub use self::{
     settings::{OutletSettings, Plaintext},
     transmitter::{key_set, transmitter},
@@ -111,7 +110,7 @@ impl Dispatcher {
 
     /// Keeps one worker for each outlet. They share this task: one that waits for its receiver keeps no other from working.
     async fn lead(&self) -> StoreFault {
-        let post = match Post::new(&self.settings) {
+        let post = match self.settings.post() {
             Ok(post) => Some(Arc::new(post)),
             Err(reason) => {
                 tracing::error!(reason, "outlets have no trusted roots; nothing is sent until this is mended and the node started again");

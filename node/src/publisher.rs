@@ -25,6 +25,7 @@ use crate::{
     replica::Progress,
     signed_tree::SignedTree,
     store::StateStore,
+    witnesses::Witnesses,
 };
 
 /// How often a new tree head is published while there is news.
@@ -59,6 +60,8 @@ pub struct Publisher {
     pub peers: Peers,
     /// This node's own cosigner.
     pub cosigner: CosignerHandle,
+    /// Who outside is asked to cosign as well.
+    pub witnesses: Witnesses,
     /// Where the note goes to be replicated.
     pub inbox: Inbox,
 }
@@ -92,6 +95,9 @@ impl Publisher {
         let tree = SignedTree { size, root: LogTree::new(&*state, size).root()? };
         let nodes = cosigners(&*state)?;
         let note = self.cosigned_note(listing_origin(&state)?, tree, &nodes).await?;
+        let witnessed = self.witnesses.cosign(&state, tree, &note).await;
+        let signatures = note.signatures().iter().cloned().chain(witnessed).collect();
+        let note = SignedNote::new(note.text().to_owned(), signatures)?.encode().into_bytes();
         let item = Item { item: Some(item::Item::Checkpoint(note.clone())) };
         if let Ok(ticket) = self.inbox.admit_command(Submission::new(item, PreparedItem::Checkpoint(note.into()))) {
             // Refused when a newer one is published by now, lost when the lead is: either way the next round looks again.
@@ -102,7 +108,7 @@ impl Publisher {
         Ok(())
     }
 
-    async fn cosigned_note(&self, origin: KeyName, tree: SignedTree, nodes: &[NodeKey]) -> Result<Vec<u8>, NotPublished> {
+    async fn cosigned_note(&self, origin: KeyName, tree: SignedTree, nodes: &[NodeKey]) -> Result<SignedNote, NotPublished> {
         let checkpoint =
             Checkpoint { origin: origin.clone(), size: proofline_verifier::TreeSize(tree.size.0), root: LogHash::from_bytes(tree.root.0) };
         let text = checkpoint.note_text();
@@ -124,7 +130,7 @@ impl Publisher {
         let voters = self.peers.voters().into_iter().filter(|voter| registered.contains(voter)).collect();
         check_majority("registered nodes", &registered, &cosigned, tree.size)?;
         check_majority("registered voters", &voters, &cosigned, tree.size)?;
-        Ok(SignedNote::new(text, signatures)?.encode().into_bytes())
+        Ok(SignedNote::new(text, signatures)?)
     }
 
     async fn ask(&self, voter: &NodeKey, tree: SignedTree) -> Option<Cosignature> {

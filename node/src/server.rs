@@ -41,6 +41,7 @@ use crate::{
     signed_tree::{SignedTreeError, SignedTreeFile},
     store::{StateStore, StoreError},
     tls::{Credentials, CredentialsError, ListenError, Security, Transport},
+    witnesses::Witnesses,
 };
 
 /// Why a node could not start, or ended by itself.
@@ -73,6 +74,9 @@ pub enum NodeError {
     /// The log began with something else than this node was told.
     #[error(transparent)]
     Genesis(#[from] GenesisError),
+    /// Witnesses are configured, and their certificates could not be checked.
+    #[error("witnesses cannot be asked: {0}")]
+    Witnesses(String),
     /// A certificate cannot be used.
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
@@ -114,6 +118,7 @@ impl From<&NodeError> for ExitCode {
             NodeError::Genesis(GenesisError::NoGenesis | GenesisError::Store(_)) => Self::StorageDamaged,
             NodeError::Apply(_) | NodeError::Recovery(RecoveryError::Apply(_) | RecoveryError::Read(_)) => Self::StorageDamaged,
             NodeError::NotInitialised(_)
+            | NodeError::Witnesses(_)
             | NodeError::Credentials(_)
             | NodeError::Bind { .. }
             | NodeError::Listen(_)
@@ -317,6 +322,7 @@ impl Node {
 
     async fn serve(self, sockets: Sockets, secure: Secure, failed: FailureWatch, shutdown: CancellationToken) -> Result<(), NodeError> {
         let Self { config, api, log, outbox, cosigning, indexer, leadership, reading, published, failures, threads } = self;
+        let witnesses = Witnesses::new(config.witnesses.clone(), Arc::clone(&api.metrics)).map_err(NodeError::Witnesses)?;
         let (clients, core) = (CancellationToken::new(), CancellationToken::new());
         let tasks = TaskTracker::new();
         tasks.spawn(cosigning);
@@ -326,7 +332,7 @@ impl Node {
         let gates = Gates { leadership: api.leadership.clone(), clock: api.clock.clone() };
         let proposing = tasks.spawn(proposer::propose(api.raft.clone(), outbox, gates, core.clone()));
         tasks.spawn(indexer.run(core.clone()));
-        tasks.spawn(publisher(&config, &api).run(core.clone()));
+        tasks.spawn(publisher(&config, &api, witnesses).run(core.clone()));
         tasks.spawn(Dispatcher::of(&config, &api).run(core.clone()));
         tasks.spawn(genesis::begin(config.genesis.clone(), api.clone(), failures.clone(), core.clone()));
         tasks.spawn(watch_published(api.clone(), published, failures.clone(), core.clone()));
@@ -365,7 +371,7 @@ impl Sockets {
     }
 }
 
-fn publisher(config: &Config, api: &Api) -> Publisher {
+fn publisher(config: &Config, api: &Api, witnesses: Witnesses) -> Publisher {
     Publisher {
         log_key: config.log_key.clone(),
         state: api.state.clone(),
@@ -373,6 +379,7 @@ fn publisher(config: &Config, api: &Api) -> Publisher {
         leadership: api.leadership.clone(),
         peers: api.peers.clone(),
         cosigner: api.cosigner.clone(),
+        witnesses,
         inbox: api.inbox.clone(),
     }
 }

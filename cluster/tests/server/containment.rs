@@ -197,7 +197,7 @@ async fn watch_through(world: &World, place: usize, from_index: u64) -> tonic::S
     }
 }
 
-async fn leader(world: &World) -> usize {
+pub(crate) async fn leader(world: &World) -> usize {
     let status = world.control(0, "admin").cluster_status(v1::ClusterStatusRequest {}).await.unwrap().into_inner();
     world.plan().nodes.iter().position(|node| node.node_id == status.leader_id).unwrap()
 }

@@ -22,4 +22,5 @@ mod outlets;
 mod reads;
 mod rules;
 mod verifying;
+mod witness;
 mod world;

@@ -9,14 +9,7 @@ use super::{
     security_event::{self, Initiator},
     webhook,
 };
-
-/// What is posted.
-#[derive(Debug)]
-pub(super) struct Message {
-    pub(super) endpoint: String,
-    pub(super) headers: Vec<(&'static str, String)>,
-    pub(super) body: String,
-}
+use crate::post::Message;
 
 /// Why a message cannot be sent from this node.
 #[derive(Debug, Error)]

@@ -3,7 +3,8 @@ use std::{path::PathBuf, time::Duration};
 use proofline_ledger::{Endpoint, Scheme};
 use proofline_proto::v1::{Outlet, outlet::Kind};
 
-use super::{keys::KeyDirectory, post::Post};
+use super::keys::KeyDirectory;
+use crate::post::Post;
 
 /// Whether an endpoint on this machine may be reached without TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +35,10 @@ pub struct OutletSettings {
 }
 
 impl OutletSettings {
+    pub(super) fn post(&self) -> Result<Post, String> {
+        Post::new(self.roots.as_deref(), self.timeout)
+    }
+
     pub(super) fn keys(&self) -> Result<KeyDirectory<'_>, String> {
         self.keys.as_deref().map(KeyDirectory).ok_or_else(|| "no directory of outlet keys is configured".to_owned())
     }
@@ -41,7 +46,7 @@ impl OutletSettings {
     /// Tells by their ids which outlets lack something on this node, and what. Reads the files that sending would read.
     #[must_use]
     pub fn problems(&self, outlets: &[Outlet]) -> Vec<(String, String)> {
-        let roots = if outlets.is_empty() { None } else { Post::new(self).err() };
+        let roots = if outlets.is_empty() { None } else { self.post().err() };
         let problem = |outlet: &Outlet| self.check(outlet).err().or_else(|| roots.clone()).or_else(|| self.notice(outlet));
         outlets.iter().filter_map(|outlet| Some((outlet.outlet_id.clone(), problem(outlet)?))).collect()
     }

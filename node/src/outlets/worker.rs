@@ -12,11 +12,13 @@ use proofline_proto::v1::{DeliveryResult, OutletState};
 use super::{
     Dispatcher,
     delivery::{Recorded, Said},
-    message::{Message, NotSendable},
-    post::{Answer, NoAnswer, Post},
+    message::NotSendable,
     schedule::{self, Patience, Protocol, Standing, Verdict, judge},
 };
-use crate::clock::unix_ns;
+use crate::{
+    clock::unix_ns,
+    post::{Answer, Message, NoAnswer, Post},
+};
 
 /// Messages that are looked at from each end, of an outlet that has more.
 const WINDOW: usize = 128;
@@ -163,7 +165,7 @@ impl Worker {
             }
         };
         self.told = None;
-        let sent = post.send(&composed).await;
+        let sent = post.send(&composed, |status| status == 400).await;
         self.wait(message, Duration::ZERO, |tried| {
             tried.attempts += 1;
             tried.first_unix_ns = if tried.attempts == 1 { began } else { tried.first_unix_ns };

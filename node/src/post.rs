@@ -1,6 +1,6 @@
 //! One POST over a connection of its own: bounded in time, redirects not followed, the answer read within bounds.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Method, Request, header};
@@ -21,8 +21,6 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use super::{OutletSettings, message::Message};
-
 /// What is read of an answer that explains itself.
 const ANSWER_BYTES_MAX: usize = 8 << 10;
 /// Longest head of an answer.
@@ -31,25 +29,33 @@ const HEAD_BYTES_MAX: usize = 16 << 10;
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 3_600);
 const USER_AGENT: &str = concat!("proofline/", env!("CARGO_PKG_VERSION"));
 
+/// What is posted.
+#[derive(Debug)]
+pub struct Message {
+    pub endpoint: String,
+    pub headers: Vec<(&'static str, String)>,
+    pub body: String,
+}
+
 /// Sends messages.
 #[derive(Clone)]
-pub(super) struct Post {
+pub struct Post {
     tls: Arc<ClientConfig>,
     timeout: Duration,
 }
 
 /// What a receiver answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) retry_after: Option<Duration>,
-    /// Of a 400 only; `None` when it is longer than what is read.
-    pub(super) body: Option<Bytes>,
+pub struct Answer {
+    pub status: u16,
+    pub retry_after: Option<Duration>,
+    /// As the sender asked for it; `None` when it is longer than what is read.
+    pub body: Option<Bytes>,
 }
 
 /// Why there is no answer.
 #[derive(Debug, Error)]
-pub(super) enum NoAnswer {
+pub enum NoAnswer {
     #[error("no answer within {0:?}")]
     Timeout(Duration),
     #[error("cannot connect: {0}")]
@@ -66,7 +72,7 @@ pub(super) enum NoAnswer {
 
 impl NoAnswer {
     /// The code that is recorded.
-    pub(super) const fn code(&self) -> &'static str {
+    pub const fn code(&self) -> &'static str {
         match self {
             Self::Timeout(_) => "timeout",
             Self::Connect(_) => "unreachable",
@@ -78,38 +84,38 @@ impl NoAnswer {
 }
 
 impl Post {
-    /// Trusts the configured roots, or the system's.
-    pub(super) fn new(settings: &OutletSettings) -> Result<Self, String> {
+    /// Trusts the roots of a file, or the system's.
+    pub fn new(trusted: Option<&Path>, timeout: Duration) -> Result<Self, String> {
         let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
             .with_protocol_versions(&[&TLS13, &TLS12])
             .map_err(|error| error.to_string())?
-            .with_root_certificates(roots(settings)?)
+            .with_root_certificates(roots(trusted)?)
             .with_no_client_auth();
-        Ok(Self { tls: Arc::new(config), timeout: settings.timeout })
+        Ok(Self { tls: Arc::new(config), timeout })
     }
 
-    /// Sends one message, once.
-    pub(super) async fn send(&self, message: &Message) -> Result<Answer, NoAnswer> {
-        let sent = tokio::time::timeout(self.timeout, self.connect_and_send(message)).await;
+    /// Sends one message, once. Of the answers with which status the body is read, `reads` tells.
+    pub async fn send(&self, message: &Message, reads: fn(u16) -> bool) -> Result<Answer, NoAnswer> {
+        let sent = tokio::time::timeout(self.timeout, self.connect_and_send(message, reads)).await;
         sent.unwrap_or(Err(NoAnswer::Timeout(self.timeout)))
     }
 
-    async fn connect_and_send(&self, message: &Message) -> Result<Answer, NoAnswer> {
+    async fn connect_and_send(&self, message: &Message, reads: fn(u16) -> bool) -> Result<Answer, NoAnswer> {
         let to = Endpoint::parse(&message.endpoint).ok_or(NoAnswer::Endpoint)?;
         let addresses = lookup_host((to.host, to.port)).await.map_err(NoAnswer::Connect)?;
         let stream = TcpStream::connect(addresses.collect::<Vec<_>>().as_slice()).await.map_err(NoAnswer::Connect)?;
         match to.scheme {
-            Scheme::HttpLoopback => exchange(stream, &to, message).await,
+            Scheme::HttpLoopback => exchange(stream, &to, message, reads).await,
             Scheme::Https => {
                 let name = ServerName::try_from(to.host.to_owned()).map_err(|_| NoAnswer::Endpoint)?;
                 let connector = TlsConnector::from(Arc::clone(&self.tls));
-                exchange(connector.connect(name, stream).await.map_err(NoAnswer::Tls)?, &to, message).await
+                exchange(connector.connect(name, stream).await.map_err(NoAnswer::Tls)?, &to, message, reads).await
             }
         }
     }
 }
 
-async fn exchange<S>(stream: S, to: &Endpoint<'_>, message: &Message) -> Result<Answer, NoAnswer>
+async fn exchange<S>(stream: S, to: &Endpoint<'_>, message: &Message, reads: fn(u16) -> bool) -> Result<Answer, NoAnswer>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -125,7 +131,7 @@ where
         let response = sender.send_request(request).await?;
         let status = response.status().as_u16();
         let retry_after = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()).and_then(retry_after);
-        let body = if status == 400 { read(response.into_body()).await } else { None };
+        let body = if reads(status) { read(response.into_body()).await } else { None };
         Ok(Answer { status, retry_after, body })
     };
     // Ends with the answer; a connection that ends by itself has told the request so.
@@ -152,9 +158,9 @@ fn retry_after(value: &str) -> Option<Duration> {
     Some(asked.min(RETRY_AFTER_MAX))
 }
 
-fn roots(settings: &OutletSettings) -> Result<RootCertStore, String> {
+fn roots(trusted: Option<&Path>) -> Result<RootCertStore, String> {
     let mut store = RootCertStore::empty();
-    match &settings.roots {
+    match trusted {
         Some(path) => {
             let failed = |error: String| format!("{}: {error}", path.display());
             for certificate in CertificateDer::pem_file_iter(path).map_err(|error| failed(error.to_string()))? {
