@@ -13,8 +13,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ed25519_dalek::{Signer as _, SigningKey};
 use proofline_verifier::{
     Checkpoint, KeyName, LogHash, NoteSignature, Policy, PolicyDraft, SignatureType, SignedNote, TreeHash as _, TreeHead, TreeSize,
-    TrustError,
-    VerifierKey, cosignature_signed_bytes, verify_consistency,
+    TrustError, VerifierKey, cosignature_signed_bytes, verify_consistency,
 };
 use thiserror::Error;
 

@@ -31,31 +31,31 @@ const USER_AGENT: &str = concat!("proofline/", env!("CARGO_PKG_VERSION"));
 
 /// What is posted.
 #[derive(Debug)]
-pub struct Message {
-    pub endpoint: String,
-    pub headers: Vec<(&'static str, String)>,
-    pub body: String,
+pub(crate) struct Message {
+    pub(crate) endpoint: String,
+    pub(crate) headers: Vec<(&'static str, String)>,
+    pub(crate) body: String,
 }
 
 /// Sends messages.
 #[derive(Clone)]
-pub struct Post {
+pub(crate) struct Post {
     tls: Arc<ClientConfig>,
     timeout: Duration,
 }
 
 /// What a receiver answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
-    pub status: u16,
-    pub retry_after: Option<Duration>,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) retry_after: Option<Duration>,
     /// As the sender asked for it; `None` when it is longer than what is read.
-    pub body: Option<Bytes>,
+    pub(crate) body: Option<Bytes>,
 }
 
 /// Why there is no answer.
 #[derive(Debug, Error)]
-pub enum NoAnswer {
+pub(crate) enum NoAnswer {
     #[error("no answer within {0:?}")]
     Timeout(Duration),
     #[error("cannot connect: {0}")]
@@ -72,7 +72,7 @@ pub enum NoAnswer {
 
 impl NoAnswer {
     /// The code that is recorded.
-    pub const fn code(&self) -> &'static str {
+    pub(crate) const fn code(&self) -> &'static str {
         match self {
             Self::Timeout(_) => "timeout",
             Self::Connect(_) => "unreachable",
@@ -85,7 +85,7 @@ impl NoAnswer {
 
 impl Post {
     /// Trusts the roots of a file, or the system's.
-    pub fn new(trusted: Option<&Path>, timeout: Duration) -> Result<Self, String> {
+    pub(crate) fn new(trusted: Option<&Path>, timeout: Duration) -> Result<Self, String> {
         let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
             .with_protocol_versions(&[&TLS13, &TLS12])
             .map_err(|error| error.to_string())?
@@ -95,7 +95,7 @@ impl Post {
     }
 
     /// Sends one message, once. Of the answers with which status the body is read, `reads` tells.
-    pub async fn send(&self, message: &Message, reads: fn(u16) -> bool) -> Result<Answer, NoAnswer> {
+    pub(crate) async fn send(&self, message: &Message, reads: fn(u16) -> bool) -> Result<Answer, NoAnswer> {
         let sent = tokio::time::timeout(self.timeout, self.connect_and_send(message, reads)).await;
         sent.unwrap_or(Err(NoAnswer::Timeout(self.timeout)))
     }

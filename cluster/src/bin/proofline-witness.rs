@@ -1,12 +1,6 @@
 //! `proofline-witness`: a small witness for logs that speak C2SP tlog-witness.
 
-use std::{
-    fs,
-    net::SocketAddr,
-    path::PathBuf,
-    process::ExitCode,
-    sync::Arc,
-};
+use std::{fs, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser;

@@ -34,7 +34,9 @@ pub async fn serve(witness: Arc<Witness>, listener: TcpListener) -> std::io::Res
 async fn add(State(witness): State<Arc<Witness>>, request: Bytes) -> Response {
     match witness.add_checkpoint(&request).await {
         Ok(line) => ([(header::CONTENT_TYPE, TEXT)], line).into_response(),
-        Err(NotCosigned::Conflict { newest }) => (StatusCode::CONFLICT, [(header::CONTENT_TYPE, SIZE)], format!("{newest}\n")).into_response(),
+        Err(NotCosigned::Conflict { newest }) => {
+            (StatusCode::CONFLICT, [(header::CONTENT_TYPE, SIZE)], format!("{newest}\n")).into_response()
+        }
         Err(refused) => (status(&refused), [(header::CONTENT_TYPE, TEXT)], format!("{refused}\n")).into_response(),
     }
 }

@@ -44,7 +44,9 @@ impl Turn<'_> {
         let Some(note) = read(&self.path(origin))? else { return Ok(None) };
         let parsed = SignedNote::parse(note.as_bytes()).ok().and_then(|note| Checkpoint::parse_text(note.text()).ok());
         // A memory that cannot be read is none that may be taken for empty.
-        parsed.map(Some).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("{} is no checkpoint", self.path(origin).display())))
+        parsed
+            .map(Some)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("{} is no checkpoint", self.path(origin).display())))
     }
 
     pub(super) fn keep(&mut self, origin: &KeyName, note: &str) -> io::Result<()> {

@@ -14,12 +14,14 @@ use ed25519_dalek::{Signer as _, SigningKey};
 use proofline_cluster::{Binaries, Cluster, Plan, Tls, witness::Witness};
 use proofline_proto::v1;
 use proofline_verifier::{
-    Checkpoint, KeyName, LogHash, NoteSignature, Policy, SignatureType, SignedNote, TreeHash as _, TreeSize, VerifierKey, verify_cosigned_by,
+    Checkpoint, KeyName, LogHash, NoteSignature, Policy, SignatureType, SignedNote, TreeHash as _, TreeSize, VerifierKey,
+    verify_cosigned_by,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
 };
+use tonic::Code;
 
 use crate::{
     containment::leader,
@@ -118,7 +120,9 @@ async fn a_witness_cosigns_only_what_extends_what_it_cosigned() {
     assert_eq!(post(at, &request(3, &[], &Log::new("ledger.example/others", 1).note(4, forked))).await.0, 404);
     assert_eq!(post(at, &request(3, &[], &Log::new(ORIGIN, 7).note(4, forked))).await.0, 403, "another key under the name");
     assert_eq!(post(at, &request(4, &[], &log.note(3, three()))).await.0, 400, "an old size beyond the checkpoint");
-    for wrong in ["", "old 3\n", "old 03\n\nnote", "new 3\n\nnote", "old 3\nAAAA\n\nnote", &request(3, &[leaf(1); 64], &log.note(4, forked))] {
+    for wrong in
+        ["", "old 3\n", "old 03\n\nnote", "new 3\n\nnote", "old 3\nAAAA\n\nnote", &request(3, &[leaf(1); 64], &log.note(4, forked))]
+    {
         assert_eq!(post(at, wrong).await.0, 400, "{wrong:?}");
     }
 
@@ -156,7 +160,7 @@ impl Process {
         command.args(["--name", "witness.example/w1", "--listen", listen]).arg("--policy").arg(policy);
         command.arg("--key").arg(&key).arg("--data").arg(root.join("witness")).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        let mut first = |of: &mut dyn std::io::Read| {
+        let first = |of: &mut dyn std::io::Read| {
             let mut line = String::new();
             BufReader::new(of).read_line(&mut line).unwrap();
             line.trim().to_owned()
@@ -248,7 +252,8 @@ async fn append(world: &World, gateway: &mut crate::world::Collector, place: usi
         loop {
             match world.ingest(place, "gateway").append(request.clone()).await {
                 Ok(answer) => return answer.into_inner().first_index + 1,
-                Err(status) if status.code() == tonic::Code::Unavailable => tokio::task::yield_now().await,
+                // The fate of a batch that was under way is unknown; the same again is safe.
+                Err(status) if matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded) => tokio::task::yield_now().await,
                 Err(status) => panic!("{status}"),
             }
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use proofline_proto::v1::{Outlet, outlet::Kind};
 use serde::Deserialize;
 
-use super::post::{Answer, NoAnswer};
+use crate::post::{Answer, NoAnswer};
 
 /// The schedule of Standard Webhooks behind the first attempt, in seconds, when the first pause is 5 s.
 const WEBHOOK_PAUSES_S: [u64; 9] = [5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400];
