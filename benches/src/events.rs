@@ -19,13 +19,18 @@ const ID: std::ops::Range<usize> = 2..18;
 impl Template {
     /// Makes the template of one session.
     pub(crate) fn new(session: &str) -> Self {
+        Self::of(session, "agent-7", "file:///srv/app/config.toml")
+    }
+
+    /// Makes the template of what an agent does to a resource in a session.
+    pub(crate) fn of(session: &str, agent: &str, resource: &str) -> Self {
         let event = v1::Event {
             event_id: vec![0xff; 16],
             tenant_id: TENANT.to_owned(),
             observed_unix_ns: 1_763_690_000_000_000_000,
             vantage: v1::Vantage::GatewayObserved.into(),
             session: Some(v1::SessionRef { session_id: session.to_owned(), task_id: "task-0001".to_owned(), ..Default::default() }),
-            attribution: Some(attribution()),
+            attribution: Some(attribution(agent)),
             correlation: Some(v1::Correlation { trace_id: vec![1; 16], span_id: vec![2; 8], ..Default::default() }),
             payloads: vec![v1::Commitment {
                 name: "arguments".to_owned(),
@@ -38,7 +43,7 @@ impl Template {
             body: Some(v1::event::Body::ActionIntent(v1::ActionIntent {
                 verb: v1::ActionVerb::ToolCall.into(),
                 tool: Some(v1::Tool { server_id: SERVER.to_owned(), name: "read_text_file".to_owned(), ..Default::default() }),
-                resources: vec![v1::Resource { uri: "file:///srv/app/config.toml".to_owned(), ..Default::default() }],
+                resources: vec![v1::Resource { uri: resource.to_owned(), ..Default::default() }],
                 declared_purpose: "fix the failing build".to_owned(),
                 ..Default::default()
             })),
@@ -61,7 +66,7 @@ impl Template {
     }
 }
 
-fn attribution() -> v1::Attribution {
+fn attribution(agent: &str) -> v1::Attribution {
     v1::Attribution {
         initiator: Some(v1::Principal {
             kind: v1::PrincipalKind::Human.into(),
@@ -69,7 +74,7 @@ fn attribution() -> v1::Attribution {
             subject: "00u1abcd".to_owned(),
             ..Default::default()
         }),
-        agent: Some(v1::Agent { agent_id: "agent-7".to_owned(), version: "1.4.2".to_owned(), ..Default::default() }),
+        agent: Some(v1::Agent { agent_id: agent.to_owned(), version: "1.4.2".to_owned(), ..Default::default() }),
         ..Default::default()
     }
 }

@@ -97,7 +97,7 @@ async fn grow(running: &RunningCluster, admin: &Client, entries: u64) -> Result<
     growth
 }
 
-async fn wait_published(admin: &Client, entries: u64) -> Result<()> {
+pub(crate) async fn wait_published(admin: &Client, entries: u64) -> Result<()> {
     let mut notes = admin.audit().watch_checkpoints(v1::WatchCheckpointsRequest {}).await?.into_inner();
     let covered = async {
         while let Some(note) = notes.message().await? {
@@ -138,7 +138,7 @@ async fn session_proofs(admin: &Client, entries: u64) -> Result<Tally> {
     Ok(tally)
 }
 
-fn memory_mib(process: u32) -> u64 {
+pub(crate) fn memory_mib(process: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
     line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) / 1024

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::{
-    batches::Batches,
+    batches::{Batches, Breadth},
     latency::{Row, Tally},
 };
 
@@ -35,6 +35,7 @@ pub(crate) struct Scenario {
     pub(crate) tls: Tls,
     pub(crate) rules: Rules,
     pub(crate) commitments: Commitments,
+    pub(crate) breadth: Breadth,
     /// Events a second that are offered; none: as many as are taken.
     pub(crate) offered: Option<u64>,
 }
@@ -115,7 +116,7 @@ impl Bench {
             scenario.offered.map(|offered| Duration::from_secs((scenario.batch * lanes.len()) as u64).div_f64(offered.max(1) as f64));
         let count = lanes.len();
         let signing = lanes.into_iter().enumerate().map(|(number, (client, lane))| {
-            let batches = Batches::new(lane, number, scenario.batch);
+            let batches = Batches::new(lane, number, count, scenario.batch, scenario.breadth);
             tokio::task::spawn_blocking(move || Ok((client, batches.sign_ahead(count)?)))
         });
         let signed: Vec<(Client, Batches)> = try_join_all(signing).await?.into_iter().collect::<Result<_>>()?;
@@ -138,8 +139,11 @@ impl Bench {
         if scenario.rules == Rules::Pack {
             "rules".clone_into(&mut row.note);
         }
+        if scenario.breadth == Breadth::Wide {
+            row.note.push_str(if row.note.is_empty() { "wide" } else { ", wide" });
+        }
         if scenario.commitments == Commitments::None {
-            "no commitments".clone_into(&mut row.note);
+            row.note.push_str(if row.note.is_empty() { "no commitments" } else { ", no commitments" });
         } else if scenario.nodes > 1 {
             let (behind, caught_up) = running.catch_up(&client).await?;
             eprintln!("state commitments: {behind} entries behind at the end, caught up {:.1} s later", caught_up.as_secs_f64());
@@ -183,7 +187,7 @@ impl RunningCluster {
     }
 
     /// Tells how far the newest commitment is behind the log now, and how long it takes to reach it.
-    async fn catch_up(&self, admin: &Client) -> Result<(u64, Duration)> {
+    pub(crate) async fn catch_up(&self, admin: &Client) -> Result<(u64, Duration)> {
         let began = Instant::now();
         let mut target = None;
         loop {

@@ -8,6 +8,7 @@ mod grown;
 mod latency;
 mod load;
 mod postgres;
+mod questions;
 mod report;
 mod revoke;
 
@@ -18,6 +19,7 @@ use clap::{Parser, Subcommand};
 use proofline_cluster::Tls;
 
 use crate::{
+    batches::Breadth,
     latency::Row,
     load::{Bench, Commitments, Rules, Scenario},
     report::Results,
@@ -69,6 +71,9 @@ enum Command {
         /// Do not commit to the map over all keys meanwhile
         #[arg(long)]
         no_commitments: bool,
+        /// Events of 100 agents, 1,000 sessions and 5,000 resources, instead of one agent and one resource
+        #[arg(long)]
+        wide: bool,
         /// Events a second that are offered; else as many as are taken
         #[arg(long, value_name = "EVENTS")]
         offered: Option<u64>,
@@ -100,6 +105,21 @@ enum Command {
         #[arg(long, default_value = "target/bench-data", value_name = "DIR")]
         data: PathBuf,
     },
+    /// Grow a ledger of many sessions, and measure session proofs, pages of lineage and evidence there
+    Questions {
+        /// Entries
+        #[arg(long, default_value_t = 1_000_000)]
+        entries: u64,
+        /// Sessions among which they are dealt out
+        #[arg(long, default_value_t = 20_000)]
+        sessions: u64,
+        /// Events of the session that is exported as evidence
+        #[arg(long, default_value_t = 10_000)]
+        exported: u64,
+        /// Where the databases lie
+        #[arg(long, default_value = "target/bench-data", value_name = "DIR")]
+        data: PathBuf,
+    },
 }
 
 /// On one thread, whoever is measured: what is called together leaves together.
@@ -107,11 +127,12 @@ enum Command {
 async fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Run { data, out, seconds } => run(&Bench::new(data, Duration::from_secs(seconds))?, &out).await,
-        Command::Load { nodes, batch, in_flight, tls, rules, no_commitments, offered, data, seconds } => {
+        Command::Load { nodes, batch, in_flight, tls, rules, no_commitments, wide, offered, data, seconds } => {
             let rules = if rules { Rules::Pack } else { Rules::None };
             let tls = if tls { Tls::Mutual } else { Tls::Off };
             let commitments = if no_commitments { Commitments::None } else { Commitments::AsShipped };
-            let scenario = Scenario { nodes, batch, in_flight, tls, rules, commitments, offered };
+            let breadth = if wide { Breadth::Wide } else { Breadth::Narrow };
+            let scenario = Scenario { nodes, batch, in_flight, tls, rules, commitments, breadth, offered };
             let row = Bench::new(data, Duration::from_secs(seconds))?.run(scenario).await?;
             report::print_rows("append", &[row]);
             Ok(())
@@ -119,6 +140,11 @@ async fn main() -> Result<()> {
         Command::Revoke { events_per_second, sessions, data } => {
             let revoked = revoke::measure(&Bench::new(data, Duration::from_secs(5))?, events_per_second, sessions).await?;
             report::print_revoked(&revoked);
+            Ok(())
+        }
+        Command::Questions { entries, sessions, exported, data } => {
+            let world = questions::Grown { entries, sessions, exported };
+            questions::measure(&Bench::new(data, Duration::from_secs(5))?, world).await?.print();
             Ok(())
         }
         Command::Grown { entries, data } => {
@@ -137,7 +163,8 @@ fn whole(rate: f64) -> u64 {
 /// The rows of the table, cheap ones first.
 fn scenarios() -> Vec<Scenario> {
     let (rules, commitments) = (Rules::None, Commitments::AsShipped);
-    let usual = Scenario { nodes: 3, batch: 100, in_flight: 64, tls: Tls::Off, rules, commitments, offered: None };
+    let usual =
+        Scenario { nodes: 3, batch: 100, in_flight: 64, tls: Tls::Off, rules, commitments, breadth: Breadth::Narrow, offered: None };
     let shapes = [(1, 1), (1, 16), (1, 64), (1, 256), (100, 16), (100, 64), (1000, 8), (1000, 32)];
     let plain = [3, 1].into_iter().flat_map(|nodes| shapes.map(move |(batch, in_flight)| Scenario { nodes, batch, in_flight, ..usual }));
     let loaded = Scenario { tls: Tls::Mutual, ..usual };

@@ -15,7 +15,10 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::{batches::Batches, load::Bench};
+use crate::{
+    batches::{Batches, Breadth},
+    load::Bench,
+};
 
 const STREAMS: usize = 8;
 const EVENTS_EACH: usize = 100;
@@ -38,7 +41,7 @@ pub(crate) async fn measure(bench: &Bench, events_per_second: u64, sessions: u64
     let stop = CancellationToken::new();
     let mut loads = Vec::new();
     for (number, (client, lane)) in running.lanes(&admin, STREAMS).await?.into_iter().enumerate() {
-        let batches = Batches::new(lane, number, EVENTS_EACH);
+        let batches = Batches::new(lane, number, STREAMS, EVENTS_EACH, Breadth::Narrow);
         loads.push(tokio::spawn(paced(client, batches, pause(events_per_second), stop.clone())));
     }
     let status = admin.control().cluster_status(v1::ClusterStatusRequest {}).await?.into_inner();
