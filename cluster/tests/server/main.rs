@@ -21,5 +21,6 @@ mod membership;
 mod outlets;
 mod reads;
 mod rules;
+mod stopping;
 mod verifying;
 mod world;
