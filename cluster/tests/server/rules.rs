@@ -225,6 +225,9 @@ async fn a_yes_that_was_taken_back_lets_nothing_through_and_lists_go_page_by_pag
     }
     let first = v1::ListUnresolvedRequest { tenant_id: "*".to_owned(), page_size: 1, ..Default::default() };
     let page = governed.world.control(0, "auditor").list_unresolved(first.clone()).await.unwrap().into_inner();
+    let halfway = v1::ListUnresolvedRequest { after_index: page.next_after, ..first.clone() };
+    let refused = governed.world.control(0, "auditor").list_unresolved(halfway).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::InvalidArgument, "it would begin anew: {refused:?}");
     let next = v1::ListUnresolvedRequest { after_index: page.next_after, after_tenant_id: page.next_after_tenant_id, ..first };
     let second = governed.world.control(0, "auditor").list_unresolved(next).await.unwrap().into_inner();
     assert_eq!([&page.intents[0].session_id, &second.intents[0].session_id], ["s-4", "s-5"]);

@@ -53,8 +53,11 @@ fn check(it: &v1::PinTool) -> Result<(), Refusal> {
 impl ToolRow {
     /// Tells whether a definition is another than a good one. Of a tool that shows none there is nothing to compare.
     pub(crate) fn drifts(&self, definition: &[u8]) -> bool {
-        let good = self.good();
-        !definition.is_empty() && !good.is_empty() && !good.iter().any(|it| it == definition)
+        let is_good = match self.pinned.as_slice() {
+            [] => self.first.is_empty() || self.first == definition,
+            pinned => pinned.iter().any(|it| it == definition),
+        };
+        !definition.is_empty() && !is_good
     }
 
     /// What was pinned; where nothing was, what was seen first.

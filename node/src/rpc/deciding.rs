@@ -56,6 +56,9 @@ impl Api {
         let scope = if asked.tenant_id == "*" { Scope::Everything } else { Scope::Tenant(&asked.tenant_id) };
         self.check_role(caller, Rpc::ListUnresolved, scope)?;
         let limit = page(asked.page_size)?;
+        if asked.tenant_id == "*" && asked.after_index > 0 && asked.after_tenant_id.is_empty() {
+            return Err(Status::invalid_argument("of every tenant, a page goes on behind both `next_after` and `next_after_tenant_id`"));
+        }
         self.read_applied(move |applied| unresolved(applied, &asked, limit)).await
     }
 
