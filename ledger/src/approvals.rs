@@ -9,6 +9,7 @@ use crate::ids::{EntryIndex, UnixNanos};
 use crate::key;
 use crate::ledger::Judged;
 use crate::limits::{COMMAND_LIFE_MAX_NS, REASON_BYTES_MAX};
+use crate::lists::{List, Place, State};
 use crate::refusal::Refusal;
 use crate::row::{ApprovalRow, OperatorRow, SessionRow};
 use crate::store::{Store, StoreFault, Table};
@@ -66,7 +67,7 @@ impl Asked {
 
     /// Tells how the action stands with the rules that ask now: an answer is good for those that asked when it was given.
     pub(crate) fn standing(&self, now: UnixNanos, rules: &[&str]) -> Standing {
-        let holds = self.row.used_by.is_none() && self.row.expires_unix_ns > now.0;
+        let holds = self.row.used_by.is_none() && self.row.withdrawn_by.is_none() && self.row.expires_unix_ns > now.0;
         match self.row.verdict() {
             v1::Verdict::Allow if holds && rules.iter().all(|rule| self.row.rules.iter().any(|it| it == rule)) => Standing::Approved,
             v1::Verdict::Deny if holds => Standing::Denied,
@@ -81,12 +82,14 @@ impl Asked {
     }
 
     /// Asks for an approval, by the entry that is recorded next.
-    pub(crate) fn ask<S: Store>(mut self, writes: &mut Writes<'_, S>, rules: Vec<String>, index: EntryIndex, now: UnixNanos) {
+    pub(crate) fn ask<S: Store>(self, writes: &mut Writes<'_, S>, rules: Vec<String>, index: EntryIndex, now: UnixNanos) {
+        let was_listed = self.row.clone();
         // Who waits and asks again does not move what a responder is about to answer.
         let waits = self.row.verdict() == v1::Verdict::Unspecified && self.row.intent_index != 0 && self.row.rules == rules;
         let asked = if waits { self.row } else { ApprovalRow { rules, intent_index: index.0, asked_unix_ns: now.0, ..self.row } };
-        self.row = ApprovalRow { verdict: 0, expires_unix_ns: 0, resolved_index: 0, used_by: None, ..asked };
-        writes.put(Table::Approvals, self.key, &self.row);
+        let asks = ApprovalRow { verdict: 0, expires_unix_ns: 0, resolved_index: 0, used_by: None, withdrawn_by: None, ..asked };
+        list(writes, &self.key, was_listed, &asks);
+        writes.put(Table::Approvals, self.key, &asks);
     }
 }
 
@@ -121,9 +124,52 @@ pub(crate) fn resolve<S: Store>(
             return Ok(Err(Refusal::ApproverIsRequester { operator: signer.operator_id.clone() }));
         }
     }
+    let was_listed = row.clone();
     row.verdict = it.verdict;
     row.expires_unix_ns = it.expires_unix_ns;
     row.resolved_index = index.0;
+    list(writes, &key, was_listed, &row);
     writes.put(Table::Approvals, key, &row);
     Ok(Ok(()))
+}
+
+/// Takes back a yes that nobody has used, by the command that becomes entry `index`.
+pub(crate) fn withdraw<S: Store>(writes: &mut Writes<'_, S>, it: &v1::WithdrawApproval, index: EntryIndex, now: UnixNanos) -> Judged<()> {
+    if it.reason.is_empty() || it.reason.len() > REASON_BYTES_MAX {
+        return Ok(Err(Refusal::Malformed("a withdrawal gives no reason, or one that is too long")));
+    }
+    let mut key = key::scoped(&it.tenant_id, &it.session_id);
+    key.extend_from_slice(&it.action_digest);
+    let name = it.intent_index.to_string();
+    let known = writes.read::<ApprovalRow>(Table::Approvals, &key)?;
+    let is_it = |row: &ApprovalRow| row.intent_index == it.intent_index && row.verdict() != v1::Verdict::Unspecified;
+    let Some(mut row) = known.filter(is_it) else {
+        return Ok(Err(Refusal::UnknownSubject { what: "approval of what was asked in entry", name }));
+    };
+    let already = match row.verdict() {
+        v1::Verdict::Allow if row.used_by.is_some() => Some("used"),
+        v1::Verdict::Allow if row.withdrawn_by.is_some() => Some("withdrawn"),
+        v1::Verdict::Allow if row.expires_unix_ns <= now.0 => Some("expired"),
+        v1::Verdict::Allow => None,
+        v1::Verdict::Unspecified | v1::Verdict::Deny | v1::Verdict::RequireApproval | v1::Verdict::StepUp => Some("answered with a no"),
+    };
+    if let Some(state) = already {
+        return Ok(Err(Refusal::AlreadyDone { what: "approval of entry", name, state }));
+    }
+    row.withdrawn_by = Some(index.0);
+    writes.put(Table::Approvals, key, &row);
+    Ok(Ok(()))
+}
+
+/// Lists a request where it is to be found now.
+fn list<S: Store>(writes: &mut Writes<'_, S>, key: &[u8], was: ApprovalRow, is: &ApprovalRow) {
+    if was.intent_index != 0 {
+        place(&was).leave(writes);
+    }
+    place(is).enter(writes, key);
+}
+
+fn place(of: &ApprovalRow) -> Place<'_> {
+    let state = if of.verdict() == v1::Verdict::Unspecified { State::Open } else { State::Closed };
+    Place { list: List::Approvals, tenant: &of.tenant_id, state, number: of.intent_index }
 }

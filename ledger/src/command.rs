@@ -8,6 +8,7 @@ use crate::activation;
 use crate::approvals;
 use crate::containment;
 use crate::event::{is_identifier, is_key_name};
+use crate::facts;
 use crate::ids::{EntryIndex, UnixNanos};
 use crate::incidents;
 use crate::key;
@@ -45,7 +46,7 @@ pub(crate) fn authority(action: &Action) -> Authority {
         | Action::ActivateRules(_) => Authority { role: Registrar, signers: 2 },
         // What leaves the ledger, and what stops to leave it.
         Action::RegisterOutlet(_) | Action::RemoveOutlet(_) => Authority { role: Registrar, signers: 2 },
-        Action::ResumeOutlet(_) => Authority { role: Registrar, signers: 1 },
+        Action::ResumeOutlet(_) | Action::VerifyOutlet(_) => Authority { role: Registrar, signers: 1 },
         Action::RegisterCollector(_)
         | Action::RevokeCollector(_)
         | Action::RegisterAgent(_)
@@ -54,10 +55,13 @@ pub(crate) fn authority(action: &Action) -> Authority {
         | Action::RevokeRole(_)
         | Action::DeclarePurpose(_)
         | Action::RegisterServer(_)
+        | Action::PinTool(_)
+        // Two, where the agent is suspended: its row knows.
         | Action::ChangeAgentState(_) => Authority { role: Registrar, signers: 1 },
         Action::SealSession(_)
         | Action::Contain(_)
         | Action::ResolveApproval(_)
+        | Action::WithdrawApproval(_)
         | Action::OpenIncident(_)
         | Action::AdvanceIncident(_)
         | Action::PlaceHold(_) => Authority { role: Responder, signers: 1 },
@@ -65,10 +69,9 @@ pub(crate) fn authority(action: &Action) -> Authority {
     }
 }
 
-/// Returns the role and the number of signers that a command needs.
-pub(crate) fn needed(action: &Action) -> (v1::OperatorRole, usize) {
-    let Authority { role, signers } = authority(action);
-    (role, signers)
+/// Returns the role that every signer of a command needs.
+pub(crate) fn needed_role(action: &Action) -> v1::OperatorRole {
+    authority(action).role
 }
 
 /// Carries out a command, or answers why not. A refused command changes nothing.
@@ -84,9 +87,10 @@ pub(crate) fn apply<S: Store>(ledger: &mut Ledger, writes: &mut Writes<'_, S>, c
     if let Err(refusal) = check_life(now, signed.expires_unix_ns) {
         return Ok(Err(refusal));
     }
-    if let Err(refusal) = check_authority(writes, command)? {
-        return Ok(Err(refusal));
-    }
+    let signers = match check_authority(writes, command)? {
+        Ok(signers) => signers,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
     let index = ledger.log.next();
     let effect = match &command.action {
         Action::SealSession(seal) => return seal_session(ledger, writes, command, seal, nonce),
@@ -95,13 +99,16 @@ pub(crate) fn apply<S: Store>(ledger: &mut Ledger, writes: &mut Writes<'_, S>, c
         Action::RegisterOutlet(it) => outlet::register(ledger, writes, it.outlet.as_ref(), index)?,
         Action::RemoveOutlet(it) => outlet::remove(ledger, writes, it)?,
         Action::ResumeOutlet(it) => outlet::resume(ledger, writes, it, index)?,
+        Action::VerifyOutlet(it) => outlet::verify(ledger, writes, it, index)?,
         Action::ActivateRules(it) => activation::activate(ledger, writes, it, index),
         Action::OpenIncident(it) => incidents::open(writes, it, index, now)?,
         Action::AdvanceIncident(it) => incidents::advance(writes, it, index, now)?,
         Action::PlaceHold(it) => incidents::place(ledger, writes, it, index),
         Action::ReleaseHold(it) => incidents::release(writes, it, index)?,
-        Action::ChangeAgentState(it) => lifecycle::change(ledger, writes, it)?,
+        Action::ChangeAgentState(it) => lifecycle::change(ledger, writes, it, signers)?,
         Action::ResolveApproval(it) => approvals::resolve(writes, it, signed, index, now)?,
+        Action::WithdrawApproval(it) => approvals::withdraw(writes, it, index, now)?,
+        Action::PinTool(it) => facts::pin(writes, it)?,
         action => registry::apply(writes, action, index, now)?,
     };
     if let Err(refusal) = effect {
@@ -122,7 +129,8 @@ fn check_life(now: UnixNanos, expires: u64) -> Result<(), Refusal> {
     }
 }
 
-fn check_authority<S: Store>(writes: &Writes<'_, S>, command: &PreparedCommand) -> Judged<()> {
+/// Checks who signed, and returns how many different keys did.
+fn check_authority<S: Store>(writes: &Writes<'_, S>, command: &PreparedCommand) -> Judged<usize> {
     let needed = authority(&command.action);
     let mut signers = std::collections::BTreeSet::new();
     for one in &command.signed.signatures {
@@ -136,7 +144,7 @@ fn check_authority<S: Store>(writes: &Writes<'_, S>, command: &PreparedCommand) 
         }
         signers.insert(key.public_key);
     }
-    Ok(if signers.len() < needed.signers { Err(Refusal::SecondOperatorNeeded) } else { Ok(()) })
+    Ok(if signers.len() < needed.signers { Err(Refusal::SecondOperatorNeeded) } else { Ok(signers.len()) })
 }
 
 /// Takes note of the nonce and of what the command is about, and forgets nonces that can no longer be used.

@@ -7,7 +7,8 @@ pub(crate) mod act;
 mod authority;
 mod row;
 mod session;
-mod sets;
+pub(crate) mod sets;
+mod tools;
 mod touching;
 
 use proofline_proto::v1;
@@ -15,10 +16,11 @@ use prost::Message as _;
 use v1::event::Body;
 
 pub(crate) use authority::is_owned;
-pub(crate) use row::{AgentCounts, Intended};
+pub(crate) use row::{AgentCounts, Intended, ToolRow};
 use row::{Held, RefusedTool};
 use session::{Above, SessionState};
 use sets::{Granted, Member, Set};
+pub(crate) use tools::pin;
 
 use crate::entry;
 use crate::hash::{Hash, facts_digest};
@@ -50,6 +52,7 @@ pub(crate) struct Observed<'a> {
     has_failed: bool,
     ends_turn: bool,
     resolves: Option<EntryIndex>,
+    now: UnixNanos,
 }
 
 /// Finds out what is to be known of an event that is recorded next.
@@ -109,6 +112,7 @@ pub(crate) fn observe<'a, S: Store>(
         has_failed: act.has_failed(),
         ends_turn: act.ends_turn,
         resolves: intended.map(|it| it.index),
+        now,
     })
 }
 
@@ -155,11 +159,11 @@ impl Observed<'_> {
             let key = sets::intent(&self.event.tenant_id, &self.facts.session, &self.event.event_id, granted);
             writes.put_bytes(Table::Intents, key, index.0.to_be_bytes().to_vec());
             if is_allowed {
-                writes.keep(Table::Unresolved, sets::unresolved(index), Vec::new());
+                writes.keep(Table::Unresolved, sets::unresolved(&self.event.tenant_id, index), self.now.0.to_be_bytes().to_vec());
             }
         }
         if let Some(intent) = self.resolves {
-            writes.forget(Table::Unresolved, sets::unresolved(intent));
+            writes.forget(Table::Unresolved, sets::unresolved(&self.event.tenant_id, intent));
         }
         if let Some(session) = self.session {
             session.counts.write(writes)?;

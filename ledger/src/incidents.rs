@@ -8,6 +8,7 @@ use crate::ids::{EntryIndex, UnixNanos};
 use crate::key;
 use crate::ledger::{Judged, Ledger};
 use crate::limits::REASON_BYTES_MAX;
+use crate::lists::{List, Place, State};
 use crate::refusal::Refusal;
 use crate::row::{HoldRow, IncidentRow};
 use crate::store::{Store, StoreFault, Table};
@@ -118,7 +119,12 @@ pub(crate) fn note_containment<S: Store>(
 /// Places a hold, by the command or the containment that entry `index` records.
 pub(crate) fn hold<S: Store>(ledger: &mut Ledger, writes: &mut Writes<'_, S>, row: &HoldRow) {
     ledger.log.holds += 1;
+    listed(row, State::Open, ledger.log.holds).enter(writes, &[]);
     writes.put(Table::Holds, ledger.log.holds.to_be_bytes().to_vec(), row);
+}
+
+fn listed(of: &HoldRow, state: State, number: u64) -> Place<'_> {
+    Place { list: List::Holds, tenant: of.target.as_ref().map_or("*", |it| &it.tenant_id), state, number }
 }
 
 /// Carries out a responder's command to keep evidence.
@@ -164,6 +170,8 @@ pub(crate) fn release<S: Store>(writes: &mut Writes<'_, S>, it: &v1::ReleaseHold
         return Ok(Err(Refusal::AlreadyDone { what: "hold", name, state: "released" }));
     }
     row.released_by = Some(index.0);
+    listed(&row, State::Open, it.hold_id).leave(writes);
+    listed(&row, State::Closed, it.hold_id).enter(writes, &[]);
     writes.put(Table::Holds, key, &row);
     Ok(Ok(()))
 }

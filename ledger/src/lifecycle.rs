@@ -25,8 +25,17 @@ pub(crate) fn is_legal(from: AgentState, to: AgentState) -> bool {
     }
 }
 
-/// Carries out a change of state.
-pub(crate) fn change<S: Store>(ledger: &Ledger, writes: &mut Writes<'_, S>, it: &v1::ChangeAgentState) -> Judged<()> {
+/// Tells how many persons must want a change. What was stopped goes back to work on the word of two.
+fn persons(from: AgentState) -> usize {
+    use AgentState::{Approved, Decommissioned, Production, Registered, Suspended, Unregistered, Unspecified};
+    match from {
+        Suspended => 2,
+        Unspecified | Unregistered | Registered | Approved | Production | Decommissioned => 1,
+    }
+}
+
+/// Carries out a change of state that so many persons signed.
+pub(crate) fn change<S: Store>(ledger: &Ledger, writes: &mut Writes<'_, S>, it: &v1::ChangeAgentState, signers: usize) -> Judged<()> {
     if it.reason.is_empty() || it.reason.len() > REASON_BYTES_MAX {
         return Ok(Err(Refusal::Malformed("a change of state gives no reason, or one that is too long")));
     }
@@ -36,6 +45,9 @@ pub(crate) fn change<S: Store>(ledger: &Ledger, writes: &mut Writes<'_, S>, it: 
     };
     if !is_legal(row.state(), it.state()) {
         return Ok(Err(Refusal::IllegalTransition { agent: it.agent_id.clone(), from: row.state(), to: it.state() }));
+    }
+    if signers < persons(row.state()) {
+        return Ok(Err(Refusal::SecondOperatorNeeded));
     }
     if it.state() == AgentState::Production {
         if !is_owned(&row) {

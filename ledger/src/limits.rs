@@ -64,6 +64,8 @@ pub const AGENT_SET_MAX: u64 = 65_536;
 pub const SESSION_LIST_MAX: usize = 64;
 /// Longest life of a credential that is not called standing, in seconds: 12 hours.
 pub const STANDING_CREDENTIAL_S: u64 = 12 * 3_600;
+/// Definitions of one tool that can be pinned at once.
+pub const TOOL_PINS_MAX: usize = 16;
 /// Most rules of a rule set.
 pub const RULES_MAX: usize = 200;
 /// Longest rule set, in bytes: it stands in its entry as a whole.
@@ -84,8 +86,12 @@ pub const OUTLETS_MAX: usize = 64;
 pub const OUTBOX_MAX: u64 = 4_096;
 /// Longest time after which an outlet may escalate, in seconds: a day.
 pub const ESCALATE_AFTER_MAX_S: u32 = 86_400;
+/// Longest state of a verification event, in bytes.
+pub const VERIFICATION_STATE_BYTES_MAX: usize = 256;
 /// Longest error code of a delivery, in bytes.
 pub const DELIVERY_ERROR_BYTES_MAX: usize = 64;
+/// Tenants without an old enough intent that one page of unresolved intents skips.
+pub const TENANTS_SKIPPED_MAX: usize = 256;
 /// Keys that a question can begin with.
 pub const LINEAGE_STARTS_MAX: usize = 64;
 /// Steps that a question can go.

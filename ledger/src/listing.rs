@@ -14,7 +14,7 @@ use crate::row::{self, AgentRow, CaseRow, CollectorRow, HeadRow, LaneRow, Sessio
 use crate::session_proof::{SessionAt, covered};
 use crate::store::{Direction, KeyRange, Row, Store, StoreFault, Table};
 
-pub use deciding::{approvals, facts, holds, incidents, purposes, rule_sets, servers, unresolved};
+pub use deciding::{UnresolvedPage, UnresolvedQuery, approvals, facts, holds, incidents, purposes, rule_sets, servers, tools, unresolved};
 
 /// Entries that are read before their bytes are counted.
 const ENTRIES_AT_ONCE: usize = 16;

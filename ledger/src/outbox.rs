@@ -94,6 +94,13 @@ fn put<S: Store>(writes: &mut Writes<'_, S>, of: &mut OutletRow, index: EntryInd
     writes.put(Table::Outbox, key::outbox(of.id(), index, ordinal), row);
 }
 
+/// Puts a verification event, which says nothing but that the stream works, where its outlet will find it.
+pub(crate) fn put_verification<S: Store>(ledger: &Ledger, writes: &mut Writes<'_, S>, of: &mut OutletRow, index: EntryIndex) {
+    let signal = v1::Signal { kind: SignalKind::Verification.into(), ..v1::Signal::default() };
+    let waiting = OutboxRow { committed_unix_ns: ledger.log.now().0, signal: Some(signal), ..OutboxRow::default() };
+    put(writes, of, index, 0, &waiting);
+}
+
 /// Forgets what waits for an outlet.
 pub(crate) fn forget<S: Store>(writes: &mut Writes<'_, S>, outlet: &str) -> Result<(), StoreFault> {
     let limit = usize::try_from(OUTBOX_MAX).unwrap_or(usize::MAX);
@@ -232,7 +239,9 @@ pub(crate) fn deliver<S: Store>(ledger: &mut Ledger, writes: &mut Writes<'_, S>,
     }
     of.last_index = index.0;
     writes.put(Table::Outlets, key::text(&it.outlet_id), &of);
-    writes.keep(Table::AfterContainment, key::after_containment(it.containment_id, index).to_vec(), Vec::new());
+    if it.containment_id != 0 {
+        writes.keep(Table::AfterContainment, key::after_containment(it.containment_id, index).to_vec(), Vec::new());
+    }
     writes.keep(Table::Deliveries, key::delivery(&it.outlet_id, index), Vec::new());
     ledger.outlet_generation += 1;
     Ok(Ok(ledger.log.append(writes, Draft { body: Body::OutletDelivery(it.clone()), decision: None, session: None })))
@@ -287,9 +296,11 @@ fn escalate_late<S: Store>(
     })
 }
 
-/// When a message is passed on unless it was acknowledged; never, where its outlet has nowhere to pass it on to, and for releases.
+/// When a message is passed on unless it was acknowledged; never, where its outlet has nowhere to pass it on to, for releases,
+/// and for verifications, which are about one stream.
 pub(crate) fn escalation_due(outlet: &v1::Outlet, waiting: &OutboxRow) -> Option<UnixNanos> {
-    if outlet.escalate_to.is_empty() || waiting.escalated || waiting.change() == ContainmentChange::Released {
+    let is_verification = waiting.signal.as_ref().is_some_and(|it| it.kind() == SignalKind::Verification);
+    if outlet.escalate_to.is_empty() || waiting.escalated || is_verification || waiting.change() == ContainmentChange::Released {
         return None;
     }
     Some(UnixNanos(waiting.committed_unix_ns.saturating_add(u64::from(outlet.escalate_after_s) * 1_000_000_000)))

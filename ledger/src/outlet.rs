@@ -10,7 +10,7 @@ use crate::event::is_identifier;
 use crate::ids::EntryIndex;
 use crate::key;
 use crate::ledger::{Judged, Ledger};
-use crate::limits::{ESCALATE_AFTER_MAX_S, OUTLET_ID_BYTES_MAX, OUTLETS_MAX, REASON_BYTES_MAX};
+use crate::limits::{ESCALATE_AFTER_MAX_S, OUTBOX_MAX, OUTLET_ID_BYTES_MAX, OUTLETS_MAX, REASON_BYTES_MAX, VERIFICATION_STATE_BYTES_MAX};
 use crate::outbox;
 use crate::refusal::Refusal;
 use crate::row::{OutletRow, decode};
@@ -84,6 +84,31 @@ pub(crate) fn resume<S: Store>(ledger: &mut Ledger, writes: &mut Writes<'_, S>, 
     }
     activate(ledger, &mut row, index);
     writes.put(Table::Outlets, key::text(id), &row);
+    Ok(Ok(()))
+}
+
+/// Puts a verification event into the outbox of a stream, by the command that becomes entry `index`.
+pub(crate) fn verify<S: Store>(ledger: &mut Ledger, writes: &mut Writes<'_, S>, it: &v1::VerifyOutlet, index: EntryIndex) -> Judged<()> {
+    let id = it.outlet_id.as_str();
+    if let Err(refusal) = check_reason(&it.reason) {
+        return Ok(Err(refusal));
+    }
+    if it.state.is_empty() || it.state.len() > VERIFICATION_STATE_BYTES_MAX {
+        return Ok(Err(Refusal::Malformed("a verification has a state of 1 to 256 bytes, for its receiver to compare")));
+    }
+    let Some(mut row) = find(writes, id)? else { return Ok(Err(unknown(id))) };
+    if !matches!(row.outlet.as_ref().and_then(|outlet| outlet.kind.as_ref()), Some(Kind::SharedSignals(_))) {
+        return Ok(Err(Refusal::Malformed("only a stream of Shared Signals is verified: a webhook has no such event")));
+    }
+    if row.state() != v1::OutletState::Active {
+        return Ok(Err(Refusal::AlreadyDone { what: "outlet", name: id.to_owned(), state: "paused or disabled: resume it first" }));
+    }
+    if row.pending >= OUTBOX_MAX {
+        return Ok(Err(Refusal::TooLarge { what: "messages that wait for the outlet", actual: row.pending + 1, limit: OUTBOX_MAX }));
+    }
+    outbox::put_verification(ledger, writes, &mut row, index);
+    writes.put(Table::Outlets, key::text(id), &row);
+    ledger.outlet_generation += 1;
     Ok(Ok(()))
 }
 

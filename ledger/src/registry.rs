@@ -29,10 +29,11 @@ pub(crate) fn subject(action: &Action) -> Option<String> {
         Action::RegisterNode(_) | Action::RetireNode(_) => Some("node".to_owned()),
         Action::RegisterAgent(_) | Action::RevokeAgent(_) | Action::GrantRole(_) | Action::RevokeRole(_) => None,
         Action::DeclarePurpose(_) | Action::RegisterServer(_) | Action::ActivateRules(_) | Action::ResolveApproval(_) => None,
+        Action::WithdrawApproval(_) | Action::PinTool(_) => None,
         Action::ChangeAgentState(_) | Action::OpenIncident(_) | Action::AdvanceIncident(_) => None,
         Action::PlaceHold(_) | Action::ReleaseHold(_) => None,
         Action::SealSession(_) | Action::Contain(_) | Action::Release(_) => None,
-        Action::RegisterOutlet(_) | Action::RemoveOutlet(_) | Action::ResumeOutlet(_) => None,
+        Action::RegisterOutlet(_) | Action::RemoveOutlet(_) | Action::ResumeOutlet(_) | Action::VerifyOutlet(_) => None,
     }
 }
 
@@ -56,6 +57,8 @@ pub(crate) fn apply<S: Store>(writes: &mut Writes<'_, S>, action: &Action, index
         | Action::Release(_)
         | Action::ActivateRules(_)
         | Action::ResolveApproval(_)
+        | Action::WithdrawApproval(_)
+        | Action::PinTool(_)
         | Action::ChangeAgentState(_)
         | Action::OpenIncident(_)
         | Action::AdvanceIncident(_)
@@ -63,7 +66,8 @@ pub(crate) fn apply<S: Store>(writes: &mut Writes<'_, S>, action: &Action, index
         | Action::ReleaseHold(_)
         | Action::RegisterOutlet(_)
         | Action::RemoveOutlet(_)
-        | Action::ResumeOutlet(_) => Ok(Err(Refusal::Malformed("no registry command"))),
+        | Action::ResumeOutlet(_)
+        | Action::VerifyOutlet(_) => Ok(Err(Refusal::Malformed("no registry command"))),
     }
 }
 

@@ -8,7 +8,7 @@ use proofline_proto::v1;
 use prost::Message as _;
 use v1::command::Action;
 
-use crate::command::needed;
+use crate::command::needed_role;
 use crate::ids::{EntryIndex, UnixNanos};
 use crate::ledger::{Ledger, Outcome};
 use crate::limits::APPLY_VERSION;
@@ -62,12 +62,12 @@ impl Rehearsal {
         self.now
     }
 
-    /// Carries out a command as if whoever must had signed it.
+    /// Carries out a command as if both operators of its role had signed it: as many as any command needs in any state.
     ///
     /// # Errors
     /// [`Refusal`] as the ledger gives it.
     pub fn govern(&mut self, action: Action) -> Result<EntryIndex, Refusal> {
-        let (role, signers) = needed(&action);
+        let role = needed_role(&action);
         self.nonces += 1;
         let signature = |operator: v1::OperatorKey| v1::CommandSignature {
             operator_id: operator.operator_id,
@@ -80,7 +80,7 @@ impl Rehearsal {
             nonce: self.nonces.to_be_bytes().to_vec(),
             expires_unix_ns: self.now.0.saturating_add(COMMAND_LIFE_NS),
             command: v1::Command { action: Some(action.clone()) }.encode_to_vec(),
-            signatures: with_role.take(signers).map(signature).collect(),
+            signatures: with_role.map(signature).collect(),
         };
         match self.apply(PreparedItem::Command(PreparedCommand { signed, action }))? {
             Outcome::Commanded(index) => Ok(index),

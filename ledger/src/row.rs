@@ -309,6 +309,9 @@ pub(crate) struct ApprovalRow {
     pub(crate) used_by: Option<u64>,
     #[prost(fixed64, tag = "12")]
     pub(crate) asked_unix_ns: u64,
+    /// The entry that took the approval back.
+    #[prost(uint64, optional, tag = "13")]
+    pub(crate) withdrawn_by: Option<u64>,
 }
 
 /// A row of [`Table::Incidents`].

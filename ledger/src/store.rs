@@ -84,7 +84,7 @@ pub enum Table {
     MemoryRecords = 35,
     /// Tenant, session and event id of an intent, and whether it was allowed -> its entry.
     Intents = 36,
-    /// Entry index of an intent that was allowed and has no outcome -> its event id.
+    /// Tenant and entry index of an intent that was allowed and has no outcome -> when it was committed.
     Unresolved = 37,
     /// Tenant and purpose id -> what was declared.
     Purposes = 38,
@@ -118,11 +118,13 @@ pub enum Table {
     KeyHashes = 52,
     /// Depth and first half-bytes of a key's hash -> sixteen places of the map.
     KeyMap = 53,
+    /// List, tenant, state and number -> the key of the row that lists find there.
+    Listed = 54,
 }
 
 impl Table {
     /// Every table, in the order of its number.
-    pub const ALL: [Self; 54] = [
+    pub const ALL: [Self; 55] = [
         Self::Head,
         Self::Entries,
         Self::LogTiles,
@@ -177,6 +179,7 @@ impl Table {
         Self::KeyBlocks,
         Self::KeyHashes,
         Self::KeyMap,
+        Self::Listed,
     ];
 
     /// The tables that each node makes for itself out of the entries, and believes from nobody else.
@@ -240,6 +243,7 @@ impl Table {
             Self::KeyBlocks => "key_blocks",
             Self::KeyHashes => "key_hashes",
             Self::KeyMap => "key_map",
+            Self::Listed => "listed",
         }
     }
 }

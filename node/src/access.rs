@@ -65,6 +65,8 @@ pub enum Rpc {
     ListUnresolved,
     /// `Control.ListServers`
     ListServers,
+    /// `Control.ListTools`
+    ListTools,
     /// `Control.ListPurposes`
     ListPurposes,
     /// `Control.ListIncidents`
@@ -100,7 +102,7 @@ pub enum Needs {
 
 impl Rpc {
     /// Every procedure, in the order of the contract.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 37] = [
         Self::OpenLane,
         Self::Append,
         Self::Propose,
@@ -127,6 +129,7 @@ impl Rpc {
         Self::ListApprovals,
         Self::ListUnresolved,
         Self::ListServers,
+        Self::ListTools,
         Self::ListPurposes,
         Self::ListIncidents,
         Self::ListHolds,
@@ -168,6 +171,7 @@ impl Rpc {
             | Self::ListApprovals
             | Self::ListUnresolved
             | Self::ListServers
+            | Self::ListTools
             | Self::ListPurposes
             | Self::ListIncidents
             | Self::ListHolds => Needs::AnyOf(&[Role::Auditor, Role::Responder, Role::Operator]),

@@ -71,8 +71,10 @@ class Keys:
             self.add(AGENT, of["tenant_id"], of["agent_id"])
         elif action == "register_server":
             self.add(SERVER, of["tenant_id"], of["server_id"])
-        elif action == "resolve_approval":
+        elif action in ("resolve_approval", "withdraw_approval"):
             self.add(SESSION, of["tenant_id"], of["session_id"])
+        elif action == "pin_tool":
+            self.tool(of["tenant_id"], of["server_id"], of["tool_name"])
         elif action in ("contain", "place_hold"):
             self.target(of["target"])
 

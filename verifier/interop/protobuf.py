@@ -57,6 +57,7 @@ COMMAND = message(
     register_outlet=(14, M, message(outlet=(1, M, OUTLET)), "one of"),
     remove_outlet=(15, M, message(outlet_id=(1, S), reason=(2, S)), "one of"),
     resume_outlet=(16, M, message(outlet_id=(1, S), reason=(2, S)), "one of"),
+    verify_outlet=(17, M, message(outlet_id=(1, S), state=(2, S), reason=(3, S)), "one of"),
     activate_rules=(20, M, message(
         rules=(1, S), engine=(2, S), simulation_digest=(3, B), denies_everything=(4, U), reason=(5, S)), "one of"),
     declare_purpose=(21, M, message(
@@ -65,6 +66,10 @@ COMMAND = message(
     resolve_approval=(22, M, message(
         tenant_id=(1, S), session_id=(2, S), intent_index=(3, U), action_digest=(4, B), verdict=(5, U), expires_unix_ns=(6, F64),
         reason=(7, S)), "one of"),
+    withdraw_approval=(23, M, message(
+        tenant_id=(1, S), session_id=(2, S), intent_index=(3, U), action_digest=(4, B), reason=(5, S)), "one of"),
+    pin_tool=(24, M, message(
+        tenant_id=(1, S), server_id=(2, S), tool_name=(3, S), definition_sha256=(4, B), beside_others=(5, U), reason=(6, S)), "one of"),
     register_server=(30, M, message(
         tenant_id=(1, S), server_id=(2, S), name=(3, S), business_owner=(4, S), technical_owner=(5, S), approved=(6, U)), "one of"),
     change_agent_state=(31, M, message(tenant_id=(1, S), agent_id=(2, S), state=(3, U), reason=(4, S)), "one of"),

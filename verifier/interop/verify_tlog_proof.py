@@ -21,7 +21,8 @@ from protobuf import NotCanonical, decode
 FORMAT = "proofline/session-evidence/v1"
 REGISTRAR, RESPONDER = 1, 2
 RESPONDERS = (
-    "seal_session", "contain", "release", "resolve_approval", "open_incident", "advance_incident", "place_hold", "release_hold")
+    "seal_session", "contain", "release", "resolve_approval", "withdraw_approval", "open_incident", "advance_incident",
+    "place_hold", "release_hold")
 TWO_PERSONS = (
     "register_operator", "revoke_operator", "register_node", "retire_node", "release", "register_outlet", "remove_outlet",
     "activate_rules", "release_hold")

@@ -197,10 +197,13 @@ impl Registry {
             | Action::RegisterOutlet(_)
             | Action::RemoveOutlet(_)
             | Action::ResumeOutlet(_)
+            | Action::VerifyOutlet(_)
             | Action::ActivateRules(_)
             | Action::DeclarePurpose(_)
             | Action::RegisterServer(_)
             | Action::ResolveApproval(_)
+            | Action::WithdrawApproval(_)
+            | Action::PinTool(_)
             | Action::ChangeAgentState(_)
             | Action::OpenIncident(_)
             | Action::AdvanceIncident(_)
@@ -289,11 +292,15 @@ pub fn command_authority(action: &Action) -> (v1::OperatorRole, usize) {
         | Action::RevokeRole(_)
         | Action::DeclarePurpose(_)
         | Action::RegisterServer(_)
+        | Action::PinTool(_)
+        // Two for an agent that is suspended, which the command does not say: a replay of the log shows it.
         | Action::ChangeAgentState(_)
-        | Action::ResumeOutlet(_) => (v1::OperatorRole::Registrar, 1),
+        | Action::ResumeOutlet(_)
+        | Action::VerifyOutlet(_) => (v1::OperatorRole::Registrar, 1),
         Action::SealSession(_)
         | Action::Contain(_)
         | Action::ResolveApproval(_)
+        | Action::WithdrawApproval(_)
         | Action::OpenIncident(_)
         | Action::AdvanceIncident(_)
         | Action::PlaceHold(_) => (v1::OperatorRole::Responder, 1),

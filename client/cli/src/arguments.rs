@@ -10,6 +10,7 @@ mod lineage;
 mod outlet;
 mod registry;
 mod review;
+mod tool;
 
 use std::{path::PathBuf, str::FromStr, time::Duration};
 
@@ -37,6 +38,7 @@ pub(crate) use registry::{
     RoleArguments, RoleCommand, SignerFile, Signing, VantageName,
 };
 pub(crate) use review::{ReviewCommand, WindowArguments};
+pub(crate) use tool::{PinArguments, ToolCommand};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -121,7 +123,7 @@ pub(crate) enum Command {
     /// Export one decision, and decide again from the file
     #[command(subcommand)]
     Decision(DecisionCommand),
-    /// List and answer what waits for somebody's yes
+    /// List and answer what waits for somebody's yes, and take a yes back
     #[command(subcommand)]
     Approval(ApprovalCommand),
     /// List intents that were allowed and have no outcome
@@ -139,6 +141,9 @@ pub(crate) enum Command {
     /// Register and list MCP servers
     #[command(subcommand)]
     Server(ServerCommand),
+    /// List tools, and say which of their definitions are good
+    #[command(subcommand)]
+    Tool(ToolCommand),
     /// Register and retire the keys of nodes; each takes two signers
     #[command(subcommand)]
     Node(NodeCommand),

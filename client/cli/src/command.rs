@@ -34,6 +34,7 @@ mod signing;
 mod status;
 mod summary;
 mod tail;
+mod tool;
 mod verify;
 
 use anyhow::Result;
@@ -71,6 +72,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Answer> {
         Command::Hold(it) => incident::hold(it, &connect()?).await,
         Command::Purpose(it) => purpose::purpose(it, &connect()?).await,
         Command::Server(it) => purpose::server(it, &connect()?).await,
+        Command::Tool(it) => tool::run(it, &connect()?).await,
         Command::Append(it) => append::run(it, &connect()?).await,
         Command::Import(ImportCommand::Otlp(it)) => import::run(it, &connect()?).await,
         Command::Session(it) => session::run(it, &connect()?).await,

@@ -169,13 +169,8 @@ fn body_detail(body: &Body) -> String {
 pub(crate) fn delivery(of: &v1::OutletDelivery) -> String {
     let status = if of.http_status == 0 { String::new() } else { format!(" status {}", of.http_status) };
     let error = if of.error.is_empty() { String::new() } else { format!(" {}", of.error) };
-    format!(
-        "containment {} to {}: {}{status}{error}, attempt {}",
-        of.containment_id,
-        of.outlet_id,
-        delivery_result(of.result()),
-        of.attempts
-    )
+    let what = if of.containment_id == 0 { "verification".to_owned() } else { format!("containment {}", of.containment_id) };
+    format!("{what} to {}: {}{status}{error}, attempt {}", of.outlet_id, delivery_result(of.result()), of.attempts)
 }
 
 pub(crate) fn delivery_result(of: v1::DeliveryResult) -> String {
@@ -243,10 +238,19 @@ pub(crate) fn action_detail(action: &Action) -> String {
         Action::RegisterOutlet(it) => it.outlet.as_ref().map_or_else(String::new, outlet),
         Action::RemoveOutlet(it) => format!("remove outlet {}: {}", it.outlet_id, it.reason),
         Action::ResumeOutlet(it) => format!("resume outlet {}: {}", it.outlet_id, it.reason),
+        Action::VerifyOutlet(it) => format!("verify outlet {} with state {:?}: {}", it.outlet_id, it.state, it.reason),
         Action::ActivateRules(it) => format!("activate rules ({} bytes): {}", it.rules.len(), it.reason),
         Action::DeclarePurpose(it) => format!("declare purpose {}", it.purpose_id),
         Action::ResolveApproval(it) => {
             format!("{} what entry {} asks in session {}: {}", verdict(it.verdict()), it.intent_index, it.session_id, it.reason)
+        }
+        Action::WithdrawApproval(it) => {
+            format!("take back the approval of what entry {} asks in session {}: {}", it.intent_index, it.session_id, it.reason)
+        }
+        Action::PinTool(it) => {
+            let how = if it.beside_others { "accept" } else { "pin" };
+            let tool = if it.server_id.is_empty() { it.tool_name.clone() } else { format!("{}/{}", it.server_id, it.tool_name) };
+            format!("{how} definition {} of tool {tool}: {}", hex::encode(&it.definition_sha256), it.reason)
         }
         Action::ChangeAgentState(it) => {
             let state = it.state().as_str_name().trim_start_matches("AGENT_STATE_").to_ascii_lowercase();

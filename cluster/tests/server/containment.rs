@@ -16,7 +16,7 @@ use crate::world::{Collector, World, append_through, event};
 
 const WITHIN: Duration = Duration::from_secs(30);
 
-fn contain(action: v1::ContainmentAction, kind: v1::TargetKind, id: &str) -> Action {
+pub(crate) fn contain(action: v1::ContainmentAction, kind: v1::TargetKind, id: &str) -> Action {
     let target = v1::Target { kind: kind.into(), tenant_id: TENANT.to_owned(), id: id.to_owned() };
     Action::Contain(v1::Contain { target: Some(target), action: action.into(), reason: "a test".to_owned(), incident_id: String::new() })
 }
@@ -37,7 +37,7 @@ fn below(parent: &str, session: &str) -> Vec<u8> {
 }
 
 /// Submits the same signed command through one node after the other until one answers.
-async fn command_through(world: &World, operators: &[&str], action: Action) -> u64 {
+pub(crate) async fn command_through(world: &World, operators: &[&str], action: Action) -> u64 {
     let command = world.signed(operators, action);
     let until = Instant::now() + WITHIN;
     for place in (0..3).cycle() {
@@ -61,7 +61,7 @@ fn taken_before(status: &Status) -> Option<u64> {
 }
 
 /// Waits as long as the node asks before the same is sent again; panics at an answer that will not change.
-async fn pause(status: &Status, until: Instant) {
+pub(crate) async fn pause(status: &Status, until: Instant) {
     let passes = matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown);
     assert!(passes && Instant::now() < until, "{status:?}");
     let asked = status.get_error_details().retry_info().and_then(|retry| retry.retry_delay);

@@ -21,6 +21,7 @@ mod membership;
 mod outlets;
 mod reads;
 mod rules;
+mod stopping;
 mod verifying;
 mod witness;
 mod world;

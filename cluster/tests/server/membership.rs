@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use proofline_cluster::{Tls, authority::Validity, spiffe};
+use proofline_cluster::{TENANT, Tls, authority::Validity, spiffe};
 use proofline_node::{
     replica::Member,
     tls::{Credentials, TlsFiles, Transport},
@@ -20,6 +20,7 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Code, Request, Response, Status, Streaming, transport::Channel};
 use tonic_types::StatusExt as _;
 
+use crate::containment::contain;
 use crate::world::{World, append_through, event};
 
 async fn leader(world: &World, asked: usize) -> usize {
@@ -84,6 +85,8 @@ async fn a_new_node_joins_catches_up_and_cosigns_and_an_old_one_leaves() {
     for _ in 0..50 {
         append_through(&world, &mut gateway, &[0, 1, 2]).await;
     }
+    let revoke = contain(v1::ContainmentAction::RevokeSession, v1::TargetKind::Session, "run-42");
+    let began = world.command(&["rita"], revoke).await.unwrap() + 1;
     let (node, key) = world.cluster.add_node().unwrap();
     let register = Action::RegisterNode(v1::RegisterNode { node: Some(key.clone()) });
     let alone = world.command(&["alice"], register.clone()).await.unwrap_err();
@@ -99,6 +102,11 @@ async fn a_new_node_joins_catches_up_and_cosigns_and_an_old_one_leaves() {
     let last = append_through(&world, &mut gateway, &[3]).await;
     agree(&world, &[0, 1, 2, 3], last + 1).await;
     cosigned_by(&world, &key.name).await;
+    // A watcher resumes from long before the node was there: no change is ever pruned.
+    let watch = v1::WatchContainmentRequest { tenant_id: TENANT.to_owned(), from_index: 1 };
+    let mut watched = world.control(3, "auditor").watch_containment(watch).await.unwrap().into_inner();
+    let first = tokio::time::timeout(Duration::from_secs(30), watched.message()).await.expect("in time").unwrap().unwrap();
+    assert_eq!((first.index, first.containment.is_some()), (began, true));
 
     let leaving = (0..3).find(|place| *place != leads).unwrap();
     let gone = world.node(leaving).node_id;

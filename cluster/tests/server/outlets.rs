@@ -2,6 +2,7 @@
 
 mod outside;
 mod receiver;
+mod verification;
 
 use std::time::Duration;
 

@@ -182,6 +182,96 @@ async fn a_payment_waits_for_a_yes_that_is_good_once() {
 }
 
 #[tokio::test]
+async fn a_yes_that_was_taken_back_lets_nothing_through_and_lists_go_page_by_page() {
+    let governed = Governed::found().await;
+    let mut gateway = governed.world.collector("gateway").await;
+    governed.activate();
+    let payment = |session: &str| intent(session, v1::ActionVerb::Payment, 5_000);
+    let mut asked = Vec::new();
+    for session in ["s-1", "s-2", "s-3"] {
+        let answer = governed.propose(0, &mut gateway, payment(session)).await;
+        assert_eq!(answer.verdict(), v1::Verdict::RequireApproval);
+        asked.push(answer.index);
+    }
+    let (index, signer) = (asked[1].to_string(), governed.signer("rita"));
+    let by = |what: &str| {
+        let given = ["approval", what, &index, "--tenant", TENANT, "--reason", "a test", "--signer", &signer];
+        governed.proofline(&given)
+    };
+    assert!(!by("withdraw").status.success(), "nobody answered");
+    assert!(by("grant").status.success());
+    assert!(by("withdraw").status.success());
+    assert!(!by("withdraw").status.success(), "it was taken back already");
+    let again = governed.propose(1, &mut gateway, payment("s-2")).await;
+    assert_eq!(again.verdict(), v1::Verdict::RequireApproval);
+    let waiting = governed.done(&["approval", "list", "--tenant", TENANT]);
+    let intents: Vec<&str> = waiting["approvals"].as_array().unwrap().iter().map(|it| it["intent_index"].as_str().unwrap()).collect();
+    assert_eq!(intents, [asked[0].to_string(), asked[2].to_string(), again.index.to_string()], "the withdrawn one is asked anew");
+
+    let (mut pages, mut after_intent_index) = (Vec::new(), 0);
+    loop {
+        let request = v1::ListApprovalsRequest { tenant_id: TENANT.to_owned(), answered: false, page_size: 2, after_intent_index };
+        let page = governed.world.control(2, "auditor").list_approvals(request).await.unwrap().into_inner();
+        pages.push(page.approvals.iter().map(|it| it.intent_index).collect::<Vec<_>>());
+        after_intent_index = page.next_after;
+        if after_intent_index == 0 {
+            break;
+        }
+    }
+    assert_eq!(pages, [vec![asked[0], asked[2]], vec![again.index]]);
+    // Of every tenant, one intent on a page.
+    for session in ["s-4", "s-5"] {
+        governed.propose(0, &mut gateway, intent(session, v1::ActionVerb::ToolCall, 0)).await;
+    }
+    let first = v1::ListUnresolvedRequest { tenant_id: "*".to_owned(), page_size: 1, ..Default::default() };
+    let page = governed.world.control(0, "auditor").list_unresolved(first.clone()).await.unwrap().into_inner();
+    let halfway = v1::ListUnresolvedRequest { after_index: page.next_after, ..first.clone() };
+    let refused = governed.world.control(0, "auditor").list_unresolved(halfway).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::InvalidArgument, "it would begin anew: {refused:?}");
+    let next = v1::ListUnresolvedRequest { after_index: page.next_after, after_tenant_id: page.next_after_tenant_id, ..first };
+    let second = governed.world.control(0, "auditor").list_unresolved(next).await.unwrap().into_inner();
+    assert_eq!([&page.intents[0].session_id, &second.intents[0].session_id], ["s-4", "s-5"]);
+    assert_eq!(governed.done(&["unresolved", "--tenant", "*"])["intents"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn another_definition_of_a_tool_drifts_until_an_operator_accepts_it() {
+    let governed = Governed::found().await;
+    let mut gateway = governed.world.collector("gateway").await;
+    let drift =
+        "@id(\"drift\") @containment(\"deny\") @severity(\"high\") forbid(principal, action, resource) when { context.tool_drift };";
+    fs::write(&governed.rules, drift).unwrap();
+    governed.activate();
+    let call = |digest: u8| {
+        let mut event = intent("s-1", v1::ActionVerb::ToolCall, 0);
+        if let Some(Body::ActionIntent(intent)) = &mut event.body {
+            intent.tool.as_mut().unwrap().definition_sha256 = vec![digest; 32];
+        }
+        event
+    };
+    assert_eq!(governed.propose(0, &mut gateway, call(1)).await.verdict(), v1::Verdict::Allow);
+    assert_eq!(governed.propose(1, &mut gateway, call(2)).await.verdict(), v1::Verdict::Deny);
+    let drifted = governed.done(&["tool", "list", "--tenant", TENANT, "--drifted"]);
+    let newest = drifted["tools"][0]["newest_sha256"].as_str().unwrap();
+    assert_eq!((&drifted["tools"][0]["tool_name"], newest), (&Value::from("books"), "02".repeat(32).as_str()));
+    let signer = governed.signer("alice");
+    let pin = |how: &str, digest: &str| {
+        governed.done(&["tool", how, "books", digest, "--tenant", TENANT, "--reason", "reviewed", "--signer", &signer]);
+    };
+    pin("accept", newest);
+    for (digest, verdict) in [(2, v1::Verdict::Allow), (1, v1::Verdict::Allow), (3, v1::Verdict::Deny)] {
+        assert_eq!(governed.propose(2, &mut gateway, call(digest)).await.verdict(), verdict, "{digest}");
+    }
+    pin("pin", newest);
+    for (digest, verdict) in [(1, v1::Verdict::Deny), (2, v1::Verdict::Allow)] {
+        assert_eq!(governed.propose(0, &mut gateway, call(digest)).await.verdict(), verdict, "{digest}");
+    }
+    let none = governed.done(&["tool", "list", "--tenant", TENANT, "--drifted"]);
+    assert_eq!(none["tools"].as_array().unwrap().len(), 0);
+    assert_eq!(governed.done(&["replay"])["divergence"], Value::Null);
+}
+
+#[tokio::test]
 async fn only_a_single_intent_can_be_proposed() {
     let governed = Governed::found().await;
     let mut gateway = governed.world.collector("gateway").await;

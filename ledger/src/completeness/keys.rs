@@ -119,6 +119,8 @@ fn command_keys(action: &Action, mut found: impl FnMut(Dimension, &str, Cow<'_, 
         Action::ChangeAgentState(it) => one(Dimension::Agent, &it.tenant_id, &it.agent_id),
         Action::RegisterServer(it) => one(Dimension::Server, &it.tenant_id, &it.server_id),
         Action::ResolveApproval(it) => one(Dimension::Session, &it.tenant_id, &it.session_id),
+        Action::WithdrawApproval(it) => one(Dimension::Session, &it.tenant_id, &it.session_id),
+        Action::PinTool(it) => tool_keys(&it.server_id, &it.tool_name, &mut |dimension, value| found(dimension, &it.tenant_id, value)),
         Action::Contain(it) => it.target.iter().for_each(|target| named(target, &mut found)),
         Action::PlaceHold(it) => it.target.iter().for_each(|target| named(target, &mut found)),
         Action::RegisterOperator(_)
@@ -132,6 +134,7 @@ fn command_keys(action: &Action, mut found: impl FnMut(Dimension, &str, Cow<'_, 
         | Action::RegisterOutlet(_)
         | Action::RemoveOutlet(_)
         | Action::ResumeOutlet(_)
+        | Action::VerifyOutlet(_)
         | Action::ActivateRules(_)
         | Action::DeclarePurpose(_)
         | Action::OpenIncident(_)

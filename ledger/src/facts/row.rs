@@ -90,6 +90,9 @@ pub(crate) struct SessionTraits {
     pub(crate) refusals: Vec<RefusedTool>,
     #[prost(message, repeated, tag = "10")]
     pub(crate) reads: Vec<SystemReads>,
+    /// The first purpose that the session named.
+    #[prost(string, tag = "11")]
+    pub(crate) purpose: String,
 }
 
 /// How many distinct resources of a system a session read.
@@ -165,6 +168,9 @@ pub(crate) struct ToolRow {
     pub(crate) server: String,
     #[prost(string, tag = "5")]
     pub(crate) name: String,
+    /// Those that operators called good: while there are any, the first is good only when it is among them.
+    #[prost(bytes = "vec", repeated, tag = "6")]
+    pub(crate) pinned: Vec<Vec<u8>>,
 }
 
 /// A row of [`Table::MemoryRecords`]: who wrote a record last.

@@ -139,6 +139,9 @@ impl SessionState {
         facts: &v1::Facts,
     ) -> Result<(), StoreFault> {
         let traits = &mut self.traits.now;
+        if traits.purpose.is_empty() {
+            traits.purpose = sets::short(&facts.purpose);
+        }
         let mut is_full = remember(&mut traits.tools, &facts.tool);
         is_full |= remember(&mut traits.servers, &facts.server);
         if act.has_read() {
@@ -210,6 +213,8 @@ impl SessionState {
         let reads_here = traits.reads.iter().filter(|it| facts.systems.contains(&it.system)).map(|it| it.resources).max();
         facts.reads_here = reads_here.unwrap_or_default();
         facts.tainted = traits.tainted || self.above.iter().any(|it| it.tainted);
+        facts.session_purpose.clone_from(&traits.purpose);
+        facts.purpose_changed = !facts.purpose.is_empty() && sets::short(&facts.purpose) != traits.purpose;
         facts.step_up_acr.clone_from(&traits.step_up_acr);
         if traits.stepped_up_unix_ns != 0 {
             facts.step_up_age_s = self.now.0.saturating_sub(traits.stepped_up_unix_ns) / SECOND_NS;

@@ -187,6 +187,15 @@ pub(crate) fn intent(tenant: &str, session: &str, event_id: &[u8], granted: Gran
     key
 }
 
-pub(crate) fn unresolved(index: EntryIndex) -> Vec<u8> {
-    key::entry(index).to_vec()
+pub(crate) fn unresolved(tenant: &str, index: EntryIndex) -> Vec<u8> {
+    let mut key = key::text(tenant);
+    key.extend_from_slice(&key::entry(index));
+    key
+}
+
+/// Reads a key that [`unresolved`] made.
+pub(crate) fn unresolved_place(key: &[u8]) -> Option<(&str, EntryIndex)> {
+    let (tenant, index) = key.split_last_chunk()?;
+    let tenant = std::str::from_utf8(tenant.get(2..)?).ok()?;
+    Some((tenant, EntryIndex(u64::from_be_bytes(*index))))
 }

@@ -170,19 +170,18 @@ impl<S: Store> Touching<'_, '_, '_, S> {
         // A call that names no definition is one of the newest that was seen; what an agent reports of itself teaches nothing.
         if definition.is_empty() || definition.len() > 32 || self.event.vantage() == v1::Vantage::SelfReported {
             let asked = if definition.is_empty() { &row.now.newest } else { definition };
-            facts.tool_drift = !row.now.first.is_empty() && row.now.first != *asked;
+            facts.tool_drift = row.now.drifts(asked);
             return Ok(());
         }
         if row.now.first.is_empty() {
             row.now.first = definition.to_vec();
-            row.now.name = name.chars().take(256).collect();
-            row.now.server = sets::short(self.act.server);
+            row.now.call(self.act.server, name);
         }
         if row.now.newest != definition {
             row.now.newest = definition.to_vec();
             row.now.newest_unix_ns = self.now.0;
         }
-        facts.tool_drift = row.now.first != definition;
+        facts.tool_drift = row.now.drifts(definition);
         row.write(self.writes)?;
         Ok(())
     }

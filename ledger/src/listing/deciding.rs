@@ -1,14 +1,17 @@
-//! Reads what stands around decisions: facts, rule sets, approvals, intents without an outcome, servers.
+//! Reads what stands around decisions: facts, rule sets, approvals, intents without an outcome, servers, tools, holds.
 
 use proofline_proto::v1;
 use prost::Message as _;
 
 use super::{next_key, page_start, scoped_id};
 use crate::entry;
-use crate::ids::EntryIndex;
+use crate::facts::{ToolRow, sets};
+use crate::ids::{EntryIndex, UnixNanos};
 use crate::key;
-use crate::row::{ApprovalRow, HoldRow, IncidentRow, RuleSetRow, ServerRow, decode};
-use crate::store::{Direction, KeyRange, Store, StoreFault, Table};
+use crate::limits::TENANTS_SKIPPED_MAX;
+use crate::lists::{self, List, Wanted};
+use crate::row::{self, ApprovalRow, HoldRow, IncidentRow, RuleSetRow, ServerRow, decode};
+use crate::store::{Direction, KeyRange, Row, Store, StoreFault, Table};
 
 /// Returns the facts of an event on which a rule had something to say.
 ///
@@ -42,48 +45,93 @@ pub fn rule_sets(store: &impl Store, limit: usize) -> Result<Vec<(v1::RuleSetSum
         .collect()
 }
 
-/// Returns what asks, or asked, for an approval in a tenant: sorted by session, at most `limit`.
+/// Returns what asks, or asked, for an approval in a tenant, from behind the intent `after` on, at most `limit` of them.
 ///
 /// # Errors
 /// [`StoreFault`] when the store fails.
 pub fn approvals(
     store: &impl Store,
     tenant: &str,
-    is_wanted: impl Fn(&v1::Approval) -> bool,
+    wanted: Wanted,
+    after: EntryIndex,
     limit: usize,
 ) -> Result<Vec<v1::Approval>, StoreFault> {
-    let prefix = key::text(tenant);
-    let end = key::behind(&prefix);
-    let (mut from, mut found) = (prefix, Vec::new());
-    while found.len() < limit {
-        let rows = store.scan(Table::Approvals, KeyRange { from: &from, to: &end }, Direction::Ascending, ROWS_AT_ONCE)?;
-        let Some(last) = rows.last() else { break };
-        from = next_key(last.key.clone());
-        for row in &rows {
-            let approval = decode::<ApprovalRow>(Table::Approvals, &row.key, &row.value)?.summary();
-            if is_wanted(&approval) && found.len() < limit {
-                found.push(approval);
-            }
-        }
-    }
-    Ok(found)
+    let found = lists::page(store, List::Approvals, &[tenant], wanted, after.0, limit)?;
+    let approval = |(_, key): (u64, Vec<u8>)| match store.get(Table::Approvals, &key)? {
+        Some(row) => Ok(decode::<ApprovalRow>(Table::Approvals, &key, &row)?.summary()),
+        None => Err(StoreFault::Damaged { table: Table::Listed, key }),
+    };
+    found.into_iter().map(approval).collect()
 }
 
-const ROWS_AT_ONCE: usize = 1_000;
+/// Which unresolved intents are asked for.
+#[derive(Clone, Debug)]
+pub struct UnresolvedQuery<'a> {
+    /// Whose; `None`: everybody's, one tenant after the other.
+    pub tenant: Option<&'a str>,
+    /// Where the page before ended.
+    pub after: Option<(&'a str, EntryIndex)>,
+    /// Only what was committed before.
+    pub before: Option<UnixNanos>,
+    /// At most so many.
+    pub limit: usize,
+}
 
-/// Returns intents that were allowed and have no outcome, from behind `after` on, at most `limit` of them.
+/// A page of unresolved intents.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct UnresolvedPage {
+    /// In log order for each tenant.
+    pub intents: Vec<v1::UnresolvedIntent>,
+    /// Where the next page goes on; `None`: this was the last.
+    pub next: Option<(String, EntryIndex)>,
+}
+
+/// Returns intents that were allowed and have no outcome. Reads the entries of what it answers with, and no others; of every
+/// tenant it skips at most [`TENANTS_SKIPPED_MAX`] that have nothing old enough, and then says where to go on.
 ///
 /// # Errors
 /// [`StoreFault`] when the store fails.
-pub fn unresolved(store: &impl Store, after: Option<EntryIndex>, limit: usize) -> Result<Vec<v1::UnresolvedIntent>, StoreFault> {
-    let from = after.map_or(EntryIndex(0), |after| EntryIndex(after.0.saturating_add(1)));
-    let range = KeyRange { from: &key::entry(from), to: &key::behind(&[]) };
-    let rows = store.scan(Table::Unresolved, range, Direction::Ascending, limit)?;
-    rows.into_iter().map(|row| unresolved_intent(store, row.key)).collect()
+pub fn unresolved(store: &impl Store, asked: &UnresolvedQuery<'_>) -> Result<UnresolvedPage, StoreFault> {
+    let everybody = (Vec::new(), key::behind(&[]));
+    let (first, end) = asked.tenant.map_or(everybody, |tenant| (key::text(tenant), key::behind(&key::text(tenant))));
+    let mut from = asked.after.map_or(first, |(tenant, index)| next_key(sets::unresolved(tenant, index)));
+    let mut page = UnresolvedPage::default();
+    for _ in 0..TENANTS_SKIPPED_MAX {
+        let room = asked.limit - page.intents.len();
+        let rows = store.scan(Table::Unresolved, KeyRange { from: &from, to: &end }, Direction::Ascending, room)?;
+        let mut young = None;
+        for row in rows {
+            let (tenant, index, committed) = unresolved_row(&row)?;
+            if asked.before.is_some_and(|before| committed >= before) {
+                // Committed times never fall: what this tenant has behind it is younger still.
+                young = Some(tenant.to_owned());
+                break;
+            }
+            page.next = Some((tenant.to_owned(), index));
+            page.intents.push(unresolved_intent(store, index)?);
+        }
+        match young.filter(|_| asked.tenant.is_none()) {
+            Some(tenant) => {
+                from = key::behind(&key::text(&tenant));
+                page.next = Some((tenant, EntryIndex(u64::MAX)));
+            }
+            None if page.intents.len() < asked.limit => return Ok(UnresolvedPage { next: None, ..page }),
+            None => return Ok(page),
+        }
+    }
+    Ok(page)
 }
 
-fn unresolved_intent(store: &impl Store, key: Vec<u8>) -> Result<v1::UnresolvedIntent, StoreFault> {
-    let damaged = || StoreFault::Damaged { table: Table::Unresolved, key: key.clone() };
+fn unresolved_row(row: &Row) -> Result<(&str, EntryIndex, UnixNanos), StoreFault> {
+    let place = sets::unresolved_place(&row.key);
+    let committed = row.value.as_slice().try_into().ok().map(u64::from_be_bytes);
+    let read = place.zip(committed).map(|((tenant, index), committed)| (tenant, index, UnixNanos(committed)));
+    read.ok_or_else(|| StoreFault::Damaged { table: Table::Unresolved, key: row.key.clone() })
+}
+
+fn unresolved_intent(store: &impl Store, index: EntryIndex) -> Result<v1::UnresolvedIntent, StoreFault> {
+    let key = key::entry(index);
+    let damaged = || StoreFault::Damaged { table: Table::Entries, key: key.to_vec() };
     let (_, core) = store.get(Table::Entries, &key)?.and_then(|exact| entry::parse(&exact)).ok_or_else(damaged)?;
     let Some(v1::entry_core::Body::Event(recorded)) = core.body else { return Err(damaged()) };
     let event = v1::Event::decode(recorded.event).map_err(|_| damaged())?;
@@ -142,28 +190,44 @@ pub fn incidents(store: &impl Store, tenant: &str, after: &str, limit: usize) ->
     rows.iter().map(|row| Ok(decode::<IncidentRow>(Table::Incidents, &row.key, &row.value)?.summary(scoped_id(tenant, row)))).collect()
 }
 
-/// Returns holds by their number, from behind `after` on, at most `limit` of them.
+/// Returns tools of a tenant with the definitions that were seen and pinned, from behind the cursor `after` on, at most `limit`
+/// of them, and the cursor of the next page; an empty one when this was the last.
 ///
 /// # Errors
 /// [`StoreFault`] when the store fails.
-pub fn holds(store: &impl Store, after: u64, limit: usize) -> Result<Vec<v1::HoldSummary>, StoreFault> {
-    let range = KeyRange { from: &after.saturating_add(1).to_be_bytes(), to: &key::behind(&[]) };
-    let rows = store.scan(Table::Holds, range, Direction::Ascending, limit)?;
-    rows.iter()
-        .map(|row| {
-            let hold: HoldRow = decode(Table::Holds, &row.key, &row.value)?;
-            let id = row.key.as_slice().try_into().map(u64::from_be_bytes);
-            Ok(v1::HoldSummary {
-                hold_id: id.map_err(|_| StoreFault::Damaged { table: Table::Holds, key: row.key.clone() })?,
-                target: hold.target,
-                matter: hold.matter,
-                authority: hold.authority,
-                placed_index: hold.placed_index,
-                containment_id: hold.containment_id,
-                released_by_index: hold.released_by.unwrap_or(0),
-            })
-        })
-        .collect()
+pub fn tools(store: &impl Store, tenant: &str, after: &[u8], limit: usize) -> Result<(Vec<v1::ToolSummary>, Vec<u8>), StoreFault> {
+    let prefix = key::text(tenant);
+    let from = if after.is_empty() { prefix.clone() } else { next_key([&prefix, after].concat()) };
+    let rows = store.scan(Table::ToolDefinitions, KeyRange { from: &from, to: &key::behind(&prefix) }, Direction::Ascending, limit)?;
+    let last = rows.last().filter(|_| rows.len() == limit);
+    let next = last.and_then(|row| row.key.get(prefix.len()..)).unwrap_or_default().to_vec();
+    let found = rows.iter().map(|row| Ok(decode::<ToolRow>(Table::ToolDefinitions, &row.key, &row.value)?.summary()));
+    Ok((found.collect::<Result<_, StoreFault>>()?, next))
+}
+
+/// Returns holds of a tenant, and those of everybody, by their number, from behind `after` on, at most `limit` of them.
+///
+/// # Errors
+/// [`StoreFault`] when the store fails.
+pub fn holds(store: &impl Store, tenant: &str, wanted: Wanted, after: u64, limit: usize) -> Result<Vec<v1::HoldSummary>, StoreFault> {
+    let tenants = ["*", tenant];
+    let tenants = if tenant == "*" { &tenants[..1] } else { &tenants[..] };
+    let found = lists::page(store, List::Holds, tenants, wanted, after, limit)?;
+    found.into_iter().map(|(id, _)| hold(store, id)).collect()
+}
+
+fn hold(store: &impl Store, id: u64) -> Result<v1::HoldSummary, StoreFault> {
+    let damaged = || StoreFault::Damaged { table: Table::Holds, key: id.to_be_bytes().to_vec() };
+    let hold: HoldRow = row::read(store, Table::Holds, &id.to_be_bytes())?.ok_or_else(damaged)?;
+    Ok(v1::HoldSummary {
+        hold_id: id,
+        target: hold.target,
+        matter: hold.matter,
+        authority: hold.authority,
+        placed_index: hold.placed_index,
+        containment_id: hold.containment_id,
+        released_by_index: hold.released_by.unwrap_or(0),
+    })
 }
 
 impl ApprovalRow {
@@ -181,6 +245,7 @@ impl ApprovalRow {
             expires_unix_ns: self.expires_unix_ns,
             resolved_index: self.resolved_index,
             used_by_index: self.used_by.unwrap_or(0),
+            withdrawn_index: self.withdrawn_by.unwrap_or(0),
         }
     }
 }

@@ -86,13 +86,14 @@ macro_rules! attributes {
 pub(super) const ATTRIBUTES: &[Attribute] = attributes! {
     Text {
         action tenant agent session vantage tool server status error_type environment credential_kind credential_audience purpose
+        session_purpose
         agent_state child_agent step_up_acr
     }
     Set { resources systems tags regions session_tool_names session_tags credential_scopes }
     Bool {
         egress unattributed asserted_delegation writes first_seen_resource first_seen_tool first_seen_server tainted overflow
         turn_first_read resource_unread denied_by_other_tool foreign_owner mixed_owner owner_unknown credential_expired human_credential
-        credential_replayed standing_credential purpose_declared purpose_expired tool_in_purpose resources_in_purpose
+        credential_replayed standing_credential purpose_declared purpose_expired purpose_changed tool_in_purpose resources_in_purpose
         classification_in_purpose regions_in_purpose owned server_known tool_drift scopes_widened memory_tainted memory_foreign
         intent_unknown outcome_of_denied
     }

@@ -1,6 +1,6 @@
 //! Rules in force: what they do to an event, to what comes after it, and to what needs somebody's yes.
 
-use proofline_ledger::{ENGINE, Refusal, RuleSet};
+use proofline_ledger::{ENGINE, EntryIndex, Refusal, RuleSet, Wanted, listing};
 use proofline_proto::v1;
 use v1::command::Action;
 use v1::event::Body;
@@ -34,6 +34,13 @@ pub fn activate(world: &mut World, rules: &str) -> Result<u64, Refusal> {
 /// The rules of the set that had something to say.
 pub fn findings(receipt: &v1::EventReceipt) -> Vec<String> {
     receipt.findings.iter().map(|it| it.rule_id.clone()).filter(|id| !id.starts_with("built-in/")).collect()
+}
+
+/// The entries alone give the same state.
+fn replayed(world: &World) {
+    let mut replay = proofline_ledger::Replay::new().unwrap();
+    world.entries().into_iter().for_each(|entry| replay.push(entry.into()).unwrap());
+    assert_eq!(replay.finish().unwrap().0.state_digest(), world.ledger.state_digest());
 }
 
 fn one(world: &mut World, collector: &mut Collector, event: v1::Event) -> v1::EventReceipt {
@@ -276,7 +283,7 @@ fn leaving_the_initiator_out_does_not_hide_who_asks() {
     attribution.initiator = None;
     attribution.unattributed = v1::UnattributedReason::IdentityWithheld.into();
     one(&mut world, &mut collector, nameless);
-    let asked = proofline_ledger::listing::approvals(&world.store, TENANT, |_| true, 10).unwrap();
+    let asked = listing::approvals(&world.store, TENANT, Wanted::Everything, EntryIndex(0), 10).unwrap();
     assert_eq!(asked[0].requester.as_ref().unwrap().subject, "u-1");
 }
 
@@ -303,4 +310,73 @@ fn waiting_for_a_yes_is_no_denial() {
     for _ in 0..3 {
         assert_eq!(findings(&one(&mut world, &mut collector, with_tool("s-1", "pay"))), ["pay"]);
     }
+}
+
+fn withdrawal(of: &v1::ResolveApproval) -> Action {
+    Action::WithdrawApproval(v1::WithdrawApproval {
+        tenant_id: of.tenant_id.clone(),
+        session_id: of.session_id.clone(),
+        intent_index: of.intent_index,
+        action_digest: of.action_digest.clone(),
+        reason: "wrong customer".to_owned(),
+    })
+}
+
+#[test]
+fn a_withdrawn_approval_lets_nothing_through_and_the_log_says_who_and_why() {
+    let (mut world, mut collector, approval) = asking();
+    world.command(&[RESPONDER], Action::ResolveApproval(approval.clone())).unwrap();
+    let by = world.command(&[RESPONDER], withdrawal(&approval)).unwrap();
+    world.reopen();
+    let listed = listing::approvals(&world.store, TENANT, Wanted::Everything, EntryIndex(0), 10).unwrap();
+    assert_eq!((listed.len(), listed[0].withdrawn_index, listed[0].used_by_index), (1, by, 0));
+    let again = collector.append(&mut world, vec![with_tool("s-1", "pay")]).unwrap();
+    assert_eq!(again.events[0].verdict(), v1::Verdict::RequireApproval, "it must be asked anew");
+    let Some(v1::entry_core::Body::Command(signed)) = world.entry(by).body else { panic!() };
+    assert_eq!(signed.signatures[0].operator_id, "rita");
+    let command: v1::Command = prost::Message::decode(signed.command.as_slice()).unwrap();
+    assert_eq!(command.action, Some(withdrawal(&approval)));
+
+    // A yes to the new request is a new one; the old withdrawal does not touch it.
+    let answer = v1::ResolveApproval { intent_index: again.first_index, ..approval.clone() };
+    world.command(&[RESPONDER], Action::ResolveApproval(answer)).unwrap();
+    let stale = world.command(&[RESPONDER], withdrawal(&approval)).unwrap_err();
+    assert!(matches!(stale, Refusal::UnknownSubject { .. }), "{stale:?}");
+    assert_eq!(one(&mut world, &mut collector, with_tool("s-1", "pay")).verdict(), v1::Verdict::Allow);
+    replayed(&world);
+}
+
+#[test]
+fn only_a_yes_that_still_holds_can_be_withdrawn_and_only_by_a_responder() {
+    let (mut world, _, approval) = asking();
+    let refused = |world: &mut World, by, of: &v1::ResolveApproval| world.command(&[by], withdrawal(of)).unwrap_err();
+    let state = |refusal: Refusal| match refusal {
+        Refusal::AlreadyDone { state, .. } => state,
+        other => panic!("{other:?}"),
+    };
+    assert!(matches!(refused(&mut world, RESPONDER, &approval), Refusal::UnknownSubject { .. }), "nobody answered");
+    world.command(&[RESPONDER], Action::ResolveApproval(approval.clone())).unwrap();
+    assert!(matches!(refused(&mut world, ALICE, &approval), Refusal::OperatorLacksRole { .. }));
+    let other = v1::ResolveApproval { intent_index: approval.intent_index + 1, ..approval.clone() };
+    assert!(matches!(refused(&mut world, RESPONDER, &other), Refusal::UnknownSubject { .. }));
+    let Action::WithdrawApproval(silent) = withdrawal(&approval) else { unreachable!() };
+    let silent = Action::WithdrawApproval(v1::WithdrawApproval { reason: String::new(), ..silent });
+    assert!(matches!(world.command(&[RESPONDER], silent).unwrap_err(), Refusal::Malformed(_)));
+    world.command(&[RESPONDER], withdrawal(&approval)).unwrap();
+    assert_eq!(state(refused(&mut world, RESPONDER, &approval)), "withdrawn");
+
+    let (mut world, mut used, approval) = asking();
+    world.command(&[RESPONDER], Action::ResolveApproval(approval.clone())).unwrap();
+    assert_eq!(one(&mut world, &mut used, with_tool("s-1", "pay")).verdict(), v1::Verdict::Allow);
+    assert_eq!(state(refused(&mut world, RESPONDER, &approval)), "used");
+
+    let (mut world, _, approval) = asking();
+    world.command(&[RESPONDER], Action::ResolveApproval(approval.clone())).unwrap();
+    world.now += 601 * SECOND_NS;
+    assert_eq!(state(refused(&mut world, RESPONDER, &approval)), "expired");
+
+    let (mut world, _, approval) = asking();
+    let no = v1::ResolveApproval { verdict: v1::Verdict::Deny.into(), ..approval.clone() };
+    world.command(&[RESPONDER], Action::ResolveApproval(no)).unwrap();
+    assert_eq!(state(refused(&mut world, RESPONDER, &approval)), "answered with a no");
 }

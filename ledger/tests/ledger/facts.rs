@@ -1,5 +1,6 @@
 //! What the ledger knows of an event when it decides: seen through rules that say one thing each.
 
+use proofline_ledger::{Refusal, listing};
 use proofline_proto::v1;
 use v1::event::Body;
 
@@ -300,6 +301,102 @@ fn another_definition_under_the_same_name_is_drift() {
     world.command(&[crate::world::ALICE], v1::command::Action::RegisterServer(server)).unwrap();
     assert!(seen(&mut world, &mut collector, defined(1)).is_empty());
     assert_eq!(seen(&mut world, &mut collector, defined(2)), ["r0"]);
+}
+
+#[test]
+fn a_second_purpose_in_one_session_is_a_change_and_leaving_it_out_is_not() {
+    let rules = ["context.purpose_changed", "context.session_purpose == \"refunds\" && context.purpose == \"\""];
+    let (mut world, mut collector) = watching(&rules);
+    let act = |session: &str, purpose: &str| {
+        let mut event = intent(session, 1, "query", Vec::new());
+        purpose.clone_into(&mut event.attribution.as_mut().unwrap().purpose_id);
+        event
+    };
+    assert!(seen(&mut world, &mut collector, act("s-1", "")).is_empty(), "none was named yet");
+    assert!(seen(&mut world, &mut collector, act("s-1", "refunds")).is_empty(), "the first is no change");
+    assert!(seen(&mut world, &mut collector, act("s-1", "refunds")).is_empty());
+    assert_eq!(seen(&mut world, &mut collector, act("s-1", "payroll")), ["r0"]);
+    assert_eq!(seen(&mut world, &mut collector, act("s-1", "payroll")), ["r0"], "it does not become the session's own");
+    assert_eq!(seen(&mut world, &mut collector, act("s-1", "")), ["r1"], "a rule sees what is left out, too");
+    world.reopen();
+    assert_eq!(seen(&mut world, &mut collector, act("s-1", "payroll")), ["r0"]);
+    assert!(seen(&mut world, &mut collector, act("s-2", "payroll")).is_empty(), "another session has its own");
+}
+
+#[test]
+fn a_pinned_definition_is_good_and_any_other_drifts() {
+    let (mut world, mut collector) = watching(&["context.tool_drift"]);
+    let called = |digest: u8| {
+        let mut event = intent("s-1", 1, "query", Vec::new());
+        if let Some(Body::ActionIntent(intent)) = &mut event.body {
+            let definition_sha256 = if digest == 0 { Vec::new() } else { vec![digest; 32] };
+            intent.tool = Some(v1::Tool { server_id: "crm".to_owned(), name: "query".to_owned(), definition_sha256, ..Default::default() });
+        }
+        event
+    };
+    let pin = |digest: u8, beside_others: bool| {
+        v1::command::Action::PinTool(v1::PinTool {
+            tenant_id: TENANT.to_owned(),
+            server_id: "crm".to_owned(),
+            tool_name: "query".to_owned(),
+            definition_sha256: vec![digest; 32],
+            beside_others,
+            reason: "read it".to_owned(),
+        })
+    };
+    let drifts = |world: &mut World, collector: &mut Collector, of: &[u8]| {
+        of.iter().copied().filter(|digest| !seen(world, collector, called(*digest)).is_empty()).collect::<Vec<u8>>()
+    };
+    assert_eq!(drifts(&mut world, &mut collector, &[1, 2, 3]), [2, 3], "the first is good while nobody says otherwise");
+    world.command(&[crate::world::ALICE], pin(2, true)).unwrap();
+    assert_eq!(drifts(&mut world, &mut collector, &[1, 2, 3]), [3], "accepted beside the first");
+    world.command(&[crate::world::ALICE], pin(2, false)).unwrap();
+    world.reopen();
+    assert_eq!(drifts(&mut world, &mut collector, &[1, 3, 0, 2, 0]), [1, 3, 0], "only the pinned one; without one, the newest counts");
+    let (tools, next) = listing::tools(&world.store, TENANT, &[], 10).unwrap();
+    assert!(next.is_empty());
+    assert_eq!((tools[0].server_id.as_str(), tools[0].tool_name.as_str(), tools[0].drift), ("crm", "query", false));
+    assert_eq!(tools[0].pinned_sha256, [vec![2; 32]]);
+
+    let again = world.command(&[crate::world::ALICE], pin(2, true)).unwrap_err();
+    assert!(matches!(again, Refusal::AlreadyDone { .. }), "{again:?}");
+    for digest in 10..25 {
+        world.command(&[crate::world::ALICE], pin(digest, true)).unwrap();
+    }
+    let full = world.command(&[crate::world::ALICE], pin(99, true)).unwrap_err();
+    assert!(matches!(full, Refusal::TooLarge { limit: 16, .. }), "{full:?}");
+    world.command(&[crate::world::ALICE], pin(99, false)).unwrap();
+    assert_eq!(drifts(&mut world, &mut collector, &[2, 10, 99]), [2, 10]);
+    let by_responder = world.command(&[crate::world::RESPONDER], pin(1, false)).unwrap_err();
+    assert!(matches!(by_responder, Refusal::OperatorLacksRole { .. }), "{by_responder:?}");
+    let short = v1::command::Action::PinTool(v1::PinTool { tenant_id: TENANT.to_owned(), tool_name: "t".to_owned(), ..Default::default() });
+    assert!(matches!(world.command(&[crate::world::ALICE], short).unwrap_err(), Refusal::Malformed(_)));
+}
+
+#[test]
+fn a_tool_can_be_pinned_before_it_is_seen_and_no_agent_moves_the_pin() {
+    let (mut world, _) = World::with_collector();
+    let mut agent = Collector::new("self", 61);
+    let mut scope = agent.scope();
+    scope.vantages = vec![v1::Vantage::SelfReported.into(), v1::Vantage::GatewayObserved.into()];
+    world.command(&[crate::world::ALICE], v1::command::Action::RegisterCollector(scope)).unwrap();
+    agent.open(&mut world).unwrap();
+    activate(&mut world, &alert("r0", "context.tool_drift")).unwrap();
+    let pin = v1::PinTool {
+        tenant_id: TENANT.to_owned(),
+        tool_name: "query".to_owned(),
+        definition_sha256: vec![5; 32],
+        reason: "from the vendor".to_owned(),
+        ..Default::default()
+    };
+    world.command(&[crate::world::ALICE], v1::command::Action::PinTool(pin)).unwrap();
+    let defined = |vantage: v1::Vantage, digest: u8| {
+        let body = v1::ToolDefined { name: "query".to_owned(), definition_sha256: vec![digest; 32], ..Default::default() };
+        v1::Event { vantage: vantage.into(), body: Some(Body::ToolDefined(body)), ..event("s-1", "agent-1") }
+    };
+    assert_eq!(seen(&mut world, &mut agent, defined(v1::Vantage::SelfReported, 6)), ["r0"]);
+    assert_eq!(seen(&mut world, &mut agent, defined(v1::Vantage::GatewayObserved, 6)), ["r0"], "being first does not make it good");
+    assert!(seen(&mut world, &mut agent, defined(v1::Vantage::GatewayObserved, 5)).is_empty());
 }
 
 #[test]

@@ -1,12 +1,12 @@
 //! The life of agents, incidents with their stages, and holds.
 
-use proofline_ledger::{Refusal, listing};
+use proofline_ledger::{Refusal, Wanted, listing};
 use proofline_proto::v1;
 use v1::command::Action;
 use v1::{AgentState, IncidentCause, IncidentStage};
 
 use crate::deciding::{activate, alert};
-use crate::world::{ALICE, HOUR_NS, RESPONDER, SECOND_RESPONDER, TENANT, World, event};
+use crate::world::{ALICE, BOB, HOUR_NS, RESPONDER, SECOND_RESPONDER, TENANT, World, event};
 
 fn registration(owned: bool) -> Action {
     let owner = |name: &str| if owned { name.to_owned() } else { String::new() };
@@ -58,7 +58,12 @@ fn only_the_legal_ways_through_an_agents_life_are_open() {
                 world.command(&[ALICE], Action::RevokeAgent(revoke)).unwrap();
             }
             assert_eq!(state(&world), from);
-            let changed = world.command(&[ALICE], change(to));
+            if from == Suspended && to == Approved {
+                let alone = world.command(&[ALICE], change(to)).unwrap_err();
+                assert_eq!((alone, state(&world)), (Refusal::SecondOperatorNeeded, from), "one person brings nobody back");
+            }
+            let signers: &[_] = if from == Suspended { &[ALICE, BOB] } else { &[ALICE] };
+            let changed = world.command(signers, change(to));
             assert_eq!(changed.is_ok(), legal.contains(&to), "from {from:?} to {to:?}: {changed:?}");
         }
     }
@@ -81,14 +86,23 @@ fn production_takes_owners_a_revocation_path_and_rules() {
 }
 
 #[test]
-fn a_suspended_agent_is_denied_until_it_is_approved_again() {
+fn a_suspended_agent_is_denied_until_two_persons_approve_it_again() {
     let (mut world, mut collector) = World::with_collector();
     world.command(&[ALICE], registration(true)).unwrap();
     world.command(&[ALICE], change(AgentState::Suspended)).unwrap();
     let denied = collector.append(&mut world, vec![event("s-1", "agent-1")]).unwrap();
     assert_eq!(denied.events[0].verdict(), v1::Verdict::Deny);
     assert_eq!(denied.events[0].findings[0].rule_id, "built-in/agent-suspended");
-    world.command(&[ALICE], change(AgentState::Approved)).unwrap();
+    // Neither one person twice, nor a registration, nor a responder beside a registrar brings it back.
+    for signers in [&[ALICE][..], &[ALICE, ALICE]] {
+        assert_eq!(world.command(signers, change(AgentState::Approved)).unwrap_err(), Refusal::SecondOperatorNeeded);
+    }
+    let lacks = world.command(&[ALICE, RESPONDER], change(AgentState::Approved)).unwrap_err();
+    assert!(matches!(lacks, Refusal::OperatorLacksRole { .. }), "{lacks:?}");
+    world.command(&[ALICE], registration(true)).unwrap();
+    let denied = collector.append(&mut world, vec![event("s-1", "agent-1")]).unwrap();
+    assert_eq!((state(&world), denied.events[0].verdict()), (AgentState::Suspended, v1::Verdict::Deny));
+    world.command(&[ALICE, BOB], change(AgentState::Approved)).unwrap();
     let allowed = collector.append(&mut world, vec![event("s-1", "agent-1")]).unwrap();
     assert_eq!(allowed.events[0].verdict(), v1::Verdict::Allow);
 }
@@ -145,7 +159,7 @@ fn a_containment_holds_its_evidence_in_the_same_commit() {
     let (mut world, mut collector) = World::with_collector();
     activate(&mut world, &crate::deciding::rule("no-drop", "revoke_session", "context.tool == \"query\"")).unwrap();
     let receipt = collector.append(&mut world, vec![event("s-1", "agent-1")]).unwrap();
-    let holds = listing::holds(&world.store, 0, 10).unwrap();
+    let holds = listing::holds(&world.store, TENANT, Wanted::Open, 0, 10).unwrap();
     assert_eq!((holds[0].containment_id, holds[0].placed_index, holds[0].authority.as_str()), (1, receipt.first_index, "rule no-drop"));
     let by_hand = v1::PlaceHold { target: holds[0].target.clone(), matter: "case 12".to_owned(), authority: "court".to_owned() };
     world.command(&[RESPONDER], Action::PlaceHold(by_hand)).unwrap();

@@ -18,6 +18,7 @@ mod deciding;
 mod evidence;
 mod facts;
 mod governing;
+mod listings;
 mod lists;
 mod outlets;
 mod proofs;

@@ -409,3 +409,46 @@ fn what_happened_after_a_containment_is_found_without_looking_at_the_rest() {
     }
     assert!(listing::containments(&world.store, 0, 10).unwrap().len() == 2);
 }
+
+fn verify(id: &str, state: &str) -> Action {
+    Action::VerifyOutlet(v1::VerifyOutlet { outlet_id: id.to_owned(), state: state.to_owned(), reason: "a new receiver".to_owned() })
+}
+
+#[test]
+fn a_stream_is_verified_on_request_and_the_result_is_recorded_once() {
+    let gateway = v1::Outlet { escalations_only: true, ..webhook("gateway") };
+    let idp = v1::Outlet { escalate_to: "gateway".to_owned(), escalate_after_s: 1, ..stream("idp", SubjectForm::Simple) };
+    let (mut world, _) = telling(vec![gateway, idp, stream("other", SubjectForm::Simple)]);
+    let asked = world.command(&[ALICE], verify("idp", "try-1")).unwrap();
+    assert_eq!(told(&world, "idp"), [(SignalKind::Verification, String::new())]);
+    assert!(told(&world, "other").is_empty(), "it is about one stream");
+    let message = waiting(&world, "idp").remove(0);
+    assert_eq!((message.entry.0, message.containment, message.escalates_at), (asked, 0, None), "it does not escalate");
+    let recorded = deliver(&mut world, delivery("idp", 0, asked, 0, DeliveryResult::DeadLetter)).unwrap();
+    assert!(told(&world, "idp").is_empty() && told(&world, "gateway").is_empty());
+    assert_eq!(outlets::deliveries_of_outlet(&world.store, "idp", EntryIndex(0), 10).unwrap(), [EntryIndex(recorded)]);
+    let twice = deliver(&mut world, delivery("idp", 0, asked, 0, DeliveryResult::Delivered)).unwrap_err();
+    assert!(matches!(twice, Refusal::AlreadyDone { .. }), "{twice:?}");
+    assert!(outlets::after_containment(&world.store, 0, EntryIndex(0), 10).unwrap().is_empty(), "it followed no containment");
+    check_replay(&world);
+}
+
+#[test]
+fn a_verification_is_refused_where_nothing_would_be_sent() {
+    let (mut world, _) = telling(vec![webhook("hook"), stream("idp", SubjectForm::Simple)]);
+    let refused = |world: &mut World, action| world.command(&[ALICE], action).unwrap_err();
+    assert!(matches!(refused(&mut world, verify("nobody", "x")), Refusal::UnknownSubject { .. }));
+    assert!(matches!(refused(&mut world, verify("hook", "x")), Refusal::Malformed(_)), "webhooks have no such event");
+    assert!(matches!(refused(&mut world, verify("idp", "")), Refusal::Malformed(_)), "nothing to compare");
+    assert!(matches!(refused(&mut world, verify("idp", &"x".repeat(257))), Refusal::Malformed(_)));
+    assert!(matches!(world.command(&[RESPONDER], verify("idp", "x")).unwrap_err(), Refusal::OperatorLacksRole { .. }));
+    let first = world.command(&[ALICE], verify("idp", &"x".repeat(256))).unwrap();
+    deliver(&mut world, delivery("idp", 0, first, 0, DeliveryResult::Paused)).unwrap();
+    assert!(matches!(refused(&mut world, verify("idp", "y")), Refusal::AlreadyDone { .. }), "paused");
+    world.command(&[ALICE], resume("idp")).unwrap();
+    for n in 1..proofline_ledger::limits::OUTBOX_MAX {
+        world.command(&[ALICE], verify("idp", &n.to_string())).unwrap();
+    }
+    assert!(matches!(refused(&mut world, verify("idp", "z")), Refusal::TooLarge { .. }), "it would not be kept");
+    assert_eq!(standing(&world, "idp").dropped, 0);
+}

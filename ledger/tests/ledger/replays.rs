@@ -1,4 +1,5 @@
-use proofline_ledger::{Direction, Divergence, EntryIndex, Ledger, Replay};
+use proofline_ledger::listing::{self, UnresolvedQuery};
+use proofline_ledger::{Direction, Divergence, EntryIndex, Ledger, MapStore, Replay, Wanted};
 use proofline_proto::{peer, v1};
 use proptest::prelude::*;
 use prost::Message;
@@ -26,7 +27,11 @@ enum Step {
     Settle { outlet: u8, result: i32 },
     Activate(u8),
     Answer(bool),
-    Promote(u8),
+    Withdraw,
+    Promote { agent: u8, signers: usize },
+    Pin { digest: u8, beside_others: bool },
+    Verify(u8),
+    Place(u8),
     Commit,
     Wait(u32),
 }
@@ -59,7 +64,9 @@ const RULES: [&str; 4] = [
        @id("pay") @containment("require_approval") @severity("high")
        forbid(principal, action == Action::"payment", resource);
        @id("seen") @mode("observe") @containment("deny") @severity("low")
-       forbid(principal, action, resource) when { context.refusals_here > 0 || context.mixed_owner };"#,
+       forbid(principal, action, resource) when { context.refusals_here > 0 || context.mixed_owner };
+       @id("drift") @containment("deny") @severity("low")
+       forbid(principal, action, resource) when { context.tool_drift || context.purpose_changed };"#,
 ];
 
 fn shape() -> impl Strategy<Value = Shape> {
@@ -94,7 +101,11 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (0..4_u8, 0..6_i32).prop_map(|(outlet, result)| Step::Settle { outlet, result }),
         1 => (0..4_u8).prop_map(Step::Activate),
         1 => any::<bool>().prop_map(Step::Answer),
-        1 => (0..3_u8).prop_map(Step::Promote),
+        1 => Just(Step::Withdraw),
+        1 => (0..3_u8, 1..3_usize).prop_map(|(agent, signers)| Step::Promote { agent, signers }),
+        1 => (0..8_u8, any::<bool>()).prop_map(|(digest, beside_others)| Step::Pin { digest, beside_others }),
+        1 => (0..4_u8).prop_map(Step::Verify),
+        1 => (0..3_u8).prop_map(Step::Place),
         2 => Just(Step::Commit),
         1 => (1..5_000_u32).prop_map(Step::Wait),
     ]
@@ -161,6 +172,7 @@ fn bytes(shape: &Shape) -> prost::bytes::Bytes {
             let shown =
                 v1::Credential { credential_id: format!("c{}", resource % 3), scopes: vec![format!("p{act}")], ..Default::default() };
             event.attribution.as_mut().unwrap().credential = Some(shown);
+            event.attribution.as_mut().unwrap().purpose_id = if resource % 2 == 0 { String::new() } else { format!("u{}", resource % 3) };
             if let Some(parent) = parent {
                 event.session.as_mut().unwrap().parent_session_id = format!("s{parent}");
             }
@@ -299,11 +311,35 @@ impl Script {
                 self.command(&[ALICE, BOB], v1::command::Action::ActivateRules(crate::deciding::activation(RULES[usize::from(*set)])));
             }
             Step::Answer(yes) => self.answer(*yes),
-            Step::Promote(agent) => {
+            Step::Withdraw => self.withdraw(),
+            Step::Pin { digest, beside_others } => {
+                let pin = v1::PinTool {
+                    tenant_id: TENANT.to_owned(),
+                    server_id: "m".to_owned(),
+                    tool_name: "t".to_owned(),
+                    definition_sha256: vec![*digest; 32],
+                    beside_others: *beside_others,
+                    reason: "a test".to_owned(),
+                };
+                self.command(&[ALICE], v1::command::Action::PinTool(pin));
+            }
+            Step::Verify(outlet) => {
+                let (outlet_id, state, reason) = (format!("o{outlet}"), format!("at {}", self.world.now), "a test".to_owned());
+                self.command(&[ALICE], v1::command::Action::VerifyOutlet(v1::VerifyOutlet { outlet_id, state, reason }));
+            }
+            Step::Place(session) => {
+                let target =
+                    Some(v1::Target { kind: v1::TargetKind::Session.into(), tenant_id: TENANT.to_owned(), id: format!("s{session}") });
+                let (matter, authority) = ("a case".to_owned(), "a court".to_owned());
+                self.command(&[RESPONDER], v1::command::Action::PlaceHold(v1::PlaceHold { target, matter, authority }));
+                let release = v1::ReleaseHold { hold_id: u64::from(*session), reason: "settled".to_owned() };
+                self.command(&[RESPONDER, SECOND_RESPONDER], v1::command::Action::ReleaseHold(release));
+            }
+            Step::Promote { agent, signers } => {
                 let (tenant_id, agent_id) = (TENANT.to_owned(), format!("a{agent}"));
                 let state = if self.world.now.is_multiple_of(2) { v1::AgentState::Approved } else { v1::AgentState::Suspended }.into();
                 let change = v1::ChangeAgentState { tenant_id, agent_id, state, reason: "a test".to_owned() };
-                self.command(&[ALICE], v1::command::Action::ChangeAgentState(change));
+                self.command(&[ALICE, BOB][..*signers], v1::command::Action::ChangeAgentState(change));
             }
             Step::Commit => {
                 let said = crate::completeness::commitment(&self.world);
@@ -328,8 +364,7 @@ impl Script {
 
     /// Answers the first action that waits for it.
     fn answer(&mut self, yes: bool) {
-        let waits = |it: &v1::Approval| it.verdict() == v1::Verdict::Unspecified;
-        let waiting = proofline_ledger::listing::approvals(&self.world.store, TENANT, waits, 1).unwrap();
+        let waiting = listing::approvals(&self.world.store, TENANT, Wanted::Open, EntryIndex(0), 1).unwrap();
         let Some(asked) = waiting.into_iter().next() else { return };
         let approval = v1::ResolveApproval {
             tenant_id: asked.tenant_id,
@@ -341,6 +376,20 @@ impl Script {
             reason: "a test".to_owned(),
         };
         self.command(&[RESPONDER], v1::command::Action::ResolveApproval(approval));
+    }
+
+    /// Takes back the newest answer, whatever it was and whatever became of it.
+    fn withdraw(&mut self) {
+        let answered = listing::approvals(&self.world.store, TENANT, Wanted::Everything, EntryIndex(0), 1_000).unwrap();
+        let Some(of) = answered.into_iter().max_by_key(|it| it.resolved_index) else { return };
+        let withdrawal = v1::WithdrawApproval {
+            tenant_id: of.tenant_id,
+            session_id: of.session_id,
+            intent_index: of.intent_index,
+            action_digest: of.action_digest,
+            reason: "a test".to_owned(),
+        };
+        self.command(&[RESPONDER], v1::command::Action::WithdrawApproval(withdrawal));
     }
 
     fn command(&mut self, signers: &[(&str, u8)], action: v1::command::Action) {
@@ -368,6 +417,19 @@ fn agent_action(agent: u8) -> v1::command::Action {
     })
 }
 
+/// What no decision reads and lists show all the same: every place of it follows from the entries.
+fn listed(store: &MapStore) -> impl PartialEq + std::fmt::Debug {
+    let query = UnresolvedQuery { tenant: None, after: None, before: None, limit: 10_000 };
+    (
+        listing::approvals(store, TENANT, Wanted::Everything, EntryIndex(0), 10_000).unwrap(),
+        listing::approvals(store, TENANT, Wanted::Open, EntryIndex(0), 10_000).unwrap(),
+        listing::holds(store, TENANT, Wanted::Open, 0, 10_000).unwrap(),
+        listing::holds(store, TENANT, Wanted::Everything, 0, 10_000).unwrap(),
+        listing::tools(store, TENANT, &[], 10_000).unwrap(),
+        listing::unresolved(store, &query).unwrap(),
+    )
+}
+
 fn replay(world: &World) -> (Ledger, proofline_ledger::MapStore) {
     let mut replay = Replay::new().unwrap();
     for entry in world.entries() {
@@ -385,6 +447,7 @@ proptest! {
         let (ledger, store) = replay(&world);
         prop_assert_eq!(ledger.state_digest(), world.ledger.state_digest());
         prop_assert_eq!(ledger.log_root(), world.ledger.log_root());
+        prop_assert_eq!(listed(&store), listed(&world.store));
         let outlets = proofline_ledger::outlets::all(&store).unwrap();
         prop_assert_eq!(&outlets, &proofline_ledger::outlets::all(&world.store).unwrap());
         for it in outlets {

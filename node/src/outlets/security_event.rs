@@ -7,7 +7,8 @@ use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
 use super::keys::OutletKey;
 
-const EVENT_TYPES: &str = "https://schemas.openid.net/secevent/caep/event-type/";
+const CAEP_EVENT_TYPES: &str = "https://schemas.openid.net/secevent/caep/event-type/";
+const SSF_EVENT_TYPES: &str = "https://schemas.openid.net/secevent/ssf/event-type/";
 /// CAEP names no kind of credential that software has; transmitter and receiver may agree on one.
 const CREDENTIAL_TYPE: &str = "agent-credential";
 
@@ -34,7 +35,8 @@ struct Claims<'a> {
     jti: &'a str,
     iat: u64,
     aud: &'a str,
-    txn: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    txn: Option<String>,
     sub_id: Subject<'a>,
     events: Events<'a>,
 }
@@ -70,14 +72,25 @@ struct Complex<'a> {
 
 /// Exactly one event, under its type.
 struct Events<'a> {
+    types: &'static str,
     name: &'static str,
-    event: Caep<'a>,
+    event: Said<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Said<'a> {
+    Change(Caep<'a>),
+    /// Only that the stream works.
+    Verification {
+        state: &'a str,
+    },
 }
 
 impl Serialize for Events<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut events = serializer.serialize_map(Some(1))?;
-        events.serialize_entry(&format!("{EVENT_TYPES}{}", self.name), &self.event)?;
+        events.serialize_entry(&format!("{}{}", self.types, self.name), &self.event)?;
         events.end()
     }
 }
@@ -120,9 +133,23 @@ pub(super) fn claims(stream: &SharedSignals, of: &Waiting, change: &Containment,
         jti: &of.jti,
         iat: seconds,
         aud: &stream.audience,
-        txn: format!("ctn-{:012}", of.containment),
+        txn: Some(format!("ctn-{:012}", of.containment)),
         sub_id: subject(stream.subject_form(), signal, target),
         events,
+    };
+    serde_json::to_string(&claims).map_err(|error| error.to_string())
+}
+
+/// Returns the claims of a verification event of the framework (SSF 1.0): it is about the stream itself.
+pub(super) fn verification(stream: &SharedSignals, stream_id: &str, of: &Waiting, state: &str) -> Result<String, String> {
+    let claims = Claims {
+        iss: &stream.issuer,
+        jti: &of.jti,
+        iat: of.committed.0 / 1_000_000_000,
+        aud: &stream.audience,
+        txn: None,
+        sub_id: Subject::Simple(Member::Opaque { id: stream_id.to_owned() }),
+        events: Events { types: SSF_EVENT_TYPES, name: "verification", event: Said::Verification { state } },
     };
     serde_json::to_string(&claims).map_err(|error| error.to_string())
 }
@@ -147,20 +174,22 @@ fn events<'a>(
         change_type: None,
         friendly_name: None,
     };
-    Ok(match signal.kind() {
-        SignalKind::SessionRevoked => Events { name: "session-revoked", event: bare },
+    let (name, event) = match signal.kind() {
+        SignalKind::SessionRevoked => ("session-revoked", bare),
         // The token of that id is good for nothing while its session is suspended.
         SignalKind::TokenClaimsChange => {
             let claims = Some(TokenClaims { jti: &target.id, scope: "" });
-            Events { name: "token-claims-change", event: Caep { claims, ..bare } }
+            ("token-claims-change", Caep { claims, ..bare })
         }
         SignalKind::CredentialChange => {
             let (credential_type, change_type) = (Some(CREDENTIAL_TYPE), Some("revoke"));
-            let event = Caep { credential_type, change_type, friendly_name: Some(&target.id), ..bare };
-            Events { name: "credential-change", event }
+            ("credential-change", Caep { credential_type, change_type, friendly_name: Some(&target.id), ..bare })
         }
-        SignalKind::ContainmentChange | SignalKind::Unspecified => return Err("the message is none of a stream's".to_owned()),
-    })
+        SignalKind::ContainmentChange | SignalKind::Verification | SignalKind::Unspecified => {
+            return Err("the message is about no change that a stream is told of".to_owned());
+        }
+    };
+    Ok(Events { types: CAEP_EVENT_TYPES, name, event: Said::Change(event) })
 }
 
 fn subject<'a>(form: SubjectForm, signal: &'a Signal, target: &'a Target) -> Subject<'a> {

@@ -9,8 +9,8 @@ use proofline_proto::{
         ListApprovalsRequest, ListApprovalsResponse, ListCollectorsRequest, ListCollectorsResponse, ListContainmentsRequest,
         ListContainmentsResponse, ListDeliveriesRequest, ListDeliveriesResponse, ListHoldsRequest, ListHoldsResponse, ListIncidentsRequest,
         ListIncidentsResponse, ListOutletsRequest, ListOutletsResponse, ListPurposesRequest, ListPurposesResponse, ListServersRequest,
-        ListServersResponse, ListUnresolvedRequest, ListUnresolvedResponse, SubmitCommandRequest, SubmitCommandResponse,
-        WatchContainmentRequest, control_server::Control,
+        ListServersResponse, ListToolsRequest, ListToolsResponse, ListUnresolvedRequest, ListUnresolvedResponse, SubmitCommandRequest,
+        SubmitCommandResponse, WatchContainmentRequest, control_server::Control,
     },
 };
 use tonic::{Request, Response, Status};
@@ -98,6 +98,11 @@ impl Control for Api {
     async fn list_servers(&self, request: Request<ListServersRequest>) -> Result<Response<ListServersResponse>, Status> {
         let caller = caller(&request)?;
         self.servers(&caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_tools(&self, request: Request<ListToolsRequest>) -> Result<Response<ListToolsResponse>, Status> {
+        let caller = caller(&request)?;
+        self.tools(&caller, request.into_inner()).await.map(Response::new)
     }
 
     async fn list_purposes(&self, request: Request<ListPurposesRequest>) -> Result<Response<ListPurposesResponse>, Status> {

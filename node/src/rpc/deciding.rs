@@ -1,11 +1,14 @@
 //! What stands around decisions: the rules, what waits for a yes, what came of what was allowed, and facts.
 
-use proofline_ledger::{ENGINE, EntryIndex, RuleSet, StoreFault, listing};
+use proofline_ledger::{
+    ENGINE, EntryIndex, RuleSet, StoreFault, UnixNanos, Wanted,
+    listing::{self, UnresolvedPage, UnresolvedQuery},
+};
 use proofline_proto::v1::{
-    GetFactsRequest, GetFactsResponse, GetRulesRequest, GetRulesResponse, HoldSummary, IncidentStage, IncidentSummary,
-    ListApprovalsRequest, ListApprovalsResponse, ListHoldsRequest, ListHoldsResponse, ListIncidentsRequest, ListIncidentsResponse,
-    ListPurposesRequest, ListPurposesResponse, ListServersRequest, ListServersResponse, ListUnresolvedRequest, ListUnresolvedResponse,
-    RuleSetSummary, UnresolvedIntent, Verdict,
+    GetFactsRequest, GetFactsResponse, GetRulesRequest, GetRulesResponse, IncidentStage, IncidentSummary, ListApprovalsRequest,
+    ListApprovalsResponse, ListHoldsRequest, ListHoldsResponse, ListIncidentsRequest, ListIncidentsResponse, ListPurposesRequest,
+    ListPurposesResponse, ListServersRequest, ListServersResponse, ListToolsRequest, ListToolsResponse, ListUnresolvedRequest,
+    ListUnresolvedResponse, RuleSetSummary,
 };
 use prost::Message as _;
 use tonic::Status;
@@ -22,8 +25,8 @@ use crate::{
 
 /// Activations that one answer names.
 const ACTIVATIONS_MAX: usize = 100;
-/// Intents that are looked at for one page.
-const LOOKED_AT_MAX: usize = 10_000;
+/// Length of a cursor in the list of tools.
+const TOOL_CURSOR_BYTES: usize = 16;
 
 impl Api {
     pub(super) async fn rules(&self, caller: &Caller, asked: GetRulesRequest) -> Result<GetRulesResponse, Status> {
@@ -43,17 +46,19 @@ impl Api {
     pub(super) async fn approvals(&self, caller: &Caller, asked: ListApprovalsRequest) -> Result<ListApprovalsResponse, Status> {
         self.check_role(caller, Rpc::ListApprovals, Scope::Tenant(&asked.tenant_id))?;
         let limit = page(asked.page_size)?;
-        let read = move |applied: &StateDb| {
-            let is_wanted = |it: &proofline_proto::v1::Approval| asked.answered || it.verdict() == Verdict::Unspecified;
-            listing::approvals(applied, &asked.tenant_id, is_wanted, limit)
-        };
-        Ok(ListApprovalsResponse { approvals: self.read_applied(read).await? })
+        let (wanted, after) = (wanted(asked.answered), EntryIndex(asked.after_intent_index));
+        let approvals = self.read_applied(move |applied| listing::approvals(applied, &asked.tenant_id, wanted, after, limit)).await?;
+        let next_after = approvals.last().filter(|_| approvals.len() == limit).map_or(0, |it| it.intent_index);
+        Ok(ListApprovalsResponse { approvals, next_after })
     }
 
     pub(super) async fn unresolved(&self, caller: &Caller, asked: ListUnresolvedRequest) -> Result<ListUnresolvedResponse, Status> {
         let scope = if asked.tenant_id == "*" { Scope::Everything } else { Scope::Tenant(&asked.tenant_id) };
         self.check_role(caller, Rpc::ListUnresolved, scope)?;
         let limit = page(asked.page_size)?;
+        if asked.tenant_id == "*" && asked.after_index > 0 && asked.after_tenant_id.is_empty() {
+            return Err(Status::invalid_argument("of every tenant, a page goes on behind both `next_after` and `next_after_tenant_id`"));
+        }
         self.read_applied(move |applied| unresolved(applied, &asked, limit)).await
     }
 
@@ -63,6 +68,16 @@ impl Api {
         let servers = self.read_applied(move |applied| listing::servers(applied, &asked.tenant_id, &asked.after_server_id, limit)).await?;
         let last = servers.last().filter(|_| servers.len() == limit);
         Ok(ListServersResponse { next_after: last.map(|it| it.server_id.clone()).unwrap_or_default(), servers })
+    }
+
+    pub(super) async fn tools(&self, caller: &Caller, asked: ListToolsRequest) -> Result<ListToolsResponse, Status> {
+        self.check_role(caller, Rpc::ListTools, Scope::Tenant(&asked.tenant_id))?;
+        let limit = page(asked.page_size)?;
+        if !matches!(asked.after.len(), 0 | TOOL_CURSOR_BYTES) {
+            return Err(Status::invalid_argument("`after` is the `next_after` of the page before"));
+        }
+        let (tools, next_after) = self.read_applied(move |applied| listing::tools(applied, &asked.tenant_id, &asked.after, limit)).await?;
+        Ok(ListToolsResponse { tools, next_after })
     }
 
     pub(super) async fn purposes(&self, caller: &Caller, asked: ListPurposesRequest) -> Result<ListPurposesResponse, Status> {
@@ -92,11 +107,11 @@ impl Api {
     pub(super) async fn holds(&self, caller: &Caller, asked: ListHoldsRequest) -> Result<ListHoldsResponse, Status> {
         self.check_role(caller, Rpc::ListHolds, Scope::Tenant(&asked.tenant_id))?;
         let limit = page(asked.page_size)?;
-        let found = self.read_applied(move |applied| listing::holds(applied, asked.after_id, limit)).await?;
-        let next_after = found.last().filter(|_| found.len() == limit).map_or(0, |it| it.hold_id);
-        let is_of_tenant = |it: &HoldSummary| it.target.as_ref().is_some_and(|of| of.tenant_id == asked.tenant_id || of.tenant_id == "*");
-        let is_wanted = |it: &HoldSummary| is_of_tenant(it) && (asked.released || it.released_by_index == 0);
-        Ok(ListHoldsResponse { holds: found.into_iter().filter(is_wanted).collect(), next_after })
+        let wanted = wanted(asked.released);
+        let read = move |applied: &StateDb| listing::holds(applied, &asked.tenant_id, wanted, asked.after_id, limit);
+        let holds = self.read_applied(read).await?;
+        let next_after = holds.last().filter(|_| holds.len() == limit).map_or(0, |it| it.hold_id);
+        Ok(ListHoldsResponse { holds, next_after })
     }
 
     pub(super) async fn facts(&self, caller: &Caller, asked: GetFactsRequest) -> Result<GetFactsResponse, Status> {
@@ -113,28 +128,19 @@ impl Api {
 
 /// Reads a page of intents, of one tenant or all, as old as was asked for. A page may be empty while there are more.
 fn unresolved(applied: &StateDb, asked: &ListUnresolvedRequest, limit: usize) -> Result<ListUnresolvedResponse, StoreFault> {
-    // Entry 0 is the genesis: behind it is behind nothing.
-    let mut after = Some(EntryIndex(asked.after_index)).filter(|after| after.0 > 0);
-    let (mut intents, mut looked_at) = (Vec::new(), 0);
-    let is_wanted = |it: &UnresolvedIntent| asked.tenant_id == "*" || it.tenant_id == asked.tenant_id;
-    let is_old = |it: &UnresolvedIntent| asked.before_unix_ns == 0 || it.committed_unix_ns < asked.before_unix_ns;
-    while looked_at < LOOKED_AT_MAX {
-        let found = listing::unresolved(applied, after, limit)?;
-        looked_at += found.len();
-        // Committed times never fall: what comes behind one that is too young is too young.
-        let is_over = found.len() < limit || found.last().is_some_and(|last| !is_old(last));
-        for intent in found.into_iter().filter(is_old) {
-            after = Some(EntryIndex(intent.index));
-            if is_wanted(&intent) {
-                intents.push(intent);
-            }
-            if intents.len() == limit {
-                return Ok(ListUnresolvedResponse { intents, next_after: after.map_or(0, |after| after.0) });
-            }
-        }
-        if is_over {
-            return Ok(ListUnresolvedResponse { intents, next_after: 0 });
-        }
-    }
-    Ok(ListUnresolvedResponse { intents, next_after: after.map_or(0, |after| after.0) })
+    let tenant = Some(asked.tenant_id.as_str()).filter(|tenant| *tenant != "*");
+    let query = UnresolvedQuery {
+        tenant,
+        // Entry 0 is the genesis: behind it is behind nothing.
+        after: (asked.after_index > 0).then(|| (tenant.unwrap_or(&asked.after_tenant_id), EntryIndex(asked.after_index))),
+        before: (asked.before_unix_ns > 0).then_some(UnixNanos(asked.before_unix_ns)),
+        limit,
+    };
+    let UnresolvedPage { intents, next } = listing::unresolved(applied, &query)?;
+    let (next_after_tenant_id, next_after) = next.map_or((String::new(), 0), |(tenant, index)| (tenant, index.0));
+    Ok(ListUnresolvedResponse { intents, next_after, next_after_tenant_id })
+}
+
+fn wanted(everything: bool) -> Wanted {
+    if everything { Wanted::Everything } else { Wanted::Open }
 }

@@ -73,6 +73,7 @@ const fn lookups(table: Table) -> Lookups {
         | Table::Holds
         | Table::DecisionFacts
         | Table::Unresolved
+        | Table::Listed
         | Table::StateCommitments
         | Table::KeyIndex
         | Table::KeyBlocks

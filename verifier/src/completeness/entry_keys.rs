@@ -87,6 +87,8 @@ impl Gathered {
             Action::ChangeAgentState(it) => drop(self.add(Dimension::Agent, &it.tenant_id, &it.agent_id)),
             Action::RegisterServer(it) => drop(self.add(Dimension::Server, &it.tenant_id, &it.server_id)),
             Action::ResolveApproval(it) => drop(self.add(Dimension::Session, &it.tenant_id, &it.session_id)),
+            Action::WithdrawApproval(it) => drop(self.add(Dimension::Session, &it.tenant_id, &it.session_id)),
+            Action::PinTool(it) => self.tool(&it.tenant_id, &it.server_id, &it.tool_name),
             Action::Contain(it) => it.target.iter().for_each(|target| self.target(target)),
             Action::PlaceHold(it) => it.target.iter().for_each(|target| self.target(target)),
             Action::RegisterOperator(_)
@@ -100,6 +102,7 @@ impl Gathered {
             | Action::RegisterOutlet(_)
             | Action::RemoveOutlet(_)
             | Action::ResumeOutlet(_)
+            | Action::VerifyOutlet(_)
             | Action::ActivateRules(_)
             | Action::DeclarePurpose(_)
             | Action::OpenIncident(_)

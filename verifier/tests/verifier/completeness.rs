@@ -3,8 +3,9 @@
 use std::sync::LazyLock;
 
 use proofline_proto::v1;
-use proofline_verifier::{AnswerError, AnswerSummary, AnswerVerifier, Extent, Policy};
+use proofline_verifier::{AnswerError, AnswerSummary, AnswerVerifier, EntryKeys, Extent, LogEntry, Policy, command_authority};
 use proptest::prelude::*;
+use prost::Message as _;
 use v1::Dimension as D;
 use v1::LineageDirection as Way;
 
@@ -302,4 +303,32 @@ proptest! {
             prop_assert!(!is_complete, "page {page}, bit {bit}");
         }
     }
+}
+
+#[test]
+fn commands_about_approvals_and_tools_are_found_by_what_they_name() {
+    use v1::command::Action;
+    let keys = |action: Action| {
+        let command = v1::SignedCommand { command: v1::Command { action: Some(action) }.encode_to_vec(), ..Default::default() };
+        let core = v1::EntryCore { index: 7, body: Some(v1::entry_core::Body::Command(command)), ..Default::default() };
+        let entry = v1::Entry { core: core.encode_to_vec().into(), session_root: Vec::new() };
+        let carried = EntryKeys::of(&LogEntry::parse(&entry.encode_to_vec()).unwrap()).carried;
+        carried.into_iter().map(|it| (it.dimension, it.tenant_id, it.value)).collect::<Vec<_>>()
+    };
+    let text = str::to_owned;
+    let withdraw = v1::WithdrawApproval { tenant_id: text("t"), session_id: text("s"), ..Default::default() };
+    assert_eq!(keys(Action::WithdrawApproval(withdraw)), [(D::Session, text("t"), text("s"))]);
+    let pin = v1::PinTool { tenant_id: text("t"), server_id: text("m"), tool_name: text("x"), ..Default::default() };
+    let expected = [(D::Tool, text("t"), text("m/x")), (D::Server, text("t"), text("m"))];
+    assert_eq!(keys(Action::PinTool(pin)), expected);
+    assert!(keys(Action::VerifyOutlet(v1::VerifyOutlet { outlet_id: text("o"), ..Default::default() })).is_empty());
+}
+
+#[test]
+fn who_may_withdraw_pin_and_verify_is_known() {
+    use v1::OperatorRole::{Registrar, Responder};
+    use v1::command::Action;
+    assert_eq!(command_authority(&Action::WithdrawApproval(v1::WithdrawApproval::default())), (Responder, 1));
+    assert_eq!(command_authority(&Action::PinTool(v1::PinTool::default())), (Registrar, 1));
+    assert_eq!(command_authority(&Action::VerifyOutlet(v1::VerifyOutlet::default())), (Registrar, 1));
 }

@@ -140,6 +140,22 @@ pub(crate) enum ApprovalCommand {
     /// Say no to it
     #[command(after_help = "Example:\n  proofline approval deny 4711 --tenant acme --reason 'not ours' --signer rita=rita.key.pem")]
     Deny(AnswerArguments),
+    /// Take back a yes that nobody has used; whoever wants to act must ask anew
+    #[command(
+        after_help = "Example:\n  proofline approval withdraw 4711 --tenant acme --reason 'wrong customer' --signer rita=rita.key.pem"
+    )]
+    Withdraw {
+        /// Entry of the intent that was approved, as `approval list --answered` shows it
+        intent: u64,
+        /// Tenant
+        #[arg(long, env = "PROOFLINE_TENANT")]
+        tenant: String,
+        /// Why; stands in the log
+        #[arg(long)]
+        reason: String,
+        #[command(flatten)]
+        signing: Signing,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -46,6 +46,22 @@ pub(crate) enum OutletCommand {
     /// End a pause, or try again an endpoint that said it was gone
     #[command(after_help = "Example:\n  proofline outlet resume idp --reason 'new token' --signer alice=alice.key.pem")]
     Resume(OutletChange),
+    /// Have a verification event sent to a stream of Shared Signals, so that its receiver can see that it hears
+    #[command(
+        after_help = "Example:\n  proofline outlet verify idp --state try-1 --reason 'new receiver' --signer alice=alice.key.pem\n  proofline outlet deliveries idp"
+    )]
+    Verify {
+        /// Id of the outlet
+        id: String,
+        /// What comes back in the event: at most 256 bytes [default: 32 random hex digits; the entry shows them]
+        #[arg(long)]
+        state: Option<String>,
+        /// Why; stands in the log
+        #[arg(long)]
+        reason: String,
+        #[command(flatten)]
+        signing: Signing,
+    },
     /// Remove an outlet, with what waits for it; takes two registrars
     #[command(after_help = "Example:\n  proofline outlet remove idp --reason replaced --signer alice=a.pem --sign-to remove-idp.command")]
     Remove(OutletChange),

@@ -39,10 +39,21 @@ pub(super) async fn run(command: OutletCommand, connect: impl Fn() -> Result<Con
         OutletCommand::Resume(it) => {
             submit(Action::ResumeOutlet(v1::ResumeOutlet { outlet_id: it.id, reason: it.reason }), &it.signing, &connect()?).await
         }
+        OutletCommand::Verify { id, state, reason, signing } => {
+            let state = state.map_or_else(fresh_state, Ok)?;
+            submit(Action::VerifyOutlet(v1::VerifyOutlet { outlet_id: id, state, reason }), &signing, &connect()?).await
+        }
         OutletCommand::Remove(it) => {
             submit(Action::RemoveOutlet(v1::RemoveOutlet { outlet_id: it.id, reason: it.reason }), &it.signing, &connect()?).await
         }
     }
+}
+
+/// Something that nobody else has sent to the stream. It stands in the entry and comes back in the event.
+fn fresh_state() -> Result<String> {
+    let mut state = [0; 16];
+    getrandom::fill(&mut state)?;
+    Ok(hex::encode(state))
 }
 
 fn key(file: &Path, kind: KeyKind) -> Result<Answer> {
@@ -160,7 +171,7 @@ fn delivery_row(of: &v1::RecordedDelivery) -> [String; 8] {
     [
         of.index.to_string(),
         it.outlet_id.clone(),
-        it.containment_id.to_string(),
+        about(it.containment_id),
         describe::delivery_result(it.result()),
         if it.http_status == 0 { "-".to_owned() } else { it.http_status.to_string() },
         it.error.clone(),
@@ -170,5 +181,9 @@ fn delivery_row(of: &v1::RecordedDelivery) -> [String; 8] {
 }
 
 fn pending_row(of: &v1::PendingDelivery) -> [String; 4] {
-    [of.entry_index.to_string(), of.containment_id.to_string(), describe::time(of.change_unix_ns), of.jti.clone()]
+    [of.entry_index.to_string(), about(of.containment_id), describe::time(of.change_unix_ns), of.jti.clone()]
+}
+
+fn about(containment: u64) -> String {
+    if containment == 0 { "verification".to_owned() } else { containment.to_string() }
 }

@@ -163,6 +163,12 @@ fn other_entries_carry_whom_they_are_about() {
     assert_eq!(command(contain), set(&[(Agent, "t", "a")]));
     let resolve = v1::ResolveApproval { tenant_id: text("t"), session_id: text("s"), ..Default::default() };
     assert_eq!(command(Action::ResolveApproval(resolve)), set(&[(Session, "t", "s")]));
+    let withdraw = v1::WithdrawApproval { tenant_id: text("t"), session_id: text("s"), ..Default::default() };
+    assert_eq!(command(Action::WithdrawApproval(withdraw)), set(&[(Session, "t", "s")]));
+    let pin = v1::PinTool { tenant_id: text("t"), server_id: text("m"), tool_name: text("x"), ..Default::default() };
+    assert_eq!(command(Action::PinTool(pin)), set(&[(Server, "t", "m"), (Dimension::Tool, "t", "m/x")]));
+    let verify = v1::VerifyOutlet { outlet_id: text("o"), ..Default::default() };
+    assert_eq!(command(Action::VerifyOutlet(verify)), set(&[]));
     let collector = v1::RegisterCollector { collector_id: text("gw"), tenant_id: text("t"), ..Default::default() };
     assert_eq!(command(Action::RegisterCollector(collector)), set(&[(Collector, "", "gw")]));
     let place = Some(v1::BatchPosition { collector_id: text("gw"), ..Default::default() });

@@ -76,6 +76,27 @@ fn shown(form: SubjectForm, of: &Waiting) -> String {
 }
 
 #[test]
+fn a_verification_is_about_the_stream_itself() {
+    let of = Waiting { containment: 0, ..waiting(Signal { kind: SignalKind::Verification.into(), ..Default::default() }) };
+    let said = verification(&stream(SubjectForm::Complex), "idp", &of, "try-1 \"\u{e9}\"").unwrap();
+    let expected = r#"{"iss":"https://ledger.example.com/",
+"jti":"756e69717565206964656e7469666965",
+"iat":1763690000,
+"aud":"https://idp.example.com/ssf",
+"sub_id":{"format":"opaque",
+"id":"idp"},
+"events":{"https://schemas.openid.net/secevent/ssf/event-type/verification":{"state":"try-1 \"é\""}}}"#;
+    assert_eq!(in_lines(&said), expected);
+    let as_change = claims(
+        &stream(SubjectForm::Simple),
+        &Waiting { signal: Signal { target: Some(target(TargetKind::Session, "s")), ..of.signal.clone() }, ..of },
+        &change(),
+        Initiator::Admin,
+    );
+    assert!(as_change.is_err(), "{as_change:?}");
+}
+
+#[test]
 fn a_revoked_session_is_said_like_this() {
     let of = of_session(SignalKind::SessionRevoked, target(TargetKind::Session, "run-42"));
     // The bytes themselves: every leader must write the same.
