@@ -19,6 +19,7 @@ use thiserror::Error;
 
 use crate::{
     outlets::{OutletSettings, Plaintext},
+    replica::SnapshotEntries,
     tls::TlsFiles,
 };
 
@@ -92,6 +93,7 @@ struct File {
     #[serde(default)]
     outlets: OutletEntry,
     commitment_interval_ms: Option<u64>,
+    snapshot_entries: Option<u64>,
     members: Vec<MemberEntry>,
 }
 
@@ -153,6 +155,8 @@ pub struct Config {
     pub outlets: OutletSettings,
     /// How often a leader commits to the state while entries with keys come.
     pub commitment_interval: Duration,
+    /// How long the Raft log grows before a snapshot is made.
+    pub snapshot_entries: SnapshotEntries,
     /// Members of a new cluster.
     pub members: Vec<MemberEntry>,
 }
@@ -222,6 +226,9 @@ pub enum ConfigError {
     /// Commitments would come without a pause, or hardly ever.
     #[error("commitment_interval_ms is less than 100 or more than 60000")]
     CommitmentInterval,
+    /// Snapshots would come without a pause, or hardly ever.
+    #[error("snapshot_entries is less than 100 or more than 1000000")]
+    SnapshotEntries,
     /// A key does not stand in the genesis under that name.
     #[error("the {which} key is not the one in the genesis")]
     ForeignKey {
@@ -255,6 +262,7 @@ impl Config {
             security: secured(source, base, file.peer_tls, file.client_tls)?,
             outlets: outlets(source, base, file.outlets)?,
             commitment_interval: commitment_interval(file.commitment_interval_ms)?,
+            snapshot_entries: snapshot_entries(file.snapshot_entries)?,
             members: file.members,
         };
         config.check_keys()?;
@@ -280,6 +288,10 @@ fn commitment_interval(milliseconds: Option<u64>) -> Result<Duration, ConfigErro
         allowed @ 100..=60_000 => Ok(Duration::from_millis(allowed)),
         _ => Err(ConfigError::CommitmentInterval),
     }
+}
+
+fn snapshot_entries(given: Option<u64>) -> Result<SnapshotEntries, ConfigError> {
+    given.map_or(Some(SnapshotEntries::USUAL), SnapshotEntries::new).ok_or(ConfigError::SnapshotEntries)
 }
 
 fn secured(source: &Source, base: &Path, peers: Option<TlsPaths>, clients: Option<TlsPaths>) -> Result<Secured, ConfigError> {
