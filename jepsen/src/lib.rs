@@ -5,6 +5,7 @@
 //! on their own.
 
 pub mod census;
+pub mod history;
 pub mod spans;
 
 pub use census::{Census, Difference};
