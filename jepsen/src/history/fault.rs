@@ -39,6 +39,10 @@ pub enum FaultKind {
     Loss,
     /// Messages overtake each other.
     Reorder,
+    /// Bits of messages are flipped on the way.
+    AlteredPackets,
+    /// Clients do not reach a node that the other nodes reach.
+    ClientCut,
     /// The disk is full.
     DiskFull,
     /// The disk takes no writes.

@@ -1,0 +1,140 @@
+//! One run: a cluster, work for it, faults by schedule, recovery, and a verdict.
+
+mod lanes;
+mod measures;
+mod verdict;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use proofline_cluster::{Binaries, ORIGIN, TENANT};
+use tokio::time::Instant;
+
+pub use measures::Measures;
+pub use verdict::{Ruling, Verdict};
+
+use crate::{
+    faults::{NetworkLane, NodeLane},
+    history::{History, Mark, Recorder, RunHeader},
+    network::{Namespace, Port, SwitchControl},
+    nodes::{Fleet, FleetPlan, Observer, WallClocks},
+    schedule::{Fault, FaultGroup, Lane, Schedule},
+};
+
+/// How long a healed cluster may take until all nodes have the same state.
+const AGREED_WITHIN: Duration = Duration::from_secs(60);
+
+/// What is to be run.
+#[derive(Clone, Debug)]
+pub struct RunOrder {
+    /// Decides everything that is drawn by lot.
+    pub seed: u64,
+    /// How long faults come.
+    pub length: Duration,
+    /// Which.
+    pub faults: Vec<Fault>,
+    /// Nodes.
+    pub nodes: usize,
+    /// Room on each disk.
+    pub disk_mebibytes: u64,
+    /// Raft entries after which a node makes a snapshot.
+    pub snapshot_entries: u64,
+    /// The command that repeats the run.
+    pub command: String,
+}
+
+/// The parts of a run that exist before it begins.
+#[derive(Debug)]
+pub struct Ground {
+    /// Name of the run.
+    pub name: String,
+    /// Its directory.
+    pub directory: PathBuf,
+    /// A namespace for each node.
+    pub namespaces: Vec<Namespace>,
+    /// Changes the network.
+    pub control: SwitchControl,
+}
+
+/// Runs it, from inside the clients' namespace.
+///
+/// # Errors
+/// When the harness could not do its part: then there is no verdict.
+pub async fn run(order: &RunOrder, ground: Ground) -> Result<Verdict> {
+    let schedule = Schedule::draw(order.seed, order.length, &order.faults, order.nodes);
+    write_json(&ground.directory.join("schedule.json"), &schedule)?;
+    let nodes = (1..=order.nodes as u64).map(crate::history::NodeId).collect();
+    let header = RunHeader::now(order.seed, ORIGIN, TENANT, nodes, schedule.kinds(), env!("CARGO_PKG_VERSION"));
+    let history = ground.directory.join("history.jsonl");
+    let recorder = Recorder::create(&history, header)?;
+    let mut fleet = prepare(order, &ground.name, &ground.directory, ground.namespaces, &recorder)?;
+    eprintln!("founding a cluster of {} nodes, run {}", order.nodes, ground.name);
+    fleet.found().await?;
+    let observer = Observer::of(&fleet.plan.profile("admin"), order.nodes)?;
+
+    let broken = break_it(&schedule, order, &mut fleet, &observer, &ground.control, &recorder).await;
+    let recovered_ms = recover(&mut fleet, &observer, &ground.control, &recorder).await;
+    recorder.finish().await.context("the history is not whole")?;
+    let history = History::read(&history)?;
+    let measures = Measures::of(&history, recovered_ms.as_ref().ok().copied());
+    let verdict = Verdict::of(order, &history, &measures, &fleet.surprises, broken.err(), recovered_ms.err());
+    write_json(&ground.directory.join("verdict.json"), &verdict)?;
+    Ok(verdict)
+}
+
+fn prepare(order: &RunOrder, name: &str, directory: &Path, namespaces: Vec<Namespace>, recorder: &Recorder) -> Result<Fleet> {
+    let wants_clocks = order.faults.iter().any(|fault| fault.group() == FaultGroup::Clock);
+    let plan = FleetPlan {
+        run: name,
+        directory,
+        disk_mebibytes: order.disk_mebibytes,
+        snapshot_entries: order.snapshot_entries,
+        clocks: if wants_clocks { WallClocks::Own } else { WallClocks::Machine },
+        binaries: Binaries::beside_current()?,
+    };
+    Fleet::prepare(plan, namespaces, recorder.clone())
+}
+
+/// Both lanes inject their faults; the run goes on when both are through.
+async fn break_it(
+    schedule: &Schedule,
+    order: &RunOrder,
+    fleet: &mut Fleet,
+    observer: &Observer,
+    control: &SwitchControl,
+    recorder: &Recorder,
+) -> Result<()> {
+    let began = Instant::now();
+    let network = NetworkLane {
+        control: control.duplicate()?,
+        observer: observer.clone(),
+        nodes: (0..order.nodes).map(Port).collect(),
+        clients: Port(order.nodes),
+    };
+    let pace = lanes::Pace { began, length: order.length, recorder: recorder.clone() };
+    let nodes = NodeLane { fleet, observer: observer.clone() };
+    let (over_network, over_nodes) =
+        tokio::join!(lanes::network(network, schedule.lane(Lane::Network), &pace), lanes::nodes(nodes, schedule.lane(Lane::Nodes), &pace));
+    over_network.and(over_nodes)
+}
+
+/// Takes every fault away and waits until all nodes are the same. Returns how many milliseconds that took.
+async fn recover(fleet: &mut Fleet, observer: &Observer, control: &SwitchControl, recorder: &Recorder) -> Result<u64> {
+    control.clear()?;
+    let mut lane = NodeLane { fleet, observer: observer.clone() };
+    lane.recover().await?;
+    recorder.mark(Mark::Healed).await;
+    let healed = Instant::now();
+    let nodes = fleet.nodes();
+    let size = observer.agreed(&nodes, AGREED_WITHIN).await.context("the healed nodes do not agree")?;
+    recorder.mark(Mark::Recovered { size }).await;
+    Ok(u64::try_from(healed.elapsed().as_millis()).unwrap_or(u64::MAX))
+}
+
+fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
+    fs::write(path, serde_json::to_vec_pretty(value)?).with_context(|| format!("cannot write {}", path.display()))
+}

@@ -1,0 +1,1 @@
+//! A harness that was killed leaves nothing that the next one does not remove.
