@@ -6,7 +6,9 @@
 
 pub mod census;
 pub mod history;
+pub mod random;
 pub mod spans;
+pub mod workload;
 
 pub use census::{Census, Difference};
 pub use spans::{Span, SpanKind};
