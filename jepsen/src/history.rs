@@ -15,7 +15,7 @@ mod value;
 pub use fault::{Evidence, FaultId, FaultKind, FaultRecord, Installed, Mark, Marked};
 pub use operation::{Action, Answer, Observation, Observed, Operation, Outcome};
 pub use reader::{History, HistoryError};
-pub use recorder::{Actor, OpenFault, OpenOperation, Recorder, RunHeader, Written};
+pub use recorder::{Actor, AwayOperation, OpenFault, OpenOperation, Recorder, RunHeader, Written};
 pub use value::{
     BatchId, CheckpointSeen, Digest, EventId, EventSent, LaneHead, LaneId, Moment, NodeId, Nonce, OperationId, Process, Receipt, Ruling,
     Run, Way,

@@ -17,6 +17,7 @@ pub mod random;
 pub mod run;
 pub mod schedule;
 pub mod spans;
+pub mod workload;
 pub mod world;
 
 pub use census::{Census, Difference};

@@ -31,7 +31,7 @@ pub enum ProgramError {
 }
 
 /// Programs, and the Debian packages that bring them.
-pub const NEEDED: [(&str, &str); 9] = [
+pub const NEEDED: [(&str, &str); 8] = [
     ("ip", "iproute2"),
     ("mkfs.ext4", "e2fsprogs"),
     ("mount", "mount"),
@@ -40,7 +40,6 @@ pub const NEEDED: [(&str, &str); 9] = [
     ("fsfreeze", "util-linux"),
     ("fallocate", "util-linux"),
     ("xfs_io", "xfsprogs"),
-    ("kill", "procps"),
 ];
 
 /// Runs a program to its end and returns what it wrote to standard output.

@@ -23,6 +23,7 @@ use crate::{
     network::{Namespace, Port, SwitchControl},
     nodes::{Fleet, FleetPlan, Observer, WallClocks},
     schedule::{Fault, FaultGroup, Lane, Schedule},
+    workload::{self, Shape, WorkloadConfig, Workloads},
 };
 
 /// How long a healed cluster may take until all nodes have the same state.
@@ -76,8 +77,12 @@ pub async fn run(order: &RunOrder, ground: Ground) -> Result<Verdict> {
     fleet.found().await?;
     let observer = Observer::of(&fleet.plan.profile("admin"), order.nodes)?;
 
+    let work = WorkloadConfig::of_plan(&fleet.plan, order.seed, "run", Shape::USUAL)?;
+    let work = workload::start(work, recorder.clone()).await.context("no work for the cluster")?;
+
     let broken = break_it(&schedule, order, &mut fleet, &observer, &ground.control, &recorder).await;
-    let recovered_ms = recover(&mut fleet, &observer, &ground.control, &recorder).await;
+    let recovered_ms = recover(&mut fleet, &observer, &ground.control, work).await;
+    stop_all(&mut fleet).await?;
     recorder.finish().await.context("the history is not whole")?;
     let history = History::read(&history)?;
     let measures = Measures::of(&history, recovered_ms.as_ref().ok().copied());
@@ -123,16 +128,32 @@ async fn break_it(
 }
 
 /// Takes every fault away and waits until all nodes are the same. Returns how many milliseconds that took.
-async fn recover(fleet: &mut Fleet, observer: &Observer, control: &SwitchControl, recorder: &Recorder) -> Result<u64> {
+async fn recover(fleet: &mut Fleet, observer: &Observer, control: &SwitchControl, work: Workloads) -> Result<u64> {
     control.clear()?;
-    let mut lane = NodeLane { fleet, observer: observer.clone() };
-    lane.recover().await?;
+    let brought_back = NodeLane { fleet, observer: observer.clone() }.recover().await;
+    let recorder = fleet.recorder().clone();
     recorder.mark(Mark::Healed).await;
     let healed = Instant::now();
     let nodes = fleet.nodes();
-    let size = observer.agreed(&nodes, AGREED_WITHIN).await.context("the healed nodes do not agree")?;
-    recorder.mark(Mark::Recovered { size }).await;
-    Ok(u64::try_from(healed.elapsed().as_millis()).unwrap_or(u64::MAX))
+    // The work goes on until it has had its answers: sizes are equal between two groups, or at last when it has ended.
+    let same = async {
+        let size = observer.agreed(&nodes, AGREED_WITHIN).await?;
+        recorder.mark(Mark::Recovered { size }).await;
+        Some(u64::try_from(healed.elapsed().as_millis()).unwrap_or(u64::MAX))
+    };
+    let (same, ()) = tokio::join!(same, work.stop());
+    brought_back?;
+    observer.agreed(&nodes, AGREED_WITHIN).await.context("the healed nodes do not agree")?;
+    same.context("the healed nodes did not agree in time")
+}
+
+/// Stops every node in order: what it has not flushed is on the disk afterwards.
+async fn stop_all(fleet: &mut Fleet) -> Result<()> {
+    fleet.look().await?;
+    for place in fleet.places().into_iter().filter(|place| fleet.runs(*place)).collect::<Vec<_>>() {
+        fleet.stop(place).await?;
+    }
+    Ok(())
 }
 
 fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {

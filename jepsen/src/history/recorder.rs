@@ -175,13 +175,24 @@ impl Actor {
     ///
     /// A process whose last operation has no definite end is retired first; a new one goes on.
     pub async fn begin(&mut self, node: NodeId, action: Action) -> OpenOperation<'_> {
+        let id = self.invoke(node, action).await;
+        OpenOperation { id, actor: self }
+    }
+
+    /// As [`begin`](Self::begin), for an operation that ends elsewhere: the process goes with it.
+    pub async fn begin_away(mut self, node: NodeId, action: Action) -> AwayOperation {
+        let id = self.invoke(node, action).await;
+        AwayOperation { id, actor: self }
+    }
+
+    async fn invoke(&mut self, node: NodeId, action: Action) -> OperationId {
         if std::mem::replace(&mut self.owes, true) {
             self.process = self.recorder.next_process();
         }
         let id = OperationId(self.recorder.numbers.operation.fetch_add(1, Ordering::Relaxed));
         let (process, at) = (self.process, self.recorder.now());
         self.recorder.line(Line::Invoke { id, process, node, at, action }).await;
-        OpenOperation { id, actor: self }
+        id
     }
 
     /// Returns the recorder.
@@ -216,6 +227,21 @@ impl OpenOperation<'_> {
         self.actor.owes = matches!(outcome, Outcome::Info { .. });
         let recorder = &self.actor.recorder;
         recorder.line(Line::Return { id: self.id, at: recorder.now(), outcome }).await;
+    }
+}
+
+/// An operation that was begun in one place and ends in another. Dropped without an end, its fate is unknown.
+#[derive(Debug)]
+pub struct AwayOperation {
+    id: OperationId,
+    actor: Actor,
+}
+
+impl AwayOperation {
+    /// Records that the operation ended, and gives the process back.
+    pub async fn end(mut self, outcome: Outcome) -> Actor {
+        OpenOperation { id: self.id, actor: &mut self.actor }.end(outcome).await;
+        self.actor
     }
 }
 

@@ -102,15 +102,12 @@ async fn over_nodes(lane: &mut NodeLane<'_>, planned: &Planned, pace: &Pace) -> 
     let places = lane.targets(planned).await;
     let nodes = lane.nodes(&places);
     let fault = pace.recorder.fault(planned.fault.kind(), &nodes, &format!("{planned:?}")).await;
-    let injected = lane.inject(planned, &places).await;
-    let seen = match &injected {
-        Ok(seen) => seen.clone(),
-        Err(error) => Seen::indeterminate(format!("{error:#}")),
-    };
+    // What went wrong half way is no fault that was survived; whether the nodes come back is found out below.
+    let seen = lane.inject(planned, &places).await.unwrap_or_else(|error| Seen::indeterminate(format!("{error:#}")));
     pace.say(planned, &names(&nodes), &seen.summary());
     fault.end(seen.installed, seen.evidence.clone()).await;
     lane.recover().await?;
-    injected
+    Ok(seen)
 }
 
 fn names(nodes: &[NodeId]) -> String {

@@ -4,3 +4,4 @@
 mod cleaning;
 mod disk;
 mod network;
+mod smoke;
