@@ -5,7 +5,9 @@
 //! on their own.
 
 pub mod census;
+pub mod checks;
 pub mod history;
+pub mod offline;
 pub mod random;
 pub mod spans;
 pub mod workload;
