@@ -35,12 +35,17 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// A fault that was there, and what was counted. When nothing was, nobody knows whether it was there.
+    /// A fault that was there, and what was counted. When nothing was, it does not count as seen.
     #[must_use]
     pub fn counted<const N: usize>(counts: [(&str, u64); N], story: impl Into<String>) -> Self {
         let evidence: Evidence = counts.into_iter().map(|(name, count)| (name.to_owned(), count)).collect();
-        let installed = if evidence.values().any(|count| *count > 0) { Installed::Installed } else { Installed::Indeterminate };
-        Self { installed, evidence, story: story.into() }
+        Self { installed: Installed::Installed, evidence, story: story.into() }
+    }
+
+    /// Tells whether the fault was there and showed.
+    #[must_use]
+    pub fn is_seen(&self) -> bool {
+        self.installed == Installed::Installed && self.evidence.values().any(|count| *count > 0)
     }
 
     /// A fault that did not fit what the cluster was like.

@@ -5,6 +5,7 @@ mod measures;
 mod verdict;
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     time::Duration,
@@ -12,22 +13,27 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use proofline_cluster::{Binaries, ORIGIN, TENANT};
+use proofline_verifier::Policy;
 use tokio::time::Instant;
 
 pub use measures::Measures;
 pub use verdict::{Ruling, Verdict};
 
 use crate::{
+    checks::{Bounds, Case, FinalState, judge},
     faults::{NetworkLane, NodeLane},
-    history::{History, Mark, Recorder, RunHeader},
+    history::{History, Mark, NodeId, Recorder, RunHeader},
     network::{Namespace, Port, SwitchControl},
     nodes::{Fleet, FleetPlan, Observer, WallClocks},
+    offline,
     schedule::{Fault, FaultGroup, Lane, Schedule},
     workload::{self, Shape, WorkloadConfig, Workloads},
 };
 
 /// How long a healed cluster may take until all nodes have the same state.
 const AGREED_WITHIN: Duration = Duration::from_secs(60);
+/// How long a healed cluster works on: it must take writes all the time.
+const WORKS_ON: Duration = Duration::from_secs(10);
 
 /// What is to be run.
 #[derive(Clone, Debug)]
@@ -68,7 +74,7 @@ pub struct Ground {
 pub async fn run(order: &RunOrder, ground: Ground) -> Result<Verdict> {
     let schedule = Schedule::draw(order.seed, order.length, &order.faults, order.nodes);
     write_json(&ground.directory.join("schedule.json"), &schedule)?;
-    let nodes = (1..=order.nodes as u64).map(crate::history::NodeId).collect();
+    let nodes = (1..=order.nodes as u64).map(NodeId).collect();
     let header = RunHeader::now(order.seed, ORIGIN, TENANT, nodes, schedule.kinds(), env!("CARGO_PKG_VERSION"));
     let history = ground.directory.join("history.jsonl");
     let recorder = Recorder::create(&history, header)?;
@@ -85,10 +91,31 @@ pub async fn run(order: &RunOrder, ground: Ground) -> Result<Verdict> {
     stop_all(&mut fleet).await?;
     recorder.finish().await.context("the history is not whole")?;
     let history = History::read(&history)?;
+    let finals = finals(&fleet, &history)?;
     let measures = Measures::of(&history, recovered_ms.as_ref().ok().copied());
-    let verdict = Verdict::of(order, &history, &measures, &fleet.surprises, broken.err(), recovered_ms.err());
+    let case = Case { history, finals, bounds: Bounds::default() };
+    let report = tokio::task::spawn_blocking(move || (judge(&case), case)).await;
+    let (report, case) = report.context("the checks ended early")?;
+    fs::write(ground.directory.join("report.txt"), report.to_string())?;
+    let trouble = broken.err().into_iter().chain(recovered_ms.err()).map(|error| format!("{error:#}")).collect();
+    let verdict = Verdict::of(order, &case.history, measures, &fleet.surprises, trouble, &report);
     write_json(&ground.directory.join("verdict.json"), &verdict)?;
     Ok(verdict)
+}
+
+/// Reads what the stopped nodes left on their disks.
+fn finals(fleet: &Fleet, history: &History) -> Result<FinalState> {
+    let read = |station: &crate::nodes::Station| {
+        offline::read_node(station.disk.path()).with_context(|| format!("{} cannot be read", station.node.name))
+    };
+    let nodes = fleet.stations.iter().map(read).collect::<Result<Vec<_>>>()?;
+    let started = history.marks.iter().filter_map(|mark| match mark.what {
+        Mark::Started { node } => Some(node),
+        _ => None,
+    });
+    let gone: BTreeSet<NodeId> = started.filter(|node| nodes.iter().all(|present| present.node != *node)).collect();
+    let absent = gone.into_iter().map(|node| (node, "another node took its place".to_owned())).collect();
+    Ok(FinalState { nodes, absent, policy: Policy::parse(&fs::read(fleet.plan.policy())?)? })
 }
 
 fn prepare(order: &RunOrder, name: &str, directory: &Path, namespaces: Vec<Namespace>, recorder: &Recorder) -> Result<Fleet> {
@@ -127,24 +154,25 @@ async fn break_it(
     over_network.and(over_nodes)
 }
 
-/// Takes every fault away and waits until all nodes are the same. Returns how many milliseconds that took.
+/// Takes every fault away, lets the work go on for a while, ends it, and waits until all nodes are the same.
+///
+/// Returns how many milliseconds after the heal all nodes had the same state for the first time, under work.
 async fn recover(fleet: &mut Fleet, observer: &Observer, control: &SwitchControl, work: Workloads) -> Result<u64> {
     control.clear()?;
-    let brought_back = NodeLane { fleet, observer: observer.clone() }.recover().await;
-    let recorder = fleet.recorder().clone();
-    recorder.mark(Mark::Healed).await;
-    let healed = Instant::now();
-    let nodes = fleet.nodes();
-    // The work goes on until it has had its answers: sizes are equal between two groups, or at last when it has ended.
+    NodeLane { fleet, observer: observer.clone() }.recover().await?;
+    let (recorder, nodes, healed) = (fleet.recorder().clone(), fleet.nodes(), Instant::now());
+    recorder.mark(Mark::Stable).await;
     let same = async {
-        let size = observer.agreed(&nodes, AGREED_WITHIN).await?;
-        recorder.mark(Mark::Recovered { size }).await;
+        observer.agreed(&nodes, AGREED_WITHIN).await?;
         Some(u64::try_from(healed.elapsed().as_millis()).unwrap_or(u64::MAX))
     };
-    let (same, ()) = tokio::join!(same, work.stop());
-    brought_back?;
-    observer.agreed(&nodes, AGREED_WITHIN).await.context("the healed nodes do not agree")?;
-    same.context("the healed nodes did not agree in time")
+    let (same, held) = tokio::join!(same, fleet.hold(WORKS_ON));
+    held?;
+    work.stop().await;
+    recorder.mark(Mark::Healed).await;
+    let size = observer.agreed(&nodes, AGREED_WITHIN).await.context("the healed nodes do not agree")?;
+    recorder.mark(Mark::Recovered { size }).await;
+    same.context("the healed nodes did not agree while they worked")
 }
 
 /// Stops every node in order: what it has not flushed is on the disk afterwards.

@@ -6,6 +6,7 @@
 //!
 //! What it does not do: it breaks nothing, waits for nobody's recovery, and judges no answer.
 
+mod agreement;
 mod attempt;
 mod batches;
 mod collector;
@@ -29,6 +30,7 @@ use proofline_verifier::Policy;
 use thiserror::Error;
 use tokio::{sync::watch, task::JoinSet};
 
+pub use agreement::await_agreement;
 pub use definite::{FOR_GOOD, NOT_DONE, refusal_of, write_outcome};
 pub use event::sessions_of;
 pub use governing::CollectorIdentity;

@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use proofline_cluster::{Binaries, Cluster, ORIGIN, Plan, TENANT, Tls};
 use proofline_jepsen::{
-    history::{History, Mark, NodeId, Outcome, Recorder, RunHeader},
+    checks::{Bounds, Case, FinalState, judge, second_opinion},
+    history::{History, Mark, NodeId, Recorder, RunHeader},
+    offline,
     workload::{self, Shape, WorkloadConfig},
 };
+use proofline_verifier::Policy;
 
 #[tokio::test]
 async fn a_cluster_that_nobody_breaks_passes_every_check() {
@@ -16,20 +19,30 @@ async fn a_cluster_that_nobody_breaks_passes_every_check() {
     plan.commit_every(500).unwrap();
     let mut cluster = Cluster::found(plan, Binaries::beside_current().unwrap()).await.unwrap();
     let file = root.path().join("history.jsonl");
-    let nodes = cluster.plan.nodes.iter().map(|node| NodeId(node.node_id)).collect();
+    let nodes = [1, 2, 3].map(NodeId).to_vec();
     let recorder = Recorder::create(&file, RunHeader::now(7, ORIGIN, TENANT, nodes, Vec::new(), "a test")).unwrap();
     let config = WorkloadConfig::of_plan(&cluster.plan, 7, "a-", Shape::USUAL).unwrap();
     let workloads = workload::start(config, recorder.clone()).await.unwrap();
     tokio::time::sleep(Duration::from_secs(10)).await;
-    recorder.mark(Mark::Healed).await;
     workloads.stop().await;
+    recorder.mark(Mark::Healed).await;
+    let (plan, nodes) = (&cluster.plan, [1, 2, 3].map(NodeId));
+    let agreed = workload::await_agreement(&plan.profile("admin"), &nodes, &nodes, Duration::from_secs(5), &recorder).await.unwrap();
     cluster.stop_all().await.unwrap();
     let written = recorder.finish().await.unwrap();
 
     let history = History::read(&file).unwrap();
-    let count = |is: fn(&Outcome) -> bool| history.operations.iter().filter(|it| is(&it.outcome)).count();
-    println!("{written:?}: {} ok, {} fail, {} info", count(|it| matches!(it, Outcome::Ok { .. })), count(|it| matches!(it, Outcome::Fail { .. })), count(|it| matches!(it, Outcome::Info { .. })));
     if let Ok(kept) = std::env::var("PROOFLINE_KEEP_HISTORY") {
         std::fs::copy(&file, kept).unwrap();
     }
+    let plan = &cluster.plan;
+    let nodes: Vec<_> = plan.nodes.iter().map(|node| offline::read_node(&plan.root.join(&node.name)).unwrap()).collect();
+    let policy = Policy::parse(&std::fs::read(plan.policy()).unwrap()).unwrap();
+    let case = Case { history, finals: FinalState { nodes, absent: Vec::new(), policy }, bounds: Bounds::default() };
+    assert_eq!(agreed, Some(case.finals.nodes[0].log.len() as u64));
+    let report = judge(&case);
+    println!("{written:?}, {} operations, {} entries\n{report}", case.history.operations.len(), case.finals.nodes[0].log.len());
+    assert!(report.passes(), "{report}");
+    let opinion = second_opinion(&case);
+    assert!(opinion.refuted.is_empty() && opinion.linearizable == Shape::USUAL.collectors + Shape::USUAL.streams, "{opinion:?}");
 }

@@ -23,6 +23,8 @@ use crate::{
 const NOTICED: [i32; 4] = [10, 11, 12, 13];
 /// How long a node may take to verify its disk.
 const VERIFIED_WITHIN: Duration = Duration::from_secs(30);
+/// How long a node that serves on a damaged disk may take until it is seen with the same state as the others.
+const SAME_WITHIN: Duration = Duration::from_secs(30);
 
 /// A part of a data directory, by what it is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -189,6 +191,10 @@ impl NodeLane<'_> {
         let verdict = self.verdict(place, planned.duration).await?;
         let story = format!("{name}: {verdict}");
         if self.fleet.runs(place) {
+            let (node, nodes) = (self.fleet.node_at(place)?, self.fleet.nodes());
+            if self.observer.agreed(&nodes, SAME_WITHIN).await.is_some() {
+                self.fleet.recorder().mark(Mark::DamageHarmless { node }).await;
+            }
             // Whatever is damaged and was not read yet stays on the disk: the node is replaced all the same.
             self.fleet.kill(place).await?;
         }

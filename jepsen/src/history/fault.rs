@@ -168,6 +168,11 @@ pub enum Mark {
         /// How much.
         bytes: u64,
     },
+    /// A node whose file was damaged served on, and had the same log and state as all others: the damage did no harm.
+    DamageHarmless {
+        /// Which node.
+        node: NodeId,
+    },
     /// A damaged file was noticed: the node said so, or ended with the exit code for it.
     DamageNoticed {
         /// Which node.

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::{
     faults::{NetworkLane, NodeLane, Seen},
-    history::{FaultKind, Installed, NodeId, Recorder},
+    history::{FaultKind, NodeId, Recorder},
     nodes::Place,
     schedule::Planned,
 };
@@ -46,7 +46,7 @@ impl Progress {
 
     fn note(&mut self, planned: &Planned, seen: &Seen) {
         self.tried.insert(planned.fault.kind());
-        if seen.installed == Installed::Installed {
+        if seen.is_seen() {
             self.seen.insert(planned.fault.kind());
         }
     }

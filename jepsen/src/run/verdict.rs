@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::{Measures, RunOrder};
 use crate::{
+    checks::{Judgement, Report},
     history::{FaultKind, History, Installed},
     nodes::Surprise,
 };
@@ -26,7 +27,9 @@ pub enum Ruling {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Tries {
     /// Was there, and showed.
-    pub installed: u64,
+    pub seen: u64,
+    /// Was there, and showed nothing.
+    pub unseen: u64,
     /// Did not fit.
     pub skipped: u64,
     /// Nobody knows.
@@ -48,6 +51,8 @@ pub struct Verdict {
     pub command: String,
     /// Faults by kind.
     pub faults: BTreeMap<FaultKind, Tries>,
+    /// Each predicate: true, false or unknown. `report.txt` has all that was found.
+    pub checks: BTreeMap<String, String>,
     /// Figures.
     pub measures: Measures,
     /// Nodes that ended by themselves without a fault that explains it.
@@ -55,44 +60,57 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// Rules over a run.
+    /// Rules over a run: `trouble` is what kept the harness from doing its part, or the nodes from coming back.
     #[must_use]
     pub fn of(
         order: &RunOrder,
         history: &History,
-        measures: &Measures,
+        measures: Measures,
         surprises: &[Surprise],
-        broken: Option<anyhow::Error>,
-        not_recovered: Option<anyhow::Error>,
+        trouble: Vec<String>,
+        report: &Report,
     ) -> Self {
-        let faults = tries(history);
-        let (mut reasons, mut ruling) = (Vec::new(), Ruling::Holds);
-        let unseen = history.run.scheduled.iter().filter(|kind| faults.get(*kind).is_none_or(|tries| tries.installed == 0));
-        for kind in unseen {
-            reasons.push(format!("{kind:?} was scheduled and never seen"));
-            ruling = Ruling::Unknown;
-        }
-        if let Some(error) = broken {
-            reasons.push(format!("{error:#}"));
-            ruling = Ruling::Unknown;
-        }
+        let checks: BTreeMap<String, String> =
+            report.judgements.iter().map(|(predicate, judgement)| (predicate.to_string(), word(judgement).to_owned())).collect();
+        let is_broken = !surprises.is_empty() || !report.violated().is_empty();
+        let ruling = match (is_broken, trouble.is_empty() && report.passes()) {
+            (true, _) => Ruling::Broken,
+            (false, true) => Ruling::Holds,
+            (false, false) => Ruling::Unknown,
+        };
+        let mut reasons = trouble;
         reasons.extend(surprises.iter().map(|it| format!("node {} ended by itself ({}): {}", it.node, it.how, it.said)));
-        if let Some(error) = not_recovered {
-            reasons.push(format!("not recovered: {error:#}"));
-            ruling = Ruling::Broken;
-        }
-        if !surprises.is_empty() {
-            ruling = Ruling::Broken;
-        }
+        let not_true = report.judgements.iter().filter(|(_, judgement)| !judgement.is_true());
+        reasons.extend(not_true.map(|(predicate, judgement)| format!("{predicate}: {}", why(judgement))));
         Self {
             version: 1,
             ruling,
             reasons,
             seed: order.seed.to_string(),
             command: order.command.clone(),
-            faults,
-            measures: measures.clone(),
+            faults: tries(history),
+            checks,
+            measures,
             surprises: surprises.to_vec(),
+        }
+    }
+}
+
+fn word(judgement: &Judgement) -> &'static str {
+    match judgement {
+        Judgement::True => "true",
+        Judgement::False { .. } => "false",
+        Judgement::Unknown(_) => "unknown",
+    }
+}
+
+fn why(judgement: &Judgement) -> String {
+    match judgement {
+        Judgement::True => "true".to_owned(),
+        Judgement::Unknown(why) => format!("unknown: {}", why.join("; ")),
+        Judgement::False { anomalies, count } => {
+            let first = anomalies.first().map(|first| format!("{}: {}", first.name, first.detail)).unwrap_or_default();
+            format!("false, {count} found; first: {first}")
         }
     }
 }
@@ -102,7 +120,8 @@ fn tries(history: &History) -> BTreeMap<FaultKind, Tries> {
     for fault in &history.faults {
         let tries = of_kind.entry(fault.kind).or_default();
         match fault.installed {
-            Installed::Installed => tries.installed += 1,
+            Installed::Installed if fault.was_seen() => tries.seen += 1,
+            Installed::Installed => tries.unseen += 1,
             Installed::Skipped => tries.skipped += 1,
             Installed::Indeterminate => tries.indeterminate += 1,
         }
