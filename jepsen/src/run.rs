@@ -90,7 +90,7 @@ pub async fn run(order: &RunOrder, ground: Ground) -> Result<Verdict> {
     let recovered_ms = recover(&mut fleet, &observer, &ground.control, work).await;
     stop_all(&mut fleet).await?;
     recorder.finish().await.context("the history is not whole")?;
-    let history = History::read(&history)?;
+    let history = History::read(&history)?.by_tenant();
     let finals = finals(&fleet, &history)?;
     let measures = Measures::of(&history, recovered_ms.as_ref().ok().copied());
     let case = Case { history, finals, bounds: Bounds::default() };

@@ -47,6 +47,24 @@ async fn what_is_read_is_what_was_recorded() {
 }
 
 #[tokio::test]
+async fn who_was_asked_is_who_had_the_address_then() {
+    let directory = tempfile::tempdir().unwrap();
+    let recorder = Recorder::create(&file(directory.path()), header()).unwrap();
+    let mut actor = recorder.actor();
+    for follower in [4, 5] {
+        actor.begin(NodeId(1), opening()).await.end(info()).await;
+        recorder.mark(Mark::Follows { node: NodeId(follower), after: NodeId(if follower == 4 { 1 } else { 4 }) }).await;
+    }
+    actor.begin(NodeId(1), opening()).await.end(info()).await;
+    actor.begin(NodeId(2), opening()).await.end(info()).await;
+    recorder.finish().await.unwrap();
+
+    let history = History::read(&file(directory.path())).unwrap().by_tenant();
+    let asked: Vec<u64> = history.operations.iter().map(|operation| operation.node.0).collect();
+    assert_eq!(asked, [1, 4, 5, 2]);
+}
+
+#[tokio::test]
 async fn a_process_without_a_definite_answer_asks_nothing_more() {
     let directory = tempfile::tempdir().unwrap();
     let recorder = Recorder::create(&file(directory.path()), header()).unwrap();

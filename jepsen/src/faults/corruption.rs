@@ -19,8 +19,8 @@ use crate::{
     schedule::{Fault, Planned},
 };
 
-/// Exit codes by which a node says that its disk is not what it left: docs/OPERATIONS.md. 13 is for what cannot be read at all.
-const NOTICED: [i32; 4] = [10, 11, 12, 13];
+/// Exit codes by which a node says that its disk is not what it left: docs/OPERATIONS.md.
+const NOTICED: [i32; 3] = [10, 11, 12];
 /// How long a node may take to verify its disk.
 const VERIFIED_WITHIN: Duration = Duration::from_secs(30);
 /// How long a node that serves on a damaged disk may take until it is seen with the same state as the others.

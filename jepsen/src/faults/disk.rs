@@ -50,16 +50,17 @@ impl NodeLane<'_> {
 
     pub(super) async fn fill_disk(&mut self, planned: &Planned, place: Place) -> Result<Seen> {
         self.fleet.at(place)?.expected.push(DISK_FAILED);
-        self.fleet.at(place)?.disk.fill()?;
-        let ended = self.ended_within(place, planned.duration).await?;
+        let taken = self.fleet.at(place)?.disk.fill()?;
         let left = self.fleet.at(place)?.disk.free_bytes()?;
+        let ended = self.ended_within(place, planned.duration).await?;
         self.fleet.at(place)?.disk.release()?;
         if ended {
             self.fleet.start(place).await?;
         }
         self.fleet.ready(place).await?;
-        let story = format!("{left} bytes were left; the node {}", if ended { "ended with exit code 13" } else { "went on" });
-        Ok(Seen::counted([("full", u64::from(left < 4_096)), ("exit_code_13", u64::from(ended))], story))
+        let is_full = left < 4_096 && taken > 0;
+        let story = if ended { "the node ended with exit code 13" } else { "the node went on" };
+        Ok(Seen::counted([("full", u64::from(is_full)), ("exit_code_13", u64::from(ended))], story))
     }
 
     pub(super) async fn refuse_writes(&mut self, planned: &Planned, place: Place) -> Result<Seen> {

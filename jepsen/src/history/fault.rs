@@ -143,6 +143,13 @@ pub enum Mark {
         /// Its exit code; none when a signal ended it.
         code: Option<i32>,
     },
+    /// A node is wiped, and another one takes its place and its address: who was asked there is the new one from here on.
+    Follows {
+        /// The new one.
+        node: NodeId,
+        /// The one that is gone.
+        after: NodeId,
+    },
     /// Somebody leads.
     Leads {
         /// Who.

@@ -10,7 +10,7 @@ use std::{
 use thiserror::Error;
 
 use super::{
-    fault::{Evidence, FaultId, FaultRecord, Installed, Marked},
+    fault::{Evidence, FaultId, FaultRecord, Installed, Mark, Marked},
     line::Line,
     operation::{Observation, Operation, Outcome},
     recorder::RunHeader,
@@ -60,6 +60,21 @@ impl History {
     #[must_use]
     pub const fn of(run: RunHeader) -> Self {
         Self { run, operations: Vec::new(), faults: Vec::new(), marks: Vec::new() }
+    }
+
+    /// Names in every operation the node that was there when it was asked: clients know addresses, and a node that was wiped is
+    /// followed by another one at the same address.
+    #[must_use]
+    pub fn by_tenant(mut self) -> Self {
+        for operation in &mut self.operations {
+            for marked in self.marks.iter().filter(|marked| marked.at <= operation.invoked) {
+                match marked.what {
+                    Mark::Follows { node, after } if after == operation.node => operation.node = node,
+                    _ => (),
+                }
+            }
+        }
+        self
     }
 
     /// Reads a file. Its last line may be cut short, by a crash of whoever recorded it.

@@ -46,7 +46,7 @@ impl Clock {
     /// # Errors
     /// [`ClockError`].
     pub fn set_right(&self) -> Result<(), ClockError> {
-        self.write("+0")
+        self.write("+0 x1.0")
     }
 
     /// Sets the clock so many seconds ahead, or back.
@@ -54,10 +54,11 @@ impl Clock {
     /// # Errors
     /// [`ClockError`].
     pub fn set_off(&self, seconds: i64) -> Result<(), ClockError> {
-        self.write(&format!("{seconds:+}"))
+        self.write(&format!("{seconds:+} x1.0"))
     }
 
-    /// Lets the clock run faster or slower from now on, in percent of a right one. Waits of the node follow it.
+    /// Lets the clock run faster or slower, in percent of a right one, as if it had done so since the node was started: it jumps
+    /// first. Waits of the node follow it.
     ///
     /// # Errors
     /// [`ClockError`].
@@ -76,7 +77,8 @@ impl Clock {
         ]
     }
 
-    /// The library reads the file at any time: it is replaced as a whole.
+    /// The library reads the file at any time: it is replaced as a whole. A speed holds until another one is written, so there
+    /// is always one.
     fn write(&self, what: &str) -> Result<(), ClockError> {
         let new = self.file.with_extension("new");
         let written = fs::write(&new, format!("{what}\n")).and_then(|()| fs::rename(&new, &self.file));

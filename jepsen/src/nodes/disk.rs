@@ -15,6 +15,8 @@ use crate::program::{self, ProgramError};
 
 /// Where the limits of block devices are set.
 const THROTTLE: &str = "/sys/fs/cgroup/blkio/blkio.throttle.write_iops_device";
+/// Where ext4 says something of each of its file systems.
+const EXT4: &str = "/sys/fs/ext4";
 /// The file that takes all the room.
 const BALLOON: &str = "balloon";
 /// Files up to this length are compared by content after a power loss, longer ones by length.
@@ -98,7 +100,7 @@ impl Disk {
     /// # Errors
     /// [`DiskError`].
     pub fn mount(&mut self) -> Result<(), DiskError> {
-        program::run("mount", &["-o", "loop,commit=60", &text(&self.image), &text(&self.at)])?;
+        program::run("mount", &["-o", "loop,commit=60,errors=remount-ro", &text(&self.image), &text(&self.at)])?;
         self.mounted = true;
         Ok(())
     }
@@ -174,15 +176,14 @@ impl Disk {
         Ok(found.f_bavail * found.f_frsize)
     }
 
-    /// Takes no more writes: whoever writes is told that the file system is read-only.
+    /// Takes no more writes: whoever writes is told that the file system is read-only, as ext4 does after an error of its device.
     ///
     /// # Errors
     /// [`DiskError`].
     pub fn refuse_writes(&self) -> Result<(), DiskError> {
-        // A process that has files open for writing makes a plain remount fail; this one is what ext4 does after an error of
-        // the device.
-        program::run("mount", &["-o", "remount,ro,abort", &text(&self.at)])?;
-        Ok(())
+        // A remount by hand fails while a process has files open for writing. ext4 itself does not ask.
+        let trigger = Path::new(EXT4).join(device_name(&self.at).ok_or_else(|| self.not_mounted())?).join("trigger_fs_error");
+        fs::write(&trigger, "proofline-jepsen").map_err(|source| file_error(&trigger, source))
     }
 
     /// Mounts again after [`Self::refuse_writes`]. No process may run on it.
@@ -223,8 +224,12 @@ impl Disk {
     /// # Errors
     /// [`DiskError`].
     pub fn limit_writes(&self, per_second: u64) -> Result<(), DiskError> {
-        let device = device_numbers(&self.at).ok_or_else(|| DiskError::NotMounted(self.at.clone()))?;
+        let device = device_numbers(&self.at).ok_or_else(|| self.not_mounted())?;
         fs::write(THROTTLE, format!("{device} {per_second}")).map_err(|source| file_error(Path::new(THROTTLE), source))
+    }
+
+    fn not_mounted(&self) -> DiskError {
+        DiskError::NotMounted(self.at.clone())
     }
 
     /// Replaces the file system by an empty one, mounted elsewhere. No process may run on it.
@@ -298,9 +303,20 @@ fn compare(before: &BTreeMap<PathBuf, Seen>, after: &BTreeMap<PathBuf, Seen>) ->
 
 /// Returns `MAJOR:MINOR` of the device that is mounted at `at`.
 fn device_numbers(at: &Path) -> Option<String> {
+    mounted_at(at)?.split(' ').nth(2).map(str::to_owned)
+}
+
+/// Returns the name of the device that is mounted at `at`: `loop0`, say.
+fn device_name(at: &Path) -> Option<String> {
+    let line = mounted_at(at)?;
+    let (_, source) = line.split_once(" - ")?;
+    source.split(' ').nth(1)?.strip_prefix("/dev/").map(str::to_owned)
+}
+
+/// Returns the line of `mountinfo` for what is mounted at `at`.
+fn mounted_at(at: &Path) -> Option<String> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
-    let line = mounts.lines().rev().find(|line| line.split(' ').nth(4) == at.to_str())?;
-    line.split(' ').nth(2).map(str::to_owned)
+    mounts.lines().rev().find(|line| line.split(' ').nth(4) == at.to_str()).map(str::to_owned)
 }
 
 fn text(path: &Path) -> String {

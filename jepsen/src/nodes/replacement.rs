@@ -6,16 +6,17 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use proofline_client::{Signatory, policy_of, read_key, sign_command};
-use proofline_cluster::{ORIGIN, PlannedNode};
+use proofline_client::{Signatory, read_key, sign_command};
+use proofline_cluster::{ORIGIN, PlannedNode, TRUST_DOMAIN};
 use proofline_proto::v1::{self, command::Action};
+use proofline_verifier::{KeyName, Policy, SignatureType, Threshold, VerifierKey};
 use prost::Message as _;
 
 use super::{
     Beginning, Fleet, Observer, Place,
     fleet::planned,
 };
-use crate::history::{Action as Asked, Answer, NodeId, Nonce, Outcome};
+use crate::history::{Action as Asked, Answer, Mark, NodeId, Nonce, Outcome};
 
 /// How long a new node may take to catch up.
 const CATCH_UP: Duration = Duration::from_secs(120);
@@ -39,6 +40,7 @@ impl Fleet {
         let retire = Action::RetireNode(v1::RetireNode { node_id: old.node_id, reason: "its disk is lost".to_owned() });
         self.govern(observer, "retire a node", retire).await.context("the lost node was not retired")?;
         let (node, key) = self.move_in(place, &old)?;
+        self.recorder().mark(Mark::Follows { node: NodeId(node.node_id), after: NodeId(old.node_id) }).await;
         self.start(place).await?;
         let register = Action::RegisterNode(v1::RegisterNode { node: Some(key) });
         self.govern(observer, "register a node", register).await.context("the new node was not registered")?;
@@ -76,17 +78,21 @@ impl Fleet {
         Ok((node, key))
     }
 
-    /// Gives auditors the policy of the nodes that are there now.
+    /// Gives auditors a policy that holds for the whole run: the keys of all nodes that ever were, and a majority of the places.
     fn write_policy(&self) -> Result<()> {
-        let mut genesis = v1::Genesis::decode(fs::read(self.plan.root.join("genesis.bin"))?.as_slice())?;
-        let key_of = |node: &PlannedNode| -> Result<v1::NodeKey> {
-            let key = read_key(&self.plan.root.join("keys").join(format!("{}.key.pem", node.name)))?;
-            let name = format!("{}/{}", proofline_cluster::TRUST_DOMAIN, node.name);
-            Ok(v1::NodeKey { node_id: node.node_id, name, public_key: key.verifying_key().to_bytes().to_vec() })
+        let genesis = v1::Genesis::decode(fs::read(self.plan.root.join("genesis.bin"))?.as_slice())?;
+        let log = VerifierKey::new(KeyName::parse(&genesis.origin)?, SignatureType::Ed25519, &genesis.log_public_key)?;
+        let key_of = |node_id: u64| -> Result<VerifierKey> {
+            let name = format!("node-{node_id}");
+            let key = read_key(&self.plan.root.join("keys").join(format!("{name}.key.pem")))?.verifying_key();
+            let name = KeyName::parse(&format!("{TRUST_DOMAIN}/{name}"))?;
+            Ok(VerifierKey::new(name, SignatureType::CosignatureV1, key.as_bytes())?)
         };
-        genesis.nodes = self.plan.nodes.iter().map(key_of).collect::<Result<_>>()?;
-        fs::write(self.plan.policy(), policy_of(&genesis)?.encode())?;
-        Ok(())
+        let nodes = (1..self.next_id).map(key_of).collect::<Result<Vec<_>>>()?;
+        let policy = Policy::of_cluster(log, nodes, Threshold::Of(self.stations.len() / 2 + 1))?;
+        let new = self.plan.policy().with_extension("new");
+        fs::write(&new, policy.encode())?;
+        Ok(fs::rename(new, self.plan.policy())?)
     }
 
     /// Has a command committed that two registrars sign, and records it.

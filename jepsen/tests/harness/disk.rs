@@ -59,10 +59,10 @@ fn a_full_disk_has_no_room_until_it_is_released() {
     let mounted = mounted();
     let root = mounted.disk.path().to_owned();
     assert!(mounted.disk.fill().unwrap() > 10 << 20);
-    let written = fs::write(root.join("more"), [1; 1 << 20]);
+    let written = fs::write(root.join("more"), vec![1; 1 << 20]);
     assert_eq!(written.unwrap_err().kind(), std::io::ErrorKind::StorageFull);
     mounted.disk.release().unwrap();
-    fs::write(root.join("more"), [1; 1 << 20]).unwrap();
+    fs::write(root.join("more"), vec![1; 1 << 20]).unwrap();
 }
 
 #[test]

@@ -93,11 +93,12 @@ fn as_many_packets_are_lost_as_the_link_says() {
     let (near, far) = (net.udp(0), net.udp(1));
     net.set(0, 1, Conditions { loss: PerMille(200), ..Conditions::default() });
     let mut arrived = 0;
-    for _ in 0..1_000 {
-        near.send_to(b"x", address(1)).unwrap();
-    }
-    while far.recv(&mut [0; 16]).is_ok() {
-        arrived += 1;
+    // No more at once than a socket keeps for its reader.
+    for _ in 0..10 {
+        (0..100).for_each(|_| assert_eq!(near.send_to(b"x", address(1)).unwrap(), 1));
+        while far.recv(&mut [0; 16]).is_ok() {
+            arrived += 1;
+        }
     }
     assert!((730..870).contains(&arrived), "{arrived} of 1000 arrived");
     assert_eq!(net.count(0, 1).lost, 1_000 - arrived);
@@ -109,7 +110,7 @@ fn packets_keep_their_order_until_lots_say_otherwise() {
     let (near, far) = (net.udp(0), net.udp(1));
     let order = |conditions| {
         net.set(0, 1, conditions);
-        (0_u32..300).for_each(|number| assert_eq!(near.send_to(&number.to_be_bytes(), address(1)).unwrap(), 4));
+        (0_u32..200).for_each(|number| assert_eq!(near.send_to(&number.to_be_bytes(), address(1)).unwrap(), 4));
         let mut bytes = [0; 4];
         let mut arrived = Vec::new();
         while far.recv(&mut bytes).is_ok() {
@@ -118,13 +119,13 @@ fn packets_keep_their_order_until_lots_say_otherwise() {
         arrived
     };
     let jitter = Conditions { delay: Duration::from_millis(5), jitter: Duration::from_millis(20), ..Conditions::default() };
-    assert_eq!(order(jitter), (0..300).collect::<Vec<_>>());
+    assert_eq!(order(jitter), (0..200).collect::<Vec<_>>());
     let mut unordered = order(Conditions { reordering: PerMille(200), duplication: PerMille(100), ..jitter });
     assert!(unordered.windows(2).any(|pair| pair[0] > pair[1]), "some overtook others");
-    assert!(unordered.len() > 300, "some came twice");
+    assert!(unordered.len() > 200, "some came twice");
     unordered.sort_unstable();
     unordered.dedup();
-    assert_eq!(unordered, (0..300).collect::<Vec<_>>(), "none was lost");
+    assert_eq!(unordered, (0..200).collect::<Vec<_>>(), "none was lost");
     let counts = net.count(0, 1);
     assert!(counts.reordered > 0 && counts.duplicated > 0);
 }
@@ -146,7 +147,7 @@ fn altered_bytes_reach_whoever_listens() {
 #[test]
 fn nothing_but_the_switch_leads_out_of_a_namespace() {
     let net = Net::of(2);
-    let devices = net.namespaces[0].inside(|| std::fs::read_to_string("/proc/net/dev").unwrap()).unwrap();
+    let devices = net.namespaces[0].inside(|| std::fs::read_to_string("/proc/thread-self/net/dev").unwrap()).unwrap();
     let mut names: Vec<&str> = devices.lines().skip(2).filter_map(|line| Some(line.split_once(':')?.0.trim())).collect();
     names.sort_unstable();
     assert_eq!(names, ["lo", "pj0"]);
