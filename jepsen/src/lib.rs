@@ -6,6 +6,7 @@
 
 pub mod census;
 pub mod checks;
+pub mod export;
 pub mod history;
 pub mod offline;
 pub mod random;
