@@ -1,7 +1,7 @@
 //! Decides whether a run shows what the ledger promises.
 //!
 //! It holds twenty predicates, each a pure function over a history and the final state of the nodes. Their numbers and words
-//! are those of [`Predicate`]; `jepsen/README.md` says them in full.
+//! are those of [`Predicate`]; `jepsen/CHECKS.md` says them in full.
 //! Always true: an answer is *true*, *false* with what was found, or *unknown*, and unknown never passes; nothing is searched,
 //! because the log itself is the order in which things happened: all of it is sorting and counting.
 //! It shares nothing with the nodes but the message types, and trees and signatures are the verifier's. One exception is meant:
@@ -18,7 +18,7 @@ mod judging;
 mod mutation;
 mod order;
 mod predicate;
-mod reading;
+pub(crate) mod reading;
 mod reads;
 mod safety;
 mod second_opinion;
@@ -50,8 +50,8 @@ pub struct FinalState {
     pub nodes: Vec<NodeState>,
     /// Those that did not, and why: damage that they noticed, a place that was taken from them.
     pub absent: Vec<(NodeId, String)>,
-    /// Whose signatures count.
-    pub policy: Policy,
+    /// Whose signatures count: a checkpoint must meet one of them. The second and later ones are for nodes that joined.
+    pub policies: Vec<Policy>,
 }
 
 /// How quick and how small a cluster must be.

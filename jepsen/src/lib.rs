@@ -9,6 +9,7 @@
 
 pub mod census;
 pub mod checks;
+pub mod export;
 pub mod faults;
 pub mod history;
 pub mod leftovers;

@@ -24,6 +24,7 @@ impl Random {
     }
 
     /// Returns the next number.
+    #[expect(clippy::should_implement_trait, reason = "a stream without an end is no iterator to be collected")]
     pub fn next(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.state;

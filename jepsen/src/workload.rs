@@ -30,7 +30,7 @@ use proofline_verifier::Policy;
 use thiserror::Error;
 use tokio::{sync::watch, task::JoinSet};
 
-pub use agreement::await_agreement;
+pub use agreement::{await_agreement, read_everything};
 pub use definite::{FOR_GOOD, NOT_DONE, refusal_of, write_outcome};
 pub use event::sessions_of;
 pub use governing::CollectorIdentity;

@@ -70,7 +70,7 @@ async fn a_process_without_a_definite_answer_asks_nothing_more() {
     let recorder = Recorder::create(&file(directory.path()), header()).unwrap();
     let mut actor = recorder.actor();
     actor.begin(NodeId(1), opening()).await.end(info()).await;
-    drop(actor.begin(NodeId(1), opening()).await);
+    let _abandoned = actor.begin(NodeId(1), opening()).await;
     actor.begin(NodeId(1), opening()).await.end(Outcome::Fail { reason: "NO_LEADER".to_owned(), for_good: false }).await;
     actor.begin(NodeId(1), opening()).await.end(info()).await;
     recorder.finish().await.unwrap();

@@ -10,7 +10,8 @@ use super::{
 };
 use crate::history::{Action, Answer, FaultKind, Installed, Mark, Moment, Operation, Outcome};
 
-/// Returns the times in which the cluster had to work: between marks, or the whole run when nothing was broken.
+/// Returns the times in which the cluster had to work, as long as anybody wrote: between marks, or the whole run when nothing was
+/// broken.
 pub(super) fn stable_spans(reading: &Reading<'_>) -> Vec<(Moment, Moment)> {
     let history = &reading.case.history;
     if history.faults.is_empty() {
@@ -26,8 +27,9 @@ pub(super) fn stable_spans(reading: &Reading<'_>) -> Vec<(Moment, Moment)> {
             _ => {}
         }
     }
-    spans.extend(since.map(|since| (since, end_of_writes(reading))));
-    spans
+    let end = end_of_writes(reading);
+    spans.extend(since.map(|since| (since, end)));
+    spans.into_iter().map(|(from, to)| (from, to.min(end))).filter(|(from, to)| from < to).collect()
 }
 
 fn is_write(operation: &&Operation) -> bool {

@@ -46,11 +46,9 @@ pub(super) fn truth(reading: &Reading<'_>) -> Judgement {
 }
 
 fn is_signed(reading: &Reading<'_>, checkpoint: &CheckpointSeen) -> bool {
-    let verified = reading.case.finals.policy.verify_checkpoint(checkpoint.note.as_bytes());
-    verified.is_ok_and(|verified| {
-        (verified.size.0, *verified.root.as_bytes(), verified.origin.to_string())
-            == (checkpoint.size, checkpoint.root.0, reading.case.history.run.origin.clone())
-    })
+    let origin = &reading.case.history.run.origin;
+    let verified = reading.case.finals.policies.iter().filter_map(|policy| policy.verify_checkpoint(checkpoint.note.as_bytes()).ok());
+    verified.into_iter().any(|it| (it.size.0, *it.root.as_bytes()) == (checkpoint.size, checkpoint.root.0) && it.origin.as_str() == origin)
 }
 
 pub(super) fn no_equivocation(reading: &Reading<'_>) -> Judgement {

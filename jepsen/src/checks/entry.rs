@@ -129,6 +129,17 @@ impl Entry {
         let ruling = core.decision.as_ref().map_or(Ruling::Rejected, |decision| decision.verdict().into());
         Some(Self { index: core.index, committed_unix_ns: core.committed_unix_ns, session, body: body(core.body?, ruling)? })
     }
+
+    /// Returns the nonce of a command or an opening.
+    #[must_use]
+    pub const fn nonce(&self) -> Option<Nonce> {
+        match &self.body {
+            Body::Revoke { nonce, .. } | Body::Release { nonce, .. } | Body::Command { nonce, .. } | Body::Opened { nonce, .. } => {
+                Some(*nonce)
+            }
+            Body::Event { .. } | Body::Rejected { .. } | Body::Closed { .. } | Body::Containment { .. } | Body::Other => None,
+        }
+    }
 }
 
 fn body(of: Recorded, ruling: Ruling) -> Option<Body> {

@@ -94,14 +94,18 @@ pub enum Mutated {
 }
 
 impl Mutation {
+    /// Alters a copy of a run; none when it has nothing that could be altered so.
+    #[must_use]
+    pub fn altered(&self, case: &Case, forgery: &Forgery, seed: u64) -> Option<Case> {
+        let mut altered = case.clone();
+        (self.alter)(&mut Alteration { case: &mut altered, forgery, lot: Random::of(seed, self.name) })?;
+        Some(altered)
+    }
+
     /// Alters a copy of a run and asks the predicate.
     #[must_use]
     pub fn apply(&self, case: &Case, forgery: &Forgery, seed: u64) -> Mutated {
-        let mut altered = case.clone();
-        let mut alteration = Alteration { case: &mut altered, forgery, lot: Random::of(seed, self.name) };
-        if (self.alter)(&mut alteration).is_none() {
-            return Mutated::NotApplicable;
-        }
+        let Some(altered) = self.altered(case, forgery, seed) else { return Mutated::NotApplicable };
         match judge_one(&altered, self.caught_by) {
             Judgement::True => Mutated::Missed,
             Judgement::False { anomalies, .. } => {

@@ -8,7 +8,7 @@ use super::{
     entry::Body,
     reading::Reading,
 };
-use crate::history::{Answer, LaneHead, LaneId, Moment, Nonce, OperationId};
+use crate::history::{Answer, LaneHead, LaneId, Moment, OperationId};
 
 /// A request with its place in the log.
 struct Placed {
@@ -45,17 +45,12 @@ pub(super) fn real_time(reading: &Reading<'_>) -> Judgement {
 
 /// Finds the place of every request: by its answer, or by the log when it had none.
 fn placed(reading: &Reading<'_>) -> Vec<Placed> {
-    let (mut batches, mut requests) = (HashMap::new(), HashMap::<Nonce, u64>::new());
+    let mut batches = HashMap::new();
     for (index, entry) in (0..).zip(&reading.entries) {
-        match entry.as_ref().map(|entry| &entry.body) {
-            Some(Body::Event { batch, .. } | Body::Rejected { batch, .. } | Body::Closed { batch }) => {
-                let (_, last) = batches.entry(batch).or_insert((index, index));
-                *last = index;
-            }
-            Some(Body::Revoke { nonce, .. } | Body::Release { nonce, .. } | Body::Opened { nonce, .. } | Body::Command { nonce, .. }) => {
-                requests.insert(*nonce, index);
-            }
-            Some(Body::Containment { .. } | Body::Other) | None => {}
+        let body = entry.as_ref().map(|entry| &entry.body);
+        if let Some(Body::Event { batch, .. } | Body::Rejected { batch, .. } | Body::Closed { batch }) = body {
+            let (_, last) = batches.entry(batch).or_insert((index, index));
+            *last = index;
         }
     }
     let of_batch = |it: &super::reading::Batch<'_>| {
@@ -68,7 +63,7 @@ fn placed(reading: &Reading<'_>) -> Vec<Placed> {
         Some(Placed { invoked: it.invoked, acknowledged: it.acknowledged, first, last, operation })
     };
     let of_request = |it: &super::reading::Request<'_>| {
-        let index = *requests.get(&it.nonce)?;
+        let index = *reading.request_indexes.get(&it.nonce)?;
         Some(Placed { invoked: it.invoked, acknowledged: it.acknowledged, first: index, last: index, operation: it.tries.first()?.id })
     };
     reading.batches.iter().filter_map(of_batch).chain(reading.requests.iter().filter_map(of_request)).collect()

@@ -20,19 +20,19 @@ use crate::history::{
 
 /// All tries of one batch.
 #[derive(Debug)]
-pub(super) struct Batch<'a> {
-    pub(super) id: &'a BatchId,
-    pub(super) events: &'a [EventSent],
-    pub(super) tries: Vec<&'a Operation>,
+pub(crate) struct Batch<'a> {
+    pub(crate) id: &'a BatchId,
+    pub(crate) events: &'a [EventSent],
+    pub(crate) tries: Vec<&'a Operation>,
     /// When the first try began.
-    pub(super) invoked: Moment,
+    pub(crate) invoked: Moment,
     /// When the first acknowledgement came.
-    pub(super) acknowledged: Moment,
+    pub(crate) acknowledged: Moment,
 }
 
 impl<'a> Batch<'a> {
     /// Returns every acknowledgement: the operation, the first index, the receipts.
-    pub(super) fn acknowledgements(&self) -> impl Iterator<Item = (&'a Operation, u64, &'a [Receipt])> {
+    pub(crate) fn acknowledgements(&self) -> impl Iterator<Item = (&'a Operation, u64, &'a [Receipt])> {
         self.tries.iter().filter_map(|it| match it.answer() {
             Some(Answer::Appended { first_index, events }) => Some((*it, *first_index, events.as_slice())),
             _ => None,
@@ -40,23 +40,23 @@ impl<'a> Batch<'a> {
     }
 
     /// Tells whether it is certain that the batch is not in the log.
-    pub(super) fn is_refused(&self) -> bool {
+    pub(crate) fn is_refused(&self) -> bool {
         is_refused(&self.tries)
     }
 }
 
 /// All tries of one command or opening.
 #[derive(Debug)]
-pub(super) struct Request<'a> {
-    pub(super) nonce: Nonce,
-    pub(super) action: &'a Action,
-    pub(super) tries: Vec<&'a Operation>,
-    pub(super) invoked: Moment,
-    pub(super) acknowledged: Moment,
+pub(crate) struct Request<'a> {
+    pub(crate) nonce: Nonce,
+    pub(crate) action: &'a Action,
+    pub(crate) tries: Vec<&'a Operation>,
+    pub(crate) invoked: Moment,
+    pub(crate) acknowledged: Moment,
 }
 
 impl Request<'_> {
-    pub(super) fn is_refused(&self) -> bool {
+    pub(crate) fn is_refused(&self) -> bool {
         is_refused(&self.tries)
     }
 }
@@ -69,18 +69,20 @@ fn is_refused(tries: &[&Operation]) -> bool {
 
 /// A case and its indexes.
 pub struct Reading<'a> {
-    pub(super) case: &'a Case,
+    pub(crate) case: &'a Case,
     /// The longest log.
-    pub(super) log: &'a [Bytes],
-    pub(super) leaves: Vec<[u8; 32]>,
+    pub(crate) log: &'a [Bytes],
+    pub(crate) leaves: Vec<[u8; 32]>,
     /// Parsed; none where the bytes are no entry.
-    pub(super) entries: Vec<Option<Entry>>,
-    pub(super) batches: Vec<Batch<'a>>,
-    pub(super) batch_places: HashMap<&'a BatchId, usize>,
+    pub(crate) entries: Vec<Option<Entry>>,
+    pub(crate) batches: Vec<Batch<'a>>,
+    pub(crate) batch_places: HashMap<&'a BatchId, usize>,
     /// Under which batches an event was sent, and where in them.
-    pub(super) events: HashMap<EventId, Vec<(usize, u32)>>,
-    pub(super) requests: Vec<Request<'a>>,
-    pub(super) request_places: HashMap<Nonce, usize>,
+    pub(crate) events: HashMap<EventId, Vec<(usize, u32)>>,
+    pub(crate) requests: Vec<Request<'a>>,
+    pub(crate) request_places: HashMap<Nonce, usize>,
+    /// Where commands and openings stand in the log.
+    pub(crate) request_indexes: HashMap<Nonce, u64>,
     restarts: HashMap<NodeId, Vec<Moment>>,
     replayed: OnceLock<Result<Digest, (Option<u64>, String)>>,
 }
@@ -100,9 +102,15 @@ impl<'a> Reading<'a> {
             events: HashMap::new(),
             requests: Vec::new(),
             request_places: HashMap::new(),
+            request_indexes: HashMap::new(),
             restarts: HashMap::new(),
             replayed: OnceLock::new(),
         };
+        for (index, entry) in (0..).zip(&reading.entries) {
+            if let Some(nonce) = entry.as_ref().and_then(Entry::nonce) {
+                reading.request_indexes.insert(nonce, index);
+            }
+        }
         case.history.operations.iter().for_each(|operation| reading.take(operation));
         reading.read_restarts();
         reading
@@ -176,38 +184,38 @@ impl<'a> Reading<'a> {
     }
 
     /// Tells whether a node may have been restarted between two moments.
-    pub(super) fn may_have_restarted(&self, node: NodeId, from: Moment, to: Moment) -> bool {
+    pub(crate) fn may_have_restarted(&self, node: NodeId, from: Moment, to: Moment) -> bool {
         let moments = self.restarts.get(&node).map_or(&[][..], Vec::as_slice);
         let first = moments.partition_point(|moment| *moment < from);
         moments.get(first).is_some_and(|moment| *moment <= to)
     }
 
-    pub(super) fn operations(&self) -> &'a [Operation] {
+    pub(crate) fn operations(&self) -> &'a [Operation] {
         &self.case.history.operations
     }
 
-    pub(super) fn size(&self) -> u64 {
+    pub(crate) fn size(&self) -> u64 {
         self.log.len() as u64
     }
 
-    pub(super) fn entry(&self, index: u64) -> Option<&Entry> {
+    pub(crate) fn entry(&self, index: u64) -> Option<&Entry> {
         self.entries.get(usize::try_from(index).ok()?)?.as_ref()
     }
 
-    pub(super) fn leaf(&self, index: u64) -> Option<&[u8; 32]> {
+    pub(crate) fn leaf(&self, index: u64) -> Option<&[u8; 32]> {
         self.leaves.get(usize::try_from(index).ok()?)
     }
 
-    pub(super) fn batch(&self, id: &BatchId) -> Option<&Batch<'a>> {
+    pub(crate) fn batch(&self, id: &BatchId) -> Option<&Batch<'a>> {
         self.batches.get(*self.batch_places.get(id)?)
     }
 
-    pub(super) fn request(&self, nonce: &Nonce) -> Option<&Request<'a>> {
+    pub(crate) fn request(&self, nonce: &Nonce) -> Option<&Request<'a>> {
         self.requests.get(*self.request_places.get(nonce)?)
     }
 
     /// Returns when whatever became an entry was first sent; none when nobody sent it.
-    pub(super) fn sent(&self, index: u64) -> Option<Moment> {
+    pub(crate) fn sent(&self, index: u64) -> Option<Moment> {
         match &self.entry(index)?.body {
             Body::Event { batch, .. } | Body::Rejected { batch, .. } | Body::Closed { batch } => Some(self.batch(batch)?.invoked),
             Body::Revoke { nonce, .. } | Body::Release { nonce, .. } | Body::Opened { nonce, .. } | Body::Command { nonce, .. } => {
@@ -218,13 +226,13 @@ impl<'a> Reading<'a> {
     }
 
     /// Returns the leaf hashes of some entries; none when the log does not have them all.
-    pub(super) fn leaves_of(&self, first: u64, count: u64) -> Option<&[[u8; 32]]> {
+    pub(crate) fn leaves_of(&self, first: u64, count: u64) -> Option<&[[u8; 32]]> {
         let (first, count) = (usize::try_from(first).ok()?, usize::try_from(count).ok()?);
         self.leaves.get(first..first.checked_add(count)?)
     }
 
     /// Returns every checkpoint that anybody saw or that lay on a disk, with who saw it.
-    pub(super) fn checkpoints(&self) -> Vec<(&'a CheckpointSeen, Option<&'a Operation>, NodeId)> {
+    pub(crate) fn checkpoints(&self) -> Vec<(&'a CheckpointSeen, Option<&'a Operation>, NodeId)> {
         let seen = self.operations().iter().filter_map(|it| match it.answer()? {
             Answer::Checkpoint(checkpoint) | Answer::Included { checkpoint, .. } => Some((checkpoint, Some(it), it.node)),
             _ => None,
@@ -234,7 +242,7 @@ impl<'a> Reading<'a> {
     }
 
     /// Computes the root of the log at each of these sizes, as far as the log reaches.
-    pub(super) fn roots(&self, sizes: impl IntoIterator<Item = u64>) -> BTreeMap<u64, Digest> {
+    pub(crate) fn roots(&self, sizes: impl IntoIterator<Item = u64>) -> BTreeMap<u64, Digest> {
         let wanted: std::collections::BTreeSet<u64> = sizes.into_iter().collect();
         let mut roots = BTreeMap::new();
         let mut tree = Frontier::<LogHash>::default();
@@ -254,7 +262,7 @@ impl<'a> Reading<'a> {
     }
 
     /// Returns the runs of entries that were read or followed, with who read them and when they were there.
-    pub(super) fn runs(&self) -> impl Iterator<Item = (&'a Operation, crate::history::Run, Moment)> {
+    pub(crate) fn runs(&self) -> impl Iterator<Item = (&'a Operation, crate::history::Run, Moment)> {
         self.operations().iter().flat_map(|it| {
             let read = match it.answer() {
                 Some(Answer::Entries(run)) => Some((it, *run, it.returned)),
@@ -269,7 +277,7 @@ impl<'a> Reading<'a> {
     }
 
     /// Returns the lanes and their batches as the log has them, in its order: first index and batch.
-    pub(super) fn lanes(&self) -> BTreeMap<&LaneId, Vec<(u64, &Entry)>> {
+    pub(crate) fn lanes(&self) -> BTreeMap<&LaneId, Vec<(u64, &Entry)>> {
         let mut lanes: BTreeMap<&LaneId, Vec<(u64, &Entry)>> = BTreeMap::new();
         for (index, entry) in (0..).zip(&self.entries) {
             let Some(entry) = entry else { continue };

@@ -23,8 +23,10 @@ pub(super) fn agreement(reading: &Reading<'_>) -> Judgement {
             let anomaly = Anomaly::new("logs-differ", "two nodes have different bytes at one index");
             found.add(anomaly.at(index as u64).on([node.node, longest.node]));
         }
-        let detail = || format!("{} entries against {}", node.log.len(), longest.log.len());
-        found.check(node.log.len() == longest.log.len(), || Anomaly::new("logs-end-apart", detail()).on([node.node, longest.node]));
+        let (length, demanded) = (node.log.len() as u64, recovered(reading).unwrap_or(longest.log.len() as u64));
+        found.check(length >= demanded, || {
+            Anomaly::new("logs-end-apart", format!("{length} entries, {demanded} are demanded")).on([node.node, longest.node])
+        });
         let same_state = node.state_digest == longest.state_digest || node.log.len() != longest.log.len();
         found.check(same_state, || Anomaly::new("states-differ", "the same log led to another state").on([node.node, longest.node]));
     }
@@ -95,9 +97,8 @@ fn check_request(reading: &Reading<'_>, found: &mut Found, request: &Request<'_>
             found.check(is_there, || lost("the command is not where it was said to be").at(*index));
         }
         Some(Answer::Opened { epoch, .. }) => {
-            let is_there =
-                |body: &Body| matches!(body, Body::Opened { nonce, epoch: given, .. } if *nonce == request.nonce && given == epoch);
-            let is_in_log = reading.entries.iter().flatten().any(|entry| is_there(&entry.body));
+            let body = reading.request_indexes.get(&request.nonce).and_then(|index| reading.entry(*index)).map(|entry| &entry.body);
+            let is_in_log = matches!(body, Some(Body::Opened { epoch: given, .. }) if given == epoch);
             found.check(is_in_log, || lost("the opening is not in the log, or with another epoch"));
         }
         _ => {}
@@ -220,6 +221,15 @@ fn once<K: std::hash::Hash + Eq>(found: &mut Found, seen: &mut HashMap<K, u64>, 
 /// Returns the moment from which everything was healed, when the run has one.
 pub(super) fn healed(reading: &Reading<'_>) -> Option<Moment> {
     reading.case.history.marks.iter().rev().find(|marked| marked.what == Mark::Healed).map(|marked| marked.at)
+}
+
+/// Returns how many entries every node had when they were last seen to agree: what a leader commits while nodes are stopped one
+/// after the other, the first of them need not have.
+fn recovered(reading: &Reading<'_>) -> Option<u64> {
+    reading.case.history.marks.iter().rev().find_map(|marked| match marked.what {
+        Mark::Recovered { size } => Some(size),
+        _ => None,
+    })
 }
 
 /// Returns the nodes that were read at the end.

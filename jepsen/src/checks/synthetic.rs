@@ -203,7 +203,7 @@ impl World {
             signed,
             journal: None,
         };
-        let finals = FinalState { nodes: (1..=NODES).map(node).collect(), absent: Vec::new(), policy: self.forgery.policy()? };
+        let finals = FinalState { nodes: (1..=NODES).map(node).collect(), absent: Vec::new(), policies: vec![self.forgery.policy()?] };
         let bounds = Bounds { acknowledged_min: 10, ..Bounds::default() };
         Some(Synthetic { case: Case { history: self.history, finals, bounds }, forgery: self.forgery })
     }

@@ -1,4 +1,4 @@
-//! Waits until all nodes say that they have the same state.
+//! Waits until all nodes say that they have the same state, and reads what they have.
 
 use std::{path::Path, time::Duration};
 
@@ -6,8 +6,10 @@ use proofline_client::Profile;
 use proofline_proto::v1;
 use tokio::time::Instant;
 
-use super::{WorkloadError, attempt::timed, reach::Reach};
-use crate::history::{Mark, NodeId, Recorder};
+use tonic::Status;
+
+use super::{WorkloadError, attempt::timed, definite::read_outcome, reach::Reach, reader::read_entries};
+use crate::history::{Action, Answer, Mark, NodeId, Recorder};
 
 /// How often they are asked.
 const EVERY: Duration = Duration::from_millis(50);
@@ -43,6 +45,23 @@ pub async fn await_agreement(
         tokio::time::sleep(EVERY).await;
     }
     Ok(None)
+}
+
+/// Reads the whole published log of every node by the API, into the history: the checks compare it with what is on the disks.
+///
+/// # Errors
+/// [`WorkloadError`] when the profile cannot be used. A node that does not answer is no error; its read has failed.
+pub async fn read_everything(profile: &Path, nodes: &[NodeId], within: Duration, recorder: &Recorder) -> Result<(), WorkloadError> {
+    let reach = Reach::of(&Profile::load(profile)?, nodes)?;
+    let mut actor = recorder.actor();
+    for seat in reach.seats() {
+        let open = actor.begin(seat.node, Action::Read { from: 0, limit: u64::MAX }).await;
+        let request = v1::ReadEntriesRequest { from_index: 0, limit: 0, follow: false };
+        let answer = tokio::time::timeout(within, read_entries(seat, request)).await;
+        let answer = answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time")));
+        open.end(read_outcome(answer.map(Answer::Entries))).await;
+    }
+    Ok(())
 }
 
 fn agreed(status: &v1::ClusterStatusResponse, expected: &[NodeId]) -> Option<u64> {

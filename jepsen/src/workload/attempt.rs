@@ -88,7 +88,7 @@ pub(super) fn head(of: Option<&v1::LaneHead>) -> LaneHead {
 pub(super) fn nonce(lot: &mut Random) -> Nonce {
     let mut bytes = [0; 16];
     let (left, right) = bytes.split_at_mut(8);
-    left.copy_from_slice(&lot.next().to_be_bytes());
-    right.copy_from_slice(&lot.next().to_be_bytes());
+    left.copy_from_slice(&lot.below(u64::MAX).to_be_bytes());
+    right.copy_from_slice(&lot.below(u64::MAX).to_be_bytes());
     Nonce(bytes)
 }

@@ -126,7 +126,7 @@ impl Collector {
     pub(super) async fn settle(&mut self, signed: &Signed, way: Way) -> Settled {
         let mut until = None;
         loop {
-            let count = [1, 1, 1, 2, 2, 3][self.lot.place(6)];
+            let count = self.lot.one_of(&[1, 1, 1, 2, 2, 3]).copied().unwrap_or(1);
             let seats = self.reach.several(count, &mut self.lot);
             let mut answers = self.launch(signed, way, seats).await;
             while let Some(outcome) = answers.recv().await {

@@ -82,7 +82,7 @@ impl Reader {
     }
 }
 
-async fn read_entries(seat: &Seat, request: v1::ReadEntriesRequest) -> Result<Run, Status> {
+pub(super) async fn read_entries(seat: &Seat, request: v1::ReadEntriesRequest) -> Result<Run, Status> {
     let mut leaves = Vec::new();
     let from = request.from_index;
     let mut chunks = seat.link.audit().read_entries(request).await?.into_inner();

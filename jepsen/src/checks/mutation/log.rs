@@ -76,7 +76,7 @@ pub(super) fn double_id(it: &mut Alteration<'_>) -> Option<()> {
     let first = it.an_event()?;
     let other = it.an_entry(|entry| entry.index != first as u64 && matches!(entry.body, Body::Event { .. }))?;
     let Some(Body::Event { id, .. }) = it.entries().get(first).map(|entry| entry.body.clone()) else { return None };
-    it.rewrite(other, |_, core| alter_event(core, |event| event.event_id = id.0.to_vec().into()))
+    it.rewrite(other, |_, core| alter_event(core, |event| event.event_id = id.0.to_vec()))
 }
 
 /// Swaps two batches of one event, and their acknowledgements with them: only real time tells.
@@ -133,9 +133,7 @@ pub(super) fn skip_sequence(it: &mut Alteration<'_>) -> Option<()> {
 pub(super) fn other_session_root(it: &mut Alteration<'_>) -> Option<()> {
     let place = it.an_entry(|entry| entry.session.is_some())?;
     it.rewrite(place, |entry, _| {
-        let mut root = entry.session_root.to_vec();
-        *root.first_mut()? ^= 1;
-        entry.session_root = root.into();
+        *entry.session_root.first_mut()? ^= 1;
         Some(())
     })
 }

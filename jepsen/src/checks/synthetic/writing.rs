@@ -69,7 +69,7 @@ impl World {
     fn event(&mut self) -> (EventSent, Bytes) {
         let mut id = [0; 16];
         let (left, right) = id.split_at_mut(8);
-        left.copy_from_slice(&self.lot.next().to_be_bytes());
+        left.copy_from_slice(&self.lot.below(u64::MAX).to_be_bytes());
         right.copy_from_slice(&self.next_operation.to_be_bytes());
         let family = self.revoked.saturating_sub(self.lot.below(3));
         let depth = self.lot.below(4);
@@ -142,8 +142,8 @@ impl World {
     pub(super) fn nonce(&mut self) -> Nonce {
         let mut bytes = [0; 16];
         let (left, right) = bytes.split_at_mut(8);
-        left.copy_from_slice(&self.lot.next().to_be_bytes());
-        right.copy_from_slice(&self.lot.next().to_be_bytes());
+        left.copy_from_slice(&self.lot.below(u64::MAX).to_be_bytes());
+        right.copy_from_slice(&self.lot.below(u64::MAX).to_be_bytes());
         Nonce(bytes)
     }
 
