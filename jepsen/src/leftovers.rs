@@ -172,7 +172,8 @@ fn wait_until_gone(id: i32) {
 
 fn unmount(directory: &Path) -> Result<usize, LeftoversError> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let below: Vec<&str> = mounts.lines().filter_map(|line| line.split(' ').nth(4)).filter(|at| Path::new(at).starts_with(directory)).collect();
+    let below: Vec<&str> =
+        mounts.lines().filter_map(|line| line.split(' ').nth(4)).filter(|at| Path::new(at).starts_with(directory)).collect();
     for at in below.iter().rev() {
         // Only a frozen one can be thawed; the others refuse.
         let _ = program::run("fsfreeze", &["--unfreeze", at]);

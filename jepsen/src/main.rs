@@ -68,8 +68,7 @@ fn start(arguments: &RunArguments) -> Result<ExitCode> {
     let (mut world, removed) = World::raise(&directory, order.nodes, order.seed)?;
     say_removed(&removed);
     let namespaces = world.take_nodes();
-    let ground =
-        Ground { name: world.name().to_owned(), directory: world.directory().to_owned(), namespaces, control: world.control()? };
+    let ground = Ground { name: world.name().to_owned(), directory: world.directory().to_owned(), namespaces, control: world.control()? };
     world.enter()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let verdict = runtime.block_on(until_interrupted(&order, ground));

@@ -21,6 +21,7 @@ pub use verdict::{Ruling, Verdict};
 
 use crate::{
     checks::{Bounds, Case, FinalState, judge},
+    export,
     faults::{NetworkLane, NodeLane},
     history::{History, Mark, NodeId, Recorder, RunHeader},
     network::{Namespace, Port, SwitchControl},
@@ -32,6 +33,8 @@ use crate::{
 
 /// How long a healed cluster may take until all nodes have the same state.
 const AGREED_WITHIN: Duration = Duration::from_secs(60);
+/// How long one node may take to give its whole log.
+const READ_WITHIN: Duration = Duration::from_secs(60);
 /// How long a healed cluster works on: it must take writes all the time.
 const WORKS_ON: Duration = Duration::from_secs(10);
 
@@ -94,9 +97,10 @@ pub async fn run(order: &RunOrder, ground: Ground) -> Result<Verdict> {
     let finals = finals(&fleet, &history)?;
     let measures = Measures::of(&history, recovered_ms.as_ref().ok().copied());
     let case = Case { history, finals, bounds: Bounds::default() };
-    let report = tokio::task::spawn_blocking(move || (judge(&case), case)).await;
-    let (report, case) = report.context("the checks ended early")?;
+    let judged = tokio::task::spawn_blocking(move || (judge(&case), case)).await;
+    let (report, case) = judged.context("the checks ended early")?;
     fs::write(ground.directory.join("report.txt"), report.to_string())?;
+    export::write_all(&case, &ground.directory.join("export"))?;
     let trouble = broken.err().into_iter().chain(recovered_ms.err()).map(|error| format!("{error:#}")).collect();
     let verdict = Verdict::of(order, &case.history, measures, &fleet.surprises, trouble, &report);
     write_json(&ground.directory.join("verdict.json"), &verdict)?;
@@ -115,7 +119,7 @@ fn finals(fleet: &Fleet, history: &History) -> Result<FinalState> {
     });
     let gone: BTreeSet<NodeId> = started.filter(|node| nodes.iter().all(|present| present.node != *node)).collect();
     let absent = gone.into_iter().map(|node| (node, "another node took its place".to_owned())).collect();
-    Ok(FinalState { nodes, absent, policy: Policy::parse(&fs::read(fleet.plan.policy())?)? })
+    Ok(FinalState { nodes, absent, policies: vec![Policy::parse(&fs::read(fleet.plan.policy())?)?] })
 }
 
 fn prepare(order: &RunOrder, name: &str, directory: &Path, namespaces: Vec<Namespace>, recorder: &Recorder) -> Result<Fleet> {
@@ -172,6 +176,7 @@ async fn recover(fleet: &mut Fleet, observer: &Observer, control: &SwitchControl
     recorder.mark(Mark::Healed).await;
     let size = observer.agreed(&nodes, AGREED_WITHIN).await.context("the healed nodes do not agree")?;
     recorder.mark(Mark::Recovered { size }).await;
+    workload::read_everything(&fleet.plan.profile("auditor"), &nodes, READ_WITHIN, &recorder).await?;
     same.context("the healed nodes did not agree while they worked")
 }
 

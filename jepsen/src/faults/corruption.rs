@@ -336,7 +336,9 @@ mod tests {
     #[test]
     fn classes_find_the_largest_file_of_their_own() {
         let root = tempfile::tempdir().unwrap();
-        for (path, length) in [("journal/4.log", 10), ("journal/9.log", 90), ("journal/CURRENT", 5), ("state/CURRENT", 6), ("state/db-2/7.sst", 8)] {
+        for (path, length) in
+            [("journal/4.log", 10), ("journal/9.log", 90), ("journal/CURRENT", 5), ("state/CURRENT", 6), ("state/db-2/7.sst", 8)]
+        {
             let path = root.path().join(path);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, vec![1; length]).unwrap();

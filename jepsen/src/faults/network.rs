@@ -106,7 +106,8 @@ impl NetworkLane {
     }
 
     async fn swizzle(&self, duration: Duration, random: &mut Random) -> Result<()> {
-        let mut links: Vec<Link> = self.all_links().into_iter().filter(|link| link.from != self.clients && link.to != self.clients).collect();
+        let mut links: Vec<Link> =
+            self.all_links().into_iter().filter(|link| link.from != self.clients && link.to != self.clients).collect();
         let step = duration / u32::try_from(links.len() * 2).unwrap_or(1).max(1);
         for conditions in [Conditions::cut(), Conditions::default()] {
             random.shuffle(&mut links);

@@ -278,7 +278,8 @@ fn census(root: &Path) -> Result<BTreeMap<PathBuf, Seen>, DiskError> {
                 continue;
             }
             let length = about.len();
-            let content = if length <= COMPARED_BYTES_MAX { Some(fs::read(&path).map_err(|source| file_error(&path, source))?) } else { None };
+            let content =
+                if length <= COMPARED_BYTES_MAX { Some(fs::read(&path).map_err(|source| file_error(&path, source))?) } else { None };
             found.insert(path, Seen { length, content });
         }
     }

@@ -86,7 +86,7 @@ pub struct Station {
     pub last_code: Option<i32>,
 }
 
-/// A node ended by itself, and no fault explains it.
+/// A node ended in a way that no fault explains: by itself, or not in order when it was asked to stop.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Surprise {
     /// Which node.
@@ -328,6 +328,9 @@ impl Fleet {
     pub async fn stop(&mut self, place: Place) -> Result<ExitStatus> {
         let status = self.take(place)?.stop(STOP_WITHIN).await?;
         self.mark_end(place, status).await?;
+        if !status.success() {
+            self.surprise(place, status)?;
+        }
         Ok(status)
     }
 
@@ -387,9 +390,7 @@ impl Fleet {
                 let is_expected = status.code().is_some_and(|code| station.expected.contains(&code));
                 self.mark_end(place, status).await?;
                 if !is_expected {
-                    let surprise = Surprise { node: self.node_at(place)?.0, how: status.to_string(), said: self.last_words(place) };
-                    eprintln!("  node {} ended by itself ({}): {}", surprise.node, surprise.how, surprise.said);
-                    self.surprises.push(surprise);
+                    self.surprise(place, status)?;
                 }
             }
         }
@@ -397,6 +398,13 @@ impl Fleet {
             self.measured = Instant::now();
             self.measure().await;
         }
+        Ok(())
+    }
+
+    fn surprise(&mut self, place: Place, status: ExitStatus) -> Result<()> {
+        let surprise = Surprise { node: self.node_at(place)?.0, how: status.to_string(), said: self.last_words(place) };
+        eprintln!("  no fault explains how node {} ended ({}): {}", surprise.node, surprise.how, surprise.said);
+        self.surprises.push(surprise);
         Ok(())
     }
 

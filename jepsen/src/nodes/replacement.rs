@@ -12,10 +12,7 @@ use proofline_proto::v1::{self, command::Action};
 use proofline_verifier::{KeyName, Policy, SignatureType, Threshold, VerifierKey};
 use prost::Message as _;
 
-use super::{
-    Beginning, Fleet, Observer, Place,
-    fleet::planned,
-};
+use super::{Beginning, Fleet, Observer, Place, fleet::planned};
 use crate::history::{Action as Asked, Answer, Mark, NodeId, Nonce, Outcome};
 
 /// How long a new node may take to catch up.

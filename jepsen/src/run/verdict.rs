@@ -79,7 +79,7 @@ impl Verdict {
             (false, false) => Ruling::Unknown,
         };
         let mut reasons = trouble;
-        reasons.extend(surprises.iter().map(|it| format!("node {} ended by itself ({}): {}", it.node, it.how, it.said)));
+        reasons.extend(surprises.iter().map(|it| format!("no fault explains how node {} ended ({}): {}", it.node, it.how, it.said)));
         let not_true = report.judgements.iter().filter(|(_, judgement)| !judgement.is_true());
         reasons.extend(not_true.map(|(predicate, judgement)| format!("{predicate}: {}", why(judgement))));
         Self {

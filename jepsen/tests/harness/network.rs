@@ -26,8 +26,7 @@ struct Net {
 impl Net {
     fn of(places: usize) -> Self {
         let mark = RunMark::place(std::path::Path::new("/nonexistent")).unwrap();
-        let namespaces: Vec<Namespace> =
-            (0..places).map(|place| Namespace::create(&format!("{}-{place}", mark.name())).unwrap()).collect();
+        let namespaces: Vec<Namespace> = (0..places).map(|place| Namespace::create(&format!("{}-{place}", mark.name())).unwrap()).collect();
         let devices = namespaces.iter().enumerate().map(|(place, namespace)| namespace.open_device(Port(place)).unwrap()).collect();
         let switch = Switch::start(7, devices).unwrap();
         Self { control: switch.control().unwrap(), _switch: switch, namespaces, _mark: mark }
