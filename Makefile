@@ -8,7 +8,7 @@ export ROCKSDB_LIB_DIR = $(ROCKSDB)/lib
 export ROCKSDB_INCLUDE_DIR = $(ROCKSDB)/include
 export ROCKSDB_STATIC = 1
 
-.PHONY: help setup build demo test check fmt clippy bench
+.PHONY: help setup build demo test check fmt clippy bench jepsen
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ clippy: setup ## lint everything, warnings are errors
 	cargo clippy --workspace --all-targets -- -D warnings
 
 check: fmt clippy test ## what CI runs: format, lints, tests
+
+jepsen: build ## break a cluster of real processes for five minutes, needs root (SEED=1)
+	$(CARGO_TARGET_DIR)/debug/proofline-jepsen run --for 5m --seed $(or $(SEED),1)
 
 bench: ## measure beside etcd and PostgreSQL (under 15 minutes), write bench-results.json
 	@PROOFLINE_CACHE=$(CACHE) .ci/setup.sh bench

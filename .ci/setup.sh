@@ -11,7 +11,7 @@ set -euo pipefail
 cache="${PROOFLINE_CACHE:-$HOME/.cache/proofline}"
 here="$(cd "$(dirname "$0")/.." && pwd)"
 
-packages=(clang libclang-dev g++ make pkg-config faketime iproute2 python3-venv)
+packages=(clang libclang-dev g++ make pkg-config faketime iproute2 e2fsprogs mount util-linux xfsprogs procps python3-venv)
 if [ "${1:-}" = bench ]; then
   packages+=(etcd-server etcd-client postgresql)
 fi

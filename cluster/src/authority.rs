@@ -1,6 +1,10 @@
 //! A certificate authority for development: one root for the nodes among themselves, one for clients.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    net::{IpAddr, Ipv4Addr},
+    path::Path,
+};
 
 use anyhow::{Context as _, Result};
 use rcgen::{
@@ -97,8 +101,20 @@ impl Authority {
     /// # Errors
     /// When the id is no URI, or the system gives no randomness.
     pub fn issue(&self, spiffe_id: &str, validity: Validity) -> Result<Issued> {
+        self.issue_at(spiffe_id, validity, IpAddr::V4(Ipv4Addr::LOCALHOST))
+    }
+
+    /// Issues a certificate for `spiffe_id`, good on loopback addresses and on `address`.
+    ///
+    /// # Errors
+    /// When the id is no URI, or the system gives no randomness.
+    pub fn issue_at(&self, spiffe_id: &str, validity: Validity, address: IpAddr) -> Result<Issued> {
         let key = KeyPair::generate()?;
-        let mut params = CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()])?;
+        let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+        if !address.is_loopback() {
+            names.push(address.to_string());
+        }
+        let mut params = CertificateParams::new(names)?;
         params.distinguished_name.push(DnType::CommonName, "proofline");
         params.subject_alt_names.push(SanType::URI(spiffe_id.try_into()?));
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];

@@ -87,11 +87,19 @@ impl Plan {
     /// # Errors
     /// When the directory is not empty or not writable.
     pub fn create(root: &Path, nodes: u64, tls: Tls) -> Result<Self> {
+        Self::create_at(root, plan_nodes(nodes)?, tls)
+    }
+
+    /// Makes a new cluster of nodes whose addresses are given, in an empty directory.
+    ///
+    /// # Errors
+    /// When the directory is not empty or not writable.
+    pub fn create_at(root: &Path, nodes: Vec<PlannedNode>, tls: Tls) -> Result<Self> {
         fs::create_dir_all(root).with_context(|| format!("cannot create {}", root.display()))?;
         if fs::read_dir(root)?.next().is_some() {
             bail!("{} is not empty; `proofline-cluster down` removes a cluster", root.display());
         }
-        let plan = Self { root: root.canonicalize()?, tls, nodes: plan_nodes(nodes)? };
+        let plan = Self { root: root.canonicalize()?, tls, nodes };
         plan.write_keys()?;
         plan.write_certificates()?;
         for node in &plan.nodes {
@@ -158,13 +166,22 @@ impl Plan {
         let mut node = planned.pop().context("no free ports")?;
         node.node_id = node_id;
         node.name = format!("node-{node_id}");
-        let key = new_key(&self.root.join("keys").join(format!("{}.key.pem", node.name)))?;
-        self.issue_node(&self.peer_authority()?, &self.client_authority()?, &node)?;
-        self.nodes.push(node.clone());
-        self.write_config(&node)?;
-        write(&self.root.join("cluster.json"), serde_json::to_vec_pretty(self)?)?;
-        let key = v1::NodeKey { node_id, name: cosigner_name(&node.name), public_key: public(&key) };
+        let key = self.add_node_at(&node)?;
         Ok((node, key))
+    }
+
+    /// Adds a node whose id, name and addresses are given, with a key, a certificate and a configuration of its own, and
+    /// returns its cosigner key. It is no member yet: its key must be registered, and the membership changed.
+    ///
+    /// # Errors
+    /// When the files cannot be written.
+    pub fn add_node_at(&mut self, node: &PlannedNode) -> Result<v1::NodeKey> {
+        let key = new_key(&self.root.join("keys").join(format!("{}.key.pem", node.name)))?;
+        self.issue_node(&self.peer_authority()?, &self.client_authority()?, node)?;
+        self.nodes.push(node.clone());
+        self.write_config(node)?;
+        write(&self.root.join("cluster.json"), serde_json::to_vec_pretty(self)?)?;
+        Ok(v1::NodeKey { node_id: node.node_id, name: cosigner_name(&node.name), public_key: public(&key) })
     }
 
     /// Returns the directory of the keys that sign for outlets: the same for every node.
@@ -192,11 +209,16 @@ impl Plan {
     /// # Errors
     /// When a file cannot be read or written.
     pub fn commit_every(&self, milliseconds: u64) -> Result<()> {
-        for node in &self.nodes {
-            let text = fs::read_to_string(self.config(node))?;
-            write(&self.config(node), format!("commitment_interval_ms = {milliseconds}\n{text}"))?;
-        }
-        Ok(())
+        self.nodes.iter().try_for_each(|node| self.configure(node, &format!("commitment_interval_ms = {milliseconds}")))
+    }
+
+    /// Adds a line of TOML, which sets a key outside all tables, to the configuration of a node.
+    ///
+    /// # Errors
+    /// When the file cannot be read or written.
+    pub fn configure(&self, node: &PlannedNode, line: &str) -> Result<()> {
+        let text = fs::read_to_string(self.config(node))?;
+        write(&self.config(node), format!("{line}\n{text}"))
     }
 
     /// Replaces what the configuration of every node says of outlets, in lines of TOML.
@@ -215,7 +237,7 @@ impl Plan {
     fn issue_node(&self, peers: &Authority, clients: &Authority, node: &PlannedNode) -> Result<()> {
         let (directory, id) = (self.root.join("tls"), spiffe(&format!("node/{}", node.name)));
         peers.issue(&id, Validity::usual())?.write(&directory, &format!("{}-peer", node.name))?;
-        clients.issue(&id, Validity::usual())?.write(&directory, &format!("{}-client", node.name))
+        clients.issue_at(&id, Validity::usual(), node.client.ip())?.write(&directory, &format!("{}-client", node.name))
     }
 
     fn write_keys(&self) -> Result<()> {

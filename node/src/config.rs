@@ -19,6 +19,7 @@ use thiserror::Error;
 
 use crate::{
     outlets::{OutletSettings, Plaintext},
+    replica::SnapshotEntries,
     tls::TlsFiles,
     witnesses::{Witness, WitnessEntry, WitnessError},
 };
@@ -95,6 +96,7 @@ struct File {
     commitment_interval_ms: Option<u64>,
     #[serde(default)]
     witnesses: Vec<WitnessEntry>,
+    snapshot_entries: Option<u64>,
     members: Vec<MemberEntry>,
 }
 
@@ -158,6 +160,8 @@ pub struct Config {
     pub commitment_interval: Duration,
     /// Who outside is asked to cosign.
     pub witnesses: Vec<Witness>,
+    /// How long the Raft log grows before a snapshot is made.
+    pub snapshot_entries: SnapshotEntries,
     /// Members of a new cluster.
     pub members: Vec<MemberEntry>,
 }
@@ -230,6 +234,9 @@ pub enum ConfigError {
     /// A witness cannot be asked.
     #[error("witnesses: {0}")]
     Witness(#[from] WitnessError),
+    /// Snapshots would come without a pause, or hardly ever.
+    #[error("snapshot_entries is less than 100 or more than 1000000")]
+    SnapshotEntries,
     /// A key does not stand in the genesis under that name.
     #[error("the {which} key is not the one in the genesis")]
     ForeignKey {
@@ -264,6 +271,7 @@ impl Config {
             outlets: outlets(source, base, file.outlets)?,
             commitment_interval: commitment_interval(file.commitment_interval_ms)?,
             witnesses: Witness::of(&file.witnesses, plaintext(source))?,
+            snapshot_entries: snapshot_entries(file.snapshot_entries)?,
             members: file.members,
         };
         config.check_keys()?;
@@ -289,6 +297,10 @@ fn commitment_interval(milliseconds: Option<u64>) -> Result<Duration, ConfigErro
         allowed @ 100..=60_000 => Ok(Duration::from_millis(allowed)),
         _ => Err(ConfigError::CommitmentInterval),
     }
+}
+
+fn snapshot_entries(given: Option<u64>) -> Result<SnapshotEntries, ConfigError> {
+    given.map_or(Some(SnapshotEntries::USUAL), SnapshotEntries::new).ok_or(ConfigError::SnapshotEntries)
 }
 
 fn secured(source: &Source, base: &Path, peers: Option<TlsPaths>, clients: Option<TlsPaths>) -> Result<Secured, ConfigError> {

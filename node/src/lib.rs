@@ -9,6 +9,7 @@ pub mod clock;
 pub mod completeness;
 pub mod config;
 pub mod cosigner;
+mod damage;
 pub mod data_dir;
 mod durable;
 pub mod exit;

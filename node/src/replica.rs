@@ -17,7 +17,7 @@ mod tidying;
 pub(crate) use self::preparing::start_preparing;
 pub use self::{
     applier::ApplyError,
-    config::{ElectionSlice, raft_config},
+    config::{ElectionSlice, SnapshotEntries, raft_config},
     group::Group,
     machine::{Machine, SnapshotBuilder},
     member::Member,

@@ -191,7 +191,8 @@ impl Storage {
             place: config.node_id.saturating_sub(1),
             nodes: (config.members.len() as u64).try_into().unwrap_or(std::num::NonZeroU64::MIN),
         };
-        let raft_config = raft_config(&config.genesis.origin, slice).map_err(|error| NodeError::Raft(error.to_string()))?;
+        let raft_config =
+            raft_config(&config.genesis.origin, slice, config.snapshot_entries).map_err(|error| NodeError::Raft(error.to_string()))?;
         let network = PeerNetwork::new(config.node_id, secure.transport.clone());
         let raft = Raft::new(config.node_id, Arc::new(raft_config), network, journal, machine)
             .await

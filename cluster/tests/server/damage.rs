@@ -128,6 +128,19 @@ async fn a_damaged_state_is_noticed() {
 }
 
 #[tokio::test]
+async fn a_database_that_lost_a_file_is_storage_damaged() {
+    for database in ["state/db-1", "journal"] {
+        let (mut world, data) = stopped_with_data().await;
+        let files = fs::read_dir(data.join(database)).unwrap().map(|entry| entry.unwrap().path());
+        let manifests = files.filter(|path| path.to_string_lossy().contains("MANIFEST"));
+        manifests.for_each(|path| fs::remove_file(path).unwrap());
+        let (code, message) = exit(&mut world, 0).await;
+        assert_eq!(code, 10, "a restart does not bring it back: {message}");
+        assert!(message.contains("new node id"), "it says what to do: {message}");
+    }
+}
+
+#[tokio::test]
 async fn the_data_directory_of_another_node_is_foreign() {
     let (mut world, data) = stopped_with_data().await;
     let identity = data.join("identity");

@@ -94,6 +94,19 @@ fn a_child_that_names_no_parent_is_found_by_who_spawned_it() {
 }
 
 #[test]
+fn nobody_escapes_below_a_session_that_was_spawned_and_has_not_begun() {
+    let (mut world, mut collector) = World::with_collector();
+    let mut spawn = event("root", "a");
+    let spawned = v1::SubAgentSpawned { child_session_id: "middle".to_owned(), child_agent_id: "b".to_owned(), ..Default::default() };
+    spawn.body = Some(v1::event::Body::SubAgentSpawned(spawned));
+    assert_eq!(verdicts(&mut world, &mut collector, vec![spawn]), [ALLOW]);
+    world.command(&[RESPONDER], revoke("root")).unwrap();
+    // The grandchild's first event comes before the child's.
+    let order = vec![below("middle", "leaf", "c"), below("root", "middle", "b"), below("middle", "leaf", "c")];
+    assert_eq!(verdicts(&mut world, &mut collector, order), [DENY; 3]);
+}
+
+#[test]
 fn who_shares_a_credential_or_an_instance_with_a_contained_session_does_not_escape() {
     let (mut world, mut collector) = World::with_collector();
     let before =

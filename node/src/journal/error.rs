@@ -4,6 +4,7 @@ use openraft::{LogId, Vote};
 use thiserror::Error;
 
 use super::record::RecordDamage;
+use crate::damage::is_damage;
 
 /// What an operator does with a node whose disk cannot be trusted any more.
 const REJOIN: &str = "remove the node from the cluster, and rejoin it with an empty data directory, a new node id and a new key";
@@ -142,10 +143,10 @@ pub enum JournalError {
 impl JournalError {
     /// Sorts a database error into damage and failure.
     pub(super) fn database(action: &'static str, source: rocksdb::Error) -> Self {
-        match source.kind() {
-            rocksdb::ErrorKind::Corruption => Self::Corrupted { reason: source.into_string() },
-            _ => Self::Database { action, source },
+        if is_damage(&source) {
+            return Self::Corrupted { reason: source.into_string() };
         }
+        Self::Database { action, source }
     }
 }
 

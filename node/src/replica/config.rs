@@ -16,14 +16,33 @@ const ELECTION_MAX: Duration = Duration::from_millis(800);
 const INSTALL_SNAPSHOT: Duration = Duration::from_secs(60 * 60);
 /// Entries per append at most; `journal` bounds its bytes.
 const APPEND_ENTRIES_MAX: u64 = 1024;
-/// Entries after which a snapshot is made, so that the log can be cut.
-const SNAPSHOT_ENTRIES: u64 = 20_000;
-/// Entries that stay in the log behind a snapshot, for followers that are a little late.
-const KEPT_ENTRIES: u64 = 10_000;
-/// How far a follower may lag before it gets a snapshot instead of entries. Beyond what can lie in a log.
-const LAG_ENTRIES: u64 = SNAPSHOT_ENTRIES + KEPT_ENTRIES + 10_000;
 /// Purging is a sync write of its own; it is worth one for this many entries.
 const PURGE_ENTRIES: u64 = 1_000;
+
+/// Raft entries after which a snapshot is made, so that the log can be cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotEntries(u64);
+
+impl SnapshotEntries {
+    /// What a node takes that is told nothing.
+    pub const USUAL: Self = Self(20_000);
+
+    /// Takes 100 to 1,000,000 entries.
+    #[must_use]
+    pub fn new(entries: u64) -> Option<Self> {
+        (100..=1_000_000).contains(&entries).then_some(Self(entries))
+    }
+
+    /// Entries that stay in the log behind a snapshot, for followers that are a little late.
+    fn kept(self) -> u64 {
+        self.0 / 2
+    }
+
+    /// How far a follower may lag before it gets a snapshot instead of entries. Beyond what can lie in a log.
+    fn lag(self) -> u64 {
+        self.0 * 2
+    }
+}
 
 /// Which part of the election range belongs to a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +66,7 @@ impl ElectionSlice {
 ///
 /// # Errors
 /// [`ConfigError`] when the values contradict each other.
-pub fn raft_config(origin: &str, slice: ElectionSlice) -> Result<Config, Box<ConfigError>> {
+pub fn raft_config(origin: &str, slice: ElectionSlice, snapshot: SnapshotEntries) -> Result<Config, Box<ConfigError>> {
     let (election_timeout_min, election_timeout_max) = slice.millis();
     Config {
         cluster_name: origin.to_owned(),
@@ -56,10 +75,10 @@ pub fn raft_config(origin: &str, slice: ElectionSlice) -> Result<Config, Box<Con
         election_timeout_max,
         install_snapshot_timeout: millis(INSTALL_SNAPSHOT),
         max_payload_entries: APPEND_ENTRIES_MAX,
-        snapshot_policy: SnapshotPolicy::LogsSinceLast(SNAPSHOT_ENTRIES),
-        max_in_snapshot_log_to_keep: KEPT_ENTRIES,
-        replication_lag_threshold: LAG_ENTRIES,
-        purge_batch_size: PURGE_ENTRIES,
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(snapshot.0),
+        max_in_snapshot_log_to_keep: snapshot.kept(),
+        replication_lag_threshold: snapshot.lag(),
+        purge_batch_size: PURGE_ENTRIES.min(snapshot.kept()),
         ..Config::default()
     }
     .validate()
@@ -84,11 +103,23 @@ mod tests {
     }
 
     #[test]
+    fn a_log_is_kept_as_long_as_the_operator_says_within_reason() {
+        assert_eq!([99, 100, 1_000_000, 1_000_001].map(|entries| SnapshotEntries::new(entries).is_some()), [false, true, true, false]);
+        let slice = ElectionSlice { place: 0, nodes: NonZeroU64::new(3).unwrap() };
+        let kept = |snapshot| {
+            let config = raft_config("example.org/log", slice, snapshot).unwrap();
+            (config.max_in_snapshot_log_to_keep, config.replication_lag_threshold, config.purge_batch_size)
+        };
+        assert_eq!(kept(SnapshotEntries::USUAL), (10_000, 40_000, 1_000));
+        assert_eq!(kept(SnapshotEntries::new(100).unwrap()), (50, 200, 50));
+    }
+
+    #[test]
     fn every_slice_makes_a_valid_configuration() {
         for nodes in 1..=9 {
             for place in 0..=nodes {
                 let slice = ElectionSlice { place, nodes: NonZeroU64::new(nodes).unwrap() };
-                raft_config("example.org/log", slice).unwrap();
+                raft_config("example.org/log", slice, SnapshotEntries::USUAL).unwrap();
             }
         }
     }

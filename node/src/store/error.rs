@@ -2,6 +2,8 @@ use std::{io, path::PathBuf};
 
 use thiserror::Error;
 
+use crate::damage::is_damage;
+
 /// What an operator does with a node whose state cannot be trusted any more.
 const REJOIN: &str = "remove the node from the cluster, and rejoin it with an empty data directory, a new node id and a new key";
 
@@ -59,9 +61,9 @@ pub enum StoreError {
 impl StoreError {
     /// Sorts a database error into damage and failure.
     pub(super) fn database(action: &'static str, source: rocksdb::Error) -> Self {
-        match source.kind() {
-            rocksdb::ErrorKind::Corruption => Self::Corrupted { reason: source.into_string() },
-            _ => Self::Database { action, source },
+        if is_damage(&source) {
+            return Self::Corrupted { reason: source.into_string() };
         }
+        Self::Database { action, source }
     }
 }

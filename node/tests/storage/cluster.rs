@@ -9,7 +9,7 @@ use proofline_node::{
     failure,
     journal::Journal,
     peer::{self, MESSAGE_BYTES_MAX, PeerNetwork},
-    replica::{self, ElectionSlice, Group, Machine, Member, Progress, Raft, StateAt, raft_config},
+    replica::{self, ElectionSlice, Group, Machine, Member, Progress, Raft, SnapshotEntries, StateAt, raft_config},
     store::StateStore,
     tls::{Security, Transport, incoming},
 };
@@ -114,7 +114,8 @@ impl Node {
         let flush_state = Box::new(move || flushed.flush_durably().map_err(|error| error.to_string()));
         let (mut journal, journal_thread) = Journal::open(&dir, flush_state, failures).unwrap();
         replica::recover(&mut journal, &machine).await.unwrap();
-        let mut config = raft_config(ORIGIN, ElectionSlice { place: id, nodes: NonZeroU64::new(3).unwrap() }).unwrap();
+        let mut config =
+            raft_config(ORIGIN, ElectionSlice { place: id, nodes: NonZeroU64::new(3).unwrap() }, SnapshotEntries::USUAL).unwrap();
         config.max_in_snapshot_log_to_keep = 0;
         config.purge_batch_size = 1;
         let raft = Raft::new(id, Arc::new(config), PeerNetwork::new(id, Transport::Plaintext), journal, machine).await.unwrap();

@@ -1,0 +1,132 @@
+//! What is typed on the command line.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::{Result, bail};
+use clap::{Args, Parser, Subcommand, ValueEnum as _};
+use proofline_jepsen::{
+    run::RunOrder,
+    schedule::{Fault, FaultGroup},
+};
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "proofline-jepsen",
+    version,
+    about = "Breaks a Proofline cluster of real processes, and says whether it kept its promises",
+    after_help = "Examples:\n  \
+        proofline-jepsen run --seed 7 --for 5m                       # every fault\n  \
+        proofline-jepsen run --seed 7 --for 60s --faults process,isolate-leader\n  \
+        proofline-jepsen schedule --seed 7 --for 5m                  # what would come when\n  \
+        proofline-jepsen clean                                       # after a harness that was killed\n\n\
+        Exit codes: 0 every promise was kept, 1 failed, 2 usage, 3 a promise was broken, 4 unknown: the run proves nothing.\n\
+        It needs root, and makes its own network namespaces, mounts and loop devices; nothing of it leaves the machine or stays."
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Found a cluster, give it work, break it by the schedule of the seed, and judge
+    Run(RunArguments),
+    /// Print the schedule of a seed, and do nothing
+    Schedule(Chosen),
+    /// Remove what killed harnesses left behind
+    Clean,
+}
+
+/// What decides a schedule.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Chosen {
+    /// Decides everything that is drawn by lot
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// How long faults come: 90s, 5m, 1h
+    #[arg(long = "for", value_name = "DURATION", default_value = "60s", value_parser = duration)]
+    length: Duration,
+    /// Groups (all, network, process, disk, clock, corruption, membership) and single faults, separated by commas
+    #[arg(long, value_name = "LIST", default_value = "all", value_delimiter = ',')]
+    faults: Vec<String>,
+    /// Nodes
+    #[arg(long, default_value_t = 3)]
+    pub(crate) nodes: usize,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArguments {
+    #[command(flatten)]
+    chosen: Chosen,
+    /// Directory of results; a new one below jepsen-results by default
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Keep disks and keys also when every promise was kept
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// Room on the disk of each node, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 512)]
+    disk_mib: u64,
+    /// Raft entries after which a node makes a snapshot; few, so that snapshots are seen in a short run
+    #[arg(long, value_name = "N", default_value_t = 400)]
+    snapshot_entries: u64,
+}
+
+impl Chosen {
+    pub(crate) fn length(&self) -> Duration {
+        self.length
+    }
+
+    /// Returns the chosen faults, in a fixed order and once each.
+    pub(crate) fn faults(&self) -> Result<Vec<Fault>> {
+        let mut chosen = Vec::new();
+        for word in &self.faults {
+            match (FaultGroup::from_str(word, true), Fault::from_str(word, true)) {
+                (Ok(group), _) => chosen.extend(Fault::of_groups(&[group])),
+                (_, Ok(fault)) => chosen.push(fault),
+                _ => bail!("no fault or group is called {word:?}; faults: {}", names()),
+            }
+        }
+        chosen.sort_unstable();
+        chosen.dedup();
+        Ok(chosen)
+    }
+}
+
+fn names() -> String {
+    let names = Fault::value_variants().iter().filter_map(|fault| Some(fault.to_possible_value()?.get_name().to_owned()));
+    names.collect::<Vec<_>>().join(", ")
+}
+
+impl RunArguments {
+    pub(crate) fn order(&self) -> Result<RunOrder> {
+        let command = std::env::args().collect::<Vec<_>>().join(" ");
+        Ok(RunOrder {
+            seed: self.chosen.seed,
+            length: self.chosen.length(),
+            faults: self.chosen.faults()?,
+            nodes: self.chosen.nodes,
+            disk_mebibytes: self.disk_mib,
+            snapshot_entries: self.snapshot_entries,
+            command,
+        })
+    }
+
+    pub(crate) fn directory(&self, now: u64) -> PathBuf {
+        self.out.clone().unwrap_or_else(|| PathBuf::from("jepsen-results").join(format!("seed-{}-{now}", self.chosen.seed)))
+    }
+}
+
+/// Reads `90s`, `5m` or `1h`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let bad = || format!("{text:?} is no duration: 90s, 5m or 1h");
+    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(bad)?;
+    let number: u64 = number.parse().map_err(|_| bad())?;
+    let seconds = match unit {
+        "s" => Some(number),
+        "m" => number.checked_mul(60),
+        "h" => number.checked_mul(3_600),
+        _ => None,
+    };
+    seconds.filter(|seconds| *seconds > 0).map(Duration::from_secs).ok_or_else(bad)
+}

@@ -1,0 +1,238 @@
+//! P1 to P4: one log, nothing lost, nothing invented, nothing twice.
+
+use std::collections::{HashMap, hash_map::Entry as Slot};
+
+use super::{
+    Judgement,
+    anomaly::{Anomaly, Found},
+    entry::Body,
+    reading::{Batch, Reading, Request},
+};
+use crate::history::{Action, Answer, Mark, Moment, NodeId, Operation, Receipt, Ruling};
+
+pub(super) fn agreement(reading: &Reading<'_>) -> Judgement {
+    let mut found = Found::default();
+    let nodes = &reading.case.finals.nodes;
+    let Some(longest) = nodes.iter().max_by_key(|node| node.log.len()) else {
+        found.open("the log of no node was read");
+        return found.judgement();
+    };
+    for node in nodes {
+        let differing = node.log.iter().zip(&longest.log).position(|(own, other)| own != other);
+        if let Some(index) = differing {
+            let anomaly = Anomaly::new("logs-differ", "two nodes have different bytes at one index");
+            found.add(anomaly.at(index as u64).on([node.node, longest.node]));
+        }
+        let (length, demanded) = (node.log.len() as u64, recovered(reading).unwrap_or(longest.log.len() as u64));
+        found.check(length >= demanded, || {
+            Anomaly::new("logs-end-apart", format!("{length} entries, {demanded} are demanded")).on([node.node, longest.node])
+        });
+        let same_state = node.state_digest == longest.state_digest || node.log.len() != longest.log.len();
+        found.check(same_state, || Anomaly::new("states-differ", "the same log led to another state").on([node.node, longest.node]));
+    }
+    match reading.replayed() {
+        Ok(digest) => found.check(*digest == longest.state_digest, || {
+            let detail = format!("a replay leads to {digest}, the node has {}", longest.state_digest);
+            Anomaly::new("state-is-not-of-the-log", detail).on([longest.node])
+        }),
+        Err((index, why)) => found.add(Anomaly { index: *index, ..Anomaly::new("log-does-not-replay", why.clone()) }),
+    }
+    found.judgement()
+}
+
+pub(super) fn nothing_lost(reading: &Reading<'_>) -> Judgement {
+    let mut found = Found::default();
+    for batch in &reading.batches {
+        for (operation, first, receipts) in batch.acknowledgements() {
+            check_batch(reading, &mut found, batch, operation, first, receipts);
+        }
+    }
+    for request in &reading.requests {
+        for operation in &request.tries {
+            check_request(reading, &mut found, request, operation);
+        }
+    }
+    found.judgement()
+}
+
+fn check_batch(reading: &Reading<'_>, found: &mut Found, batch: &Batch<'_>, operation: &Operation, first: u64, receipts: &[Receipt]) {
+    let lost =
+        |index, detail: &str| Anomaly::new("acknowledged-and-lost", format!("batch {}: {detail}", batch.id)).at(index).by([operation.id]);
+    if batch.events.is_empty() {
+        let is_there = matches!(reading.entry(first).map(|entry| &entry.body), Some(Body::Closed { batch: at }) if at == batch.id);
+        return found.check(is_there, || lost(first, "the closing batch is not there"));
+    }
+    found.check(receipts.len() == batch.events.len(), || lost(first, "there is not one receipt for each event"));
+    for ((offset, event), receipt) in (0_u32..).zip(batch.events).zip(receipts) {
+        let index = first + u64::from(offset);
+        let Some(entry) = reading.entry(index) else {
+            found.add(lost(index, "there is no such entry"));
+            continue;
+        };
+        let is_there = match &entry.body {
+            Body::Event { batch: at, offset: place, id, digest, .. } => {
+                at == batch.id && *place == offset && *id == event.id && *digest == event.digest && receipt.ruling != Ruling::Rejected
+            }
+            Body::Rejected { batch: at, offset: place, .. } => at == batch.id && *place == offset && receipt.ruling == Ruling::Rejected,
+            _ => false,
+        };
+        found.check(is_there, || lost(index, "another entry stands there, or other bytes"));
+        let position = entry.session.as_ref().map(|at| (at.session.as_str(), at.position));
+        let is_placed = receipt.ruling == Ruling::Rejected || position == Some((event.session.as_str(), receipt.position));
+        found.check(is_placed, || lost(index, "it has another place in its session than was said"));
+    }
+}
+
+fn check_request(reading: &Reading<'_>, found: &mut Found, request: &Request<'_>, operation: &Operation) {
+    let lost = |detail: &str| Anomaly::new("acknowledged-and-lost", detail).by([operation.id]);
+    match operation.answer() {
+        Some(Answer::Commanded { index }) => {
+            let is_there = match reading.entry(*index).map(|entry| &entry.body) {
+                Some(Body::Revoke { nonce, session }) => {
+                    *nonce == request.nonce && matches!(request.action, Action::Revoke { session: asked, .. } if asked == session)
+                }
+                Some(Body::Release { nonce, .. } | Body::Command { nonce, .. }) => *nonce == request.nonce,
+                _ => false,
+            };
+            found.check(is_there, || lost("the command is not where it was said to be").at(*index));
+        }
+        Some(Answer::Opened { epoch, .. }) => {
+            let body = reading.request_indexes.get(&request.nonce).and_then(|index| reading.entry(*index)).map(|entry| &entry.body);
+            let is_in_log = matches!(body, Some(Body::Opened { epoch: given, .. }) if given == epoch);
+            found.check(is_in_log, || lost("the opening is not in the log, or with another epoch"));
+        }
+        _ => {}
+    }
+}
+
+pub(super) fn nothing_invented(reading: &Reading<'_>) -> Judgement {
+    let mut found = Found::default();
+    for (index, entry) in (0..).zip(&reading.entries) {
+        match entry {
+            Some(entry) if entry.index == index => check_origin(reading, &mut found, index, &entry.body),
+            Some(entry) => found.add(Anomaly::new("entry-out-of-place", format!("it says that it is entry {}", entry.index)).at(index)),
+            None => found.add(Anomaly::new("unreadable-entry", "the bytes are no entry").at(index)),
+        }
+    }
+    check_refused(reading, &mut found);
+    check_observed_after_sent(reading, &mut found);
+    found.judgement()
+}
+
+fn check_origin(reading: &Reading<'_>, found: &mut Found, index: u64, body: &Body) {
+    let phantom = |detail: &str| Anomaly::new("phantom-entry", detail).at(index);
+    match body {
+        Body::Event { batch, offset, id, digest, .. } => {
+            let sent = reading.batch(batch).and_then(|sent| sent.events.get(*offset as usize));
+            match sent {
+                Some(sent) => found.check(sent.id == *id && sent.digest == *digest, || phantom("the event has other bytes than were sent")),
+                None => found.add(phantom("nobody sent the event")),
+            }
+        }
+        Body::Rejected { batch, .. } | Body::Closed { batch } => {
+            found.check(reading.batch(batch).is_some(), || phantom("nobody sent the batch"));
+        }
+        Body::Revoke { nonce, .. }
+        | Body::Release { nonce, .. }
+        | Body::Opened { nonce, .. }
+        | Body::Command { nonce, registers: true } => {
+            found.check(reading.request(nonce).is_some(), || phantom("nobody asked for it"));
+        }
+        // Whoever runs the cluster may register nodes, and the ledger makes entries of its own.
+        Body::Command { registers: false, .. } | Body::Containment { .. } | Body::Other => {}
+    }
+}
+
+/// What was refused by every try, or once for good, is not in the log.
+fn check_refused(reading: &Reading<'_>, found: &mut Found) {
+    for (index, entry) in (0..).zip(&reading.entries) {
+        let Some(entry) = entry else { continue };
+        let tries = match &entry.body {
+            Body::Event { batch, .. } | Body::Rejected { batch, .. } | Body::Closed { batch } => {
+                reading.batch(batch).filter(|batch| batch.is_refused()).map(|batch| &batch.tries)
+            }
+            Body::Revoke { nonce, .. } | Body::Release { nonce, .. } | Body::Opened { nonce, .. } | Body::Command { nonce, .. } => {
+                reading.request(nonce).filter(|request| request.is_refused()).map(|request| &request.tries)
+            }
+            Body::Containment { .. } | Body::Other => None,
+        };
+        if let Some(tries) = tries {
+            let anomaly = Anomaly::new("refused-and-in-the-log", "it was said not to be appended, and never to be");
+            found.add(anomaly.at(index).by(tries.iter().map(|it| it.id)));
+        }
+    }
+}
+
+fn check_observed_after_sent(reading: &Reading<'_>, found: &mut Found) {
+    let sent: Vec<Moment> = (0..reading.size()).map(|index| reading.sent(index).unwrap_or_default()).collect();
+    for (operation, run, at) in reading.runs() {
+        let (Ok(first), Ok(end)) = (usize::try_from(run.first), usize::try_from(run.end())) else { continue };
+        let early = sent.get(first..end.min(sent.len())).and_then(|sent| sent.iter().position(|sent| *sent > at));
+        if let Some(early) = early {
+            let anomaly = Anomaly::new("seen-before-it-was-sent", "an entry was read before anybody sent it");
+            found.add(anomaly.at(run.first + early as u64).by([operation.id]));
+        }
+    }
+}
+
+pub(super) fn at_most_once(reading: &Reading<'_>) -> Judgement {
+    let mut found = Found::default();
+    let (mut ids, mut places, mut nonces) = (HashMap::new(), HashMap::new(), HashMap::new());
+    for (index, entry) in (0..).zip(&reading.entries) {
+        let Some(entry) = entry else { continue };
+        match &entry.body {
+            Body::Event { batch, offset, id, .. } => {
+                once(&mut found, &mut ids, *id, index, "event-twice");
+                once(&mut found, &mut places, (batch, Some(*offset)), index, "batch-position-twice");
+            }
+            Body::Rejected { batch, offset, .. } => once(&mut found, &mut places, (batch, Some(*offset)), index, "batch-position-twice"),
+            Body::Closed { batch } => once(&mut found, &mut places, (batch, None), index, "batch-position-twice"),
+            Body::Revoke { nonce, .. } | Body::Release { nonce, .. } | Body::Opened { nonce, .. } | Body::Command { nonce, .. } => {
+                once(&mut found, &mut nonces, *nonce, index, "request-twice");
+            }
+            Body::Containment { .. } | Body::Other => {}
+        }
+    }
+    let differs = |one: &Operation, other: &Operation| {
+        Anomaly::new("retry-got-another-answer", "two tries of the same request were answered differently").by([one.id, other.id])
+    };
+    for batch in &reading.batches {
+        let mut answers = batch.acknowledgements();
+        let Some(first) = answers.next() else { continue };
+        answers.for_each(|other| found.check((first.1, first.2) == (other.1, other.2), || differs(first.0, other.0).at(other.1)));
+    }
+    for request in &reading.requests {
+        let mut answers = request.tries.iter().filter(|it| it.answer().is_some());
+        let Some(first) = answers.next() else { continue };
+        answers.for_each(|other| found.check(first.answer() == other.answer(), || differs(first, other)));
+    }
+    found.judgement()
+}
+
+fn once<K: std::hash::Hash + Eq>(found: &mut Found, seen: &mut HashMap<K, u64>, key: K, index: u64, name: &'static str) {
+    match seen.entry(key) {
+        Slot::Vacant(slot) => {
+            slot.insert(index);
+        }
+        Slot::Occupied(slot) => found.add(Anomaly::new(name, format!("it stands at entry {} already", slot.get())).at(index)),
+    }
+}
+
+/// Returns the moment from which everything was healed, when the run has one.
+pub(super) fn healed(reading: &Reading<'_>) -> Option<Moment> {
+    reading.case.history.marks.iter().rev().find(|marked| marked.what == Mark::Healed).map(|marked| marked.at)
+}
+
+/// Returns how many entries every node had when they were last seen to agree: what a leader commits while nodes are stopped one
+/// after the other, the first of them need not have.
+fn recovered(reading: &Reading<'_>) -> Option<u64> {
+    reading.case.history.marks.iter().rev().find_map(|marked| match marked.what {
+        Mark::Recovered { size } => Some(size),
+        _ => None,
+    })
+}
+
+/// Returns the nodes that were read at the end.
+pub(super) fn present<'a>(reading: &'a Reading<'_>) -> impl Iterator<Item = NodeId> + 'a {
+    reading.case.finals.nodes.iter().map(|node| node.node)
+}

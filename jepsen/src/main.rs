@@ -1,0 +1,123 @@
+//! `proofline-jepsen`: breaks a Proofline cluster and says whether it kept its promises.
+
+mod arguments;
+
+use std::{
+    path::Path,
+    process::ExitCode,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context as _, Result, bail};
+use clap::Parser as _;
+use proofline_jepsen::{
+    leftovers::{self, Removed},
+    run::{Ground, Ruling, RunOrder, Verdict, run},
+    schedule::Schedule,
+    world::World,
+};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::arguments::{Chosen, Cli, Command, RunArguments};
+
+/// A promise was broken.
+const BROKEN: u8 = 3;
+/// The run proves nothing.
+const UNKNOWN: u8 = 4;
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Run(arguments) => start(&arguments),
+        Command::Schedule(chosen) => show(&chosen),
+        Command::Clean => clean(),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn show(chosen: &Chosen) -> Result<ExitCode> {
+    let schedule = Schedule::draw(chosen.seed, chosen.length(), &chosen.faults()?, chosen.nodes);
+    println!("{}", serde_json::to_string_pretty(&schedule)?);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn clean() -> Result<ExitCode> {
+    let removed = leftovers::sweep()?;
+    say_removed(&removed);
+    if removed.is_empty() {
+        println!("nothing is left over");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn say_removed(removed: &[Removed]) {
+    for run in removed {
+        eprintln!(
+            "removed what run {} left behind: {} processes, {} mounts, {} loop devices, {} namespaces",
+            run.run, run.processes, run.mounts, run.loop_devices, run.namespaces
+        );
+    }
+}
+
+/// The network is made on this thread, which then goes to where the clients are: so does every thread that it starts.
+fn start(arguments: &RunArguments) -> Result<ExitCode> {
+    let order = arguments.order()?;
+    let directory = arguments.directory(seconds_now());
+    let (mut world, removed) = World::raise(&directory, order.nodes, order.seed)?;
+    say_removed(&removed);
+    let namespaces = world.take_nodes();
+    let ground = Ground { name: world.name().to_owned(), directory: world.directory().to_owned(), namespaces, control: world.control()? };
+    world.enter()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let verdict = runtime.block_on(until_interrupted(&order, ground));
+    runtime.shutdown_background();
+    let directory = world.directory().to_owned();
+    drop(world);
+    finish(&order, &directory, verdict, arguments.keep)
+}
+
+async fn until_interrupted(order: &RunOrder, ground: Ground) -> Result<Verdict> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    tokio::select! {
+        verdict = run(order, ground) => verdict,
+        _ = interrupt.recv() => bail!("interrupted"),
+        _ = terminate.recv() => bail!("told to stop"),
+    }
+}
+
+fn finish(order: &RunOrder, directory: &Path, verdict: Result<Verdict>, keep: bool) -> Result<ExitCode> {
+    let repeat = || eprintln!("kept: {}\nrepeat it: {}", directory.display(), order.command);
+    let verdict = verdict.inspect_err(|_| repeat())?;
+    for reason in &verdict.reasons {
+        println!("  {reason}");
+    }
+    println!("{}", serde_json::to_string(&verdict.measures)?);
+    println!("verdict: {:?}; {}", verdict.ruling, directory.join("verdict.json").display());
+    match verdict.ruling {
+        Ruling::Holds => {
+            if !keep {
+                remove_data(directory)?;
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Ruling::Broken | Ruling::Unknown => {
+            repeat();
+            Ok(ExitCode::from(if verdict.ruling == Ruling::Broken { BROKEN } else { UNKNOWN }))
+        }
+    }
+}
+
+/// History, schedule, logs and verdict stay; disks and keys go.
+fn remove_data(directory: &Path) -> Result<()> {
+    for part in ["cluster", "disks", "clocks"] {
+        let path = directory.join(part);
+        std::fs::remove_dir_all(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn seconds_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}

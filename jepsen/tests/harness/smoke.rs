@@ -1,0 +1,30 @@
+//! A minute of real faults on a real cluster.
+
+use std::{
+    fs,
+    process::{Command, Stdio},
+};
+
+/// Kinds of faults of every group but clocks, few enough to come within a minute.
+const FAULTS: &str = "kill-leader,pause,power-loss,bit-flip,isolate-leader,slow-network";
+
+#[test]
+fn a_cluster_keeps_its_promises_through_a_minute_of_faults() {
+    let root = tempfile::tempdir().unwrap();
+    let directory = root.path().join("run");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_proofline-jepsen"));
+    command.args(["run", "--seed", "20", "--for", "60s", "--faults", FAULTS, "--out"]).arg(&directory).stdin(Stdio::null());
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    if !output.status.success() {
+        // The directory is looked at afterwards: everything is in it.
+        panic!("{said}\nkept: {}", root.keep().display());
+    }
+    let verdict: serde_json::Value = serde_json::from_slice(&fs::read(directory.join("verdict.json")).unwrap()).unwrap();
+    assert_eq!(verdict["ruling"], "holds", "{said}");
+    assert!(verdict["measures"]["acknowledged"].as_u64().unwrap() > 100, "it had work: {said}");
+    for kind in ["kill-leader", "pause", "power-loss", "bit-flip", "partition", "delay"] {
+        assert!(verdict["faults"][kind]["seen"].as_u64().unwrap() > 0, "{kind} was seen: {said}");
+    }
+    assert!(!directory.join("disks").exists(), "disks of a run without a fault are not kept");
+}
