@@ -4,6 +4,7 @@ use proofline_proto::v1;
 use v1::{IncidentCause, IncidentStage};
 
 use crate::event::is_identifier;
+use crate::holding;
 use crate::ids::{EntryIndex, UnixNanos};
 use crate::key;
 use crate::ledger::{Judged, Ledger};
@@ -119,6 +120,9 @@ pub(crate) fn note_containment<S: Store>(
 pub(crate) fn hold<S: Store>(ledger: &mut Ledger, writes: &mut Writes<'_, S>, row: &HoldRow) {
     ledger.log.holds += 1;
     writes.put(Table::Holds, ledger.log.holds.to_be_bytes().to_vec(), row);
+    if let Some(target) = &row.target {
+        holding::begin(writes, target, ledger.log.holds);
+    }
 }
 
 /// Carries out a responder's command to keep evidence.
@@ -165,6 +169,9 @@ pub(crate) fn release<S: Store>(writes: &mut Writes<'_, S>, it: &v1::ReleaseHold
     }
     row.released_by = Some(index.0);
     writes.put(Table::Holds, key, &row);
+    if let Some(target) = &row.target {
+        holding::end(writes, target, it.hold_id);
+    }
     Ok(Ok(()))
 }
 

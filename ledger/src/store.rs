@@ -118,11 +118,21 @@ pub enum Table {
     KeyHashes = 52,
     /// Depth and first half-bytes of a key's hash -> sixteen places of the map.
     KeyMap = 53,
+    /// Tenant, what a hold is on, and number of the hold -> nothing.
+    HeldTargets = 54,
+    /// Tenant, issuer, subject, and what a payload of the subject stands under -> nothing.
+    SubjectTies = 55,
+    /// Tenant, issuer and subject -> the newest erasure.
+    Erasures = 56,
+    /// Ordinal of an erasure, from 1 -> the erasure.
+    ErasureLog = 57,
+    /// Tenant -> how long payloads are kept.
+    Retention = 58,
 }
 
 impl Table {
     /// Every table, in the order of its number.
-    pub const ALL: [Self; 54] = [
+    pub const ALL: [Self; 59] = [
         Self::Head,
         Self::Entries,
         Self::LogTiles,
@@ -177,6 +187,11 @@ impl Table {
         Self::KeyBlocks,
         Self::KeyHashes,
         Self::KeyMap,
+        Self::HeldTargets,
+        Self::SubjectTies,
+        Self::Erasures,
+        Self::ErasureLog,
+        Self::Retention,
     ];
 
     /// The tables that each node makes for itself out of the entries, and believes from nobody else.
@@ -240,6 +255,11 @@ impl Table {
             Self::KeyBlocks => "key_blocks",
             Self::KeyHashes => "key_hashes",
             Self::KeyMap => "key_map",
+            Self::HeldTargets => "held_targets",
+            Self::SubjectTies => "subject_ties",
+            Self::Erasures => "erasures",
+            Self::ErasureLog => "erasure_log",
+            Self::Retention => "retention",
         }
     }
 }

@@ -83,6 +83,14 @@ pub enum Rpc {
     AfterContainment,
     /// `Control.ChangeMembership`
     ChangeMembership,
+    /// `Payloads.PutPayload`
+    PutPayload,
+    /// `Payloads.GetPayload`
+    GetPayload,
+    /// `Payloads.GetErasure`
+    GetErasure,
+    /// `Payloads.GetRetention`
+    GetRetention,
     /// An entry bundle over HTTP.
     EntryBundle,
 }
@@ -100,7 +108,7 @@ pub enum Needs {
 
 impl Rpc {
     /// Every procedure, in the order of the contract.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 40] = [
         Self::OpenLane,
         Self::Append,
         Self::Propose,
@@ -136,6 +144,10 @@ impl Rpc {
         Self::ListDeliveries,
         Self::AfterContainment,
         Self::ChangeMembership,
+        Self::PutPayload,
+        Self::GetPayload,
+        Self::GetErasure,
+        Self::GetRetention,
         Self::EntryBundle,
     ];
 
@@ -143,7 +155,9 @@ impl Rpc {
     #[must_use]
     pub const fn needs(self) -> Needs {
         match self {
-            Self::OpenLane | Self::Append | Self::Propose | Self::AppendStream | Self::GetCollectorHead => Needs::ThatCollector,
+            Self::OpenLane | Self::Append | Self::Propose | Self::AppendStream | Self::GetCollectorHead | Self::PutPayload => {
+                Needs::ThatCollector
+            }
             Self::GetCheckpoint | Self::WatchCheckpoints | Self::GetInclusionProof | Self::GetReceipt | Self::GetConsistencyProof => {
                 Needs::Certificate
             }
@@ -155,7 +169,7 @@ impl Rpc {
             | Self::TraceLineage
             | Self::GetFacts
             | Self::AfterContainment => Needs::AnyOf(&[Role::Auditor, Role::Responder]),
-            Self::GetRegistrations | Self::EntryBundle => Needs::AnyOf(&[Role::Auditor]),
+            Self::GetRegistrations | Self::EntryBundle | Self::GetPayload => Needs::AnyOf(&[Role::Auditor]),
             Self::SubmitCommand => Needs::AnyOf(&[Role::Operator, Role::Responder]),
             Self::WatchContainment => Needs::AnyOf(&[Role::Collector, Role::Auditor, Role::Responder, Role::Operator]),
             Self::ListAgents
@@ -170,7 +184,9 @@ impl Rpc {
             | Self::ListServers
             | Self::ListPurposes
             | Self::ListIncidents
-            | Self::ListHolds => Needs::AnyOf(&[Role::Auditor, Role::Responder, Role::Operator]),
+            | Self::ListHolds
+            | Self::GetErasure
+            | Self::GetRetention => Needs::AnyOf(&[Role::Auditor, Role::Responder, Role::Operator]),
             Self::ChangeMembership => Needs::AnyOf(&[Role::Operator]),
         }
     }

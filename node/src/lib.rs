@@ -20,6 +20,7 @@ pub mod leadership;
 pub mod listeners;
 pub mod metrics;
 pub mod outlets;
+pub mod payloads;
 pub mod peer;
 pub mod peers;
 pub mod proposer;

@@ -153,17 +153,23 @@ pub fn holds(store: &impl Store, after: u64, limit: usize) -> Result<Vec<v1::Hol
         .map(|row| {
             let hold: HoldRow = decode(Table::Holds, &row.key, &row.value)?;
             let id = row.key.as_slice().try_into().map(u64::from_be_bytes);
-            Ok(v1::HoldSummary {
-                hold_id: id.map_err(|_| StoreFault::Damaged { table: Table::Holds, key: row.key.clone() })?,
-                target: hold.target,
-                matter: hold.matter,
-                authority: hold.authority,
-                placed_index: hold.placed_index,
-                containment_id: hold.containment_id,
-                released_by_index: hold.released_by.unwrap_or(0),
-            })
+            Ok(hold.summary(id.map_err(|_| StoreFault::Damaged { table: Table::Holds, key: row.key.clone() })?))
         })
         .collect()
+}
+
+impl HoldRow {
+    pub(crate) fn summary(self, hold_id: u64) -> v1::HoldSummary {
+        v1::HoldSummary {
+            hold_id,
+            target: self.target,
+            matter: self.matter,
+            authority: self.authority,
+            placed_index: self.placed_index,
+            containment_id: self.containment_id,
+            released_by_index: self.released_by.unwrap_or(0),
+        }
+    }
 }
 
 impl ApprovalRow {

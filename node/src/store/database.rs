@@ -69,6 +69,7 @@ const fn lookups(table: Table) -> Lookups {
         | Table::Deliveries
         | Table::RuleSets
         | Table::Holds
+        | Table::ErasureLog
         | Table::DecisionFacts
         | Table::Unresolved
         | Table::StateCommitments
@@ -104,6 +105,10 @@ const fn lookups(table: Table) -> Lookups {
         | Table::Purposes
         | Table::Approvals
         | Table::Incidents
+        | Table::HeldTargets
+        | Table::SubjectTies
+        | Table::Erasures
+        | Table::Retention
         | Table::KeyHeads
         | Table::KeyMap
         | Table::AwaitedParents => Lookups::Absent,

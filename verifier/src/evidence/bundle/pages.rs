@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proofline_proto::v1;
 use thiserror::Error;
+use v1::command::Action;
 use v1::entry_core::Body;
 
 use super::archive::ArchiveError;
@@ -164,6 +165,12 @@ impl<'a> Pages<'a> {
     fn verify_entry(&mut self, entry: &LogEntry) -> Result<(), PageError> {
         match &entry.body {
             Body::Command(command) => drop(self.registry.authorised(entry, command)?),
+            Body::ErasureDeferred(deferred) => {
+                let command = deferred.command.clone().unwrap_or_default();
+                if !matches!(self.registry.authorised(entry, &command)?, Action::EraseSubject(_)) {
+                    return Err(CommandError::NoAction { index: entry.index }.into());
+                }
+            }
             Body::OutletDelivery(_) | Body::AccessRecorded(_) => self.seen.signed_by_nodes += 1,
             Body::Event(_)
             | Body::Genesis(_)
