@@ -33,7 +33,8 @@ pub(crate) fn end<S: Store>(writes: &mut Writes<'_, S>, target: &v1::Target, hol
 /// Takes note of what the payloads of an event stand under, for each subject that they are of.
 pub(crate) fn note<S: Store>(writes: &mut Writes<'_, S>, event: &v1::Event, agent: &str) -> Result<(), StoreFault> {
     for subject in Subject::all(event) {
-        for (kind, id) in direct(event, agent) {
+        // By the tenant the subject is known even where an event names nothing else.
+        for (kind, id) in direct(event, agent).into_iter().chain([(TargetKind::Tenant, String::new())]) {
             let key = tie_key(&subject, kind, &id);
             if writes.bytes(Table::SubjectTies, &key)?.is_none() {
                 writes.put_bytes(Table::SubjectTies, key, Vec::new());
@@ -58,7 +59,11 @@ pub(crate) fn on_event<S: Store>(writes: &Writes<'_, S>, event: &v1::Event) -> R
     if let Some(hold) = on_tenant(writes, tenant)? {
         return Ok(Some(hold));
     }
-    on_any(writes, tenant, &direct(event, &agent))
+    match on_any(writes, tenant, direct(event, &agent), SESSIONS_ABOVE_MAX)? {
+        Looked::Free => Ok(None),
+        Looked::Held(hold) => Ok(Some(hold)),
+        Looked::TooWide => Ok(held_under(writes, &key::text(tenant), 1)?.keys().next().and_then(|key| hold_of(key))),
+    }
 }
 
 /// Returns a hold that covers anything of a subject. Where there is too much to look through, the first hold of the tenant counts.
@@ -74,8 +79,10 @@ pub(crate) fn on_subject<S: Store>(writes: &Writes<'_, S>, subject: &Subject) ->
         return Ok(Some(first));
     }
     let ties: Vec<Named> = ties.keys().filter_map(|key| tied(key, subject)).collect();
-    if let Some(hold) = on_any(writes, tenant, &ties)? {
-        return Ok(Some(hold));
+    match on_any(writes, tenant, ties, SUBJECT_TIES_MAX)? {
+        Looked::Free => {}
+        Looked::Held(hold) => return Ok(Some(hold)),
+        Looked::TooWide => return Ok(Some(first)),
     }
     // A session that was begun for the subject is held as a whole, payloads or not.
     for key in held.keys() {
@@ -98,28 +105,38 @@ fn on_tenant<S: Store>(writes: &Writes<'_, S>, tenant: &str) -> Result<Option<u6
     Ok(None)
 }
 
-/// Returns a hold on one of these targets, on a session above one of them, or on such a session's agent.
-fn on_any<S: Store>(writes: &Writes<'_, S>, tenant: &str, targets: &[Named]) -> Result<Option<u64>, StoreFault> {
-    let mut looked_at = BTreeSet::new();
+/// What a look for holds found.
+enum Looked {
+    Free,
+    Held(u64),
+    /// More sessions are above than are looked at: nobody knows.
+    TooWide,
+}
+
+/// Looks for a hold on one of these targets, on a session above one of them, or on the agent of such a session.
+fn on_any<S: Store>(writes: &Writes<'_, S>, tenant: &str, targets: Vec<Named>, sessions_max: usize) -> Result<Looked, StoreFault> {
+    let (mut sessions, mut seen) = (Vec::new(), BTreeSet::new());
     for (kind, id) in targets {
-        if let Some(hold) = on(writes, tenant, *kind, id)? {
-            return Ok(Some(hold));
+        if let Some(hold) = on(writes, tenant, kind, &id)? {
+            return Ok(Looked::Held(hold));
         }
-        if *kind != TargetKind::Session {
-            continue;
-        }
-        for (session, agent) in above(writes, tenant, id)? {
-            if !looked_at.insert(session.clone()) {
-                continue;
-            }
-            for (kind, id) in [(TargetKind::Session, &session), (TargetKind::Agent, &agent)] {
-                if let Some(hold) = on(writes, tenant, kind, id)? {
-                    return Ok(Some(hold));
-                }
-            }
+        if kind == TargetKind::Session && seen.insert(id.clone()) {
+            sessions.push(id);
         }
     }
-    Ok(None)
+    while let Some(id) = sessions.pop() {
+        let (agent, above) = agent_and_above(writes, tenant, &id)?;
+        for (kind, id) in above.iter().map(|id| (TargetKind::Session, id)).chain([(TargetKind::Agent, &agent)]) {
+            if let Some(hold) = on(writes, tenant, kind, id)? {
+                return Ok(Looked::Held(hold));
+            }
+        }
+        sessions.extend(above.into_iter().filter(|id| seen.insert(id.clone())));
+        if seen.len() > sessions_max {
+            return Ok(Looked::TooWide);
+        }
+    }
+    Ok(Looked::Free)
 }
 
 /// Returns the first hold on a target itself.
@@ -133,23 +150,14 @@ fn held_under<S: Store>(writes: &Writes<'_, S>, prefix: &[u8], wanted: usize) ->
     writes.below(Table::HeldTargets, prefix, wanted + writes.removed(Table::HeldTargets).len())
 }
 
-/// Returns a session and those above it, each with its agent, as far as rules and containments look.
-fn above<S: Store>(writes: &Writes<'_, S>, tenant: &str, session: &str) -> Result<Vec<(String, String)>, StoreFault> {
-    let (mut found, mut waiting) = (Vec::new(), vec![session.to_owned()]);
-    let mut seen: BTreeSet<String> = waiting.iter().cloned().collect();
-    while let Some(id) = waiting.pop() {
-        let key = key::scoped(tenant, &id);
-        let row = writes.read::<SessionRow>(Table::Sessions, &key)?.unwrap_or_default();
-        let spawns = writes.read::<SpawnsRow>(Table::Spawns, &key)?.unwrap_or_default();
-        let spawners = spawns.spawners.into_iter().filter(|of| of.child_agent == row.agent_id).map(|of| of.session_id);
-        for parent in spawners.chain([row.parent]).filter(|parent| !parent.is_empty()) {
-            if seen.len() < SESSIONS_ABOVE_MAX && seen.insert(parent.clone()) {
-                waiting.push(parent);
-            }
-        }
-        found.push((id, row.agent_id));
-    }
-    Ok(found)
+/// Returns the agent of a session, and the sessions directly above it: the parent that it names, and those that spawned it.
+fn agent_and_above<S: Store>(writes: &Writes<'_, S>, tenant: &str, session: &str) -> Result<(String, Vec<String>), StoreFault> {
+    let key = key::scoped(tenant, session);
+    let SessionRow { agent_id, parent, .. } = writes.read(Table::Sessions, &key)?.unwrap_or_default();
+    let spawns = writes.read::<SpawnsRow>(Table::Spawns, &key)?.unwrap_or_default();
+    let spawners = spawns.spawners.into_iter().filter(|of| of.child_agent == agent_id).map(|of| of.session_id);
+    let above = spawners.chain([parent]).filter(|above| !above.is_empty()).collect();
+    Ok((agent_id, above))
 }
 
 /// Returns what the payloads of an event stand under themselves.

@@ -24,7 +24,7 @@ RESPONDERS = (
     "seal_session", "contain", "release", "resolve_approval", "open_incident", "advance_incident", "place_hold", "release_hold")
 TWO_PERSONS = (
     "register_operator", "revoke_operator", "register_node", "retire_node", "release", "register_outlet", "remove_outlet",
-    "activate_rules", "release_hold")
+    "activate_rules", "release_hold", "erase_subject", "set_retention")
 
 
 class Stop(Exception):

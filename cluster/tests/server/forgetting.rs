@@ -348,3 +348,84 @@ async fn payloads_are_kept_for_half_a_year_at_least() {
     assert_eq!((report.payloads, report.bytes, report.oldest_index), (1, 8, given.index));
     assert!(report.oldest_unix_ns > 0 && report.holds.len() == 1 && report.holds[0].matter == "case 12", "{report:?}");
 }
+
+/// Runs a program in the cluster's directory; returns its exit code, and what it said.
+fn run(world: &World, program: &str, arguments: &[&str]) -> (i32, String) {
+    let mut command = std::process::Command::new(proofline_cluster::Binaries::beside_current().unwrap().path(program));
+    let output = command.current_dir(&world.plan().root).args(arguments).output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code().unwrap_or(-1), String::from_utf8(said).unwrap())
+}
+
+fn proofline(world: &World, identity: &str, arguments: &[&str]) -> (i32, String) {
+    let profile = world.plan().profile(identity).to_str().unwrap().to_owned();
+    run(world, "proofline", &[&["--profile", &profile], arguments].concat())
+}
+
+/// Exports what the session holds, once a commitment vouches for all of it.
+async fn export(world: &World, out: &str) {
+    let until = Instant::now() + Duration::from_secs(60);
+    loop {
+        let arguments = ["evidence", "export", "--session", "s", "--tenant", TENANT, "--depth", "0", "--payloads", "--force", "--out", out];
+        let (code, said) = proofline(world, "auditor", &arguments);
+        if code == 0 {
+            return;
+        }
+        assert!(Instant::now() < until, "{said}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test]
+async fn from_a_commitment_to_the_proof_that_it_was_erased_with_the_programs_alone() {
+    let world = World::committing_every(200, 1, Tls::Mutual).await;
+    let mut gateway = world.collector("gateway").await;
+    let root = world.plan().root.clone();
+    fs::write(root.join("prompt.txt"), "refund the last order of customer 7").unwrap();
+    let commit = ["payload", "commit", "prompt.txt", "--name", "prompt", "--keep", "kept.jsonl", "--output", "json"];
+    let (code, said) = run(&world, "proofline", &commit);
+    assert_eq!(code, 0, "{said}");
+    let printed: serde_json::Value = serde_json::from_str(&said).unwrap();
+    let digest = hex::decode(printed["commitment"]["digest"].as_str().unwrap()).unwrap();
+    let (encoded, _) = committing("s", b"", "");
+    let mut committed = v1::Event::decode(&encoded[..]).unwrap();
+    committed.payloads[0].digest = digest;
+    committed.payloads[0].size_bytes = 35;
+    let index = world.ingest(0, "gateway").append(gateway.sign(vec![committed.encode_to_vec()])).await.unwrap().into_inner().first_index;
+    world.published(0, index + 1).await;
+    let index = index.to_string();
+
+    let (code, said) = proofline(&world, "gateway", &["payload", "put", "kept.jsonl", "--index", &index, "--collector", "gateway"]);
+    assert!(code == 0 && said.contains("1 of 1 voters"), "{said}");
+    let (code, said) = proofline(&world, "auditor", &["payload", "get", &index, "--out", "got.txt", "--purpose", "case-7"]);
+    assert!(code == 0, "{said}");
+    assert_eq!(fs::read(root.join("got.txt")).unwrap(), fs::read(root.join("prompt.txt")).unwrap());
+    export(&world, "before.evidence.zip").await;
+
+    let keys = ["alice", "bob"].map(|name| format!("{name}={}", world.plan().operator_key(name).display()));
+    let erase = ["payload", "erase", "--tenant", TENANT, "--subject", "u-1", "--ground", "request 7", "--signer", &keys[0]];
+    let (code, said) = proofline(&world, "admin", &erase);
+    assert!(code != 0 && said.contains("SECOND_OPERATOR_NEEDED"), "{said}");
+    let (code, said) = proofline(&world, "admin", &[&erase[..], &["--signer", &keys[1]]].concat());
+    assert_eq!(code, 0, "{said}");
+    let by = said.trim().rsplit(' ').next().unwrap().parse::<u64>().unwrap();
+    world.published(0, by + 1).await;
+    destroyed_everywhere(&world, by).await;
+    let (code, said) = proofline(&world, "auditor", &["payload", "erasure", "--tenant", TENANT, "--subject", "u-1"]);
+    assert!(code == 0 && said.contains(&format!("erased at index {by}")) && said.contains("destroyed at"), "{said}");
+    let (code, said) = proofline(&world, "auditor", &["payload", "get", &index, "--out", "again.txt"]);
+    assert!(code == 1 && said.contains(&format!("payload erased at index {by}")) && !root.join("again.txt").exists(), "{said}");
+    export(&world, "after.evidence.zip").await;
+    for (file, says) in
+        [("before.evidence.zip", "35 bytes as committed".to_owned()), ("after.evidence.zip", format!("payload erased at index {by}"))]
+    {
+        let (code, said) = run(&world, "proofline-verify", &[file, "--policy", "policy.txt"]);
+        assert!(code == 0 && said.contains(&says), "{file}: {said}");
+    }
+
+    let set = ["retention", "set", "30", "--tenant", TENANT, "--reason", "a law", "--signer", &keys[0], "--signer", &keys[1]];
+    let (code, said) = proofline(&world, "admin", &set);
+    assert!(code != 0 && said.contains("BELOW_RETENTION_FLOOR"), "{said}");
+    let (code, said) = proofline(&world, "auditor", &["retention", "show", "--tenant", TENANT]);
+    assert!(code == 0 && said.contains("183 days") && said.contains("nothing is deleted by age"), "{said}");
+}

@@ -90,6 +90,31 @@ fn an_erasure_takes_two_registrars_a_ground_and_a_subject_with_payloads() {
 }
 
 #[test]
+fn a_subject_that_only_an_event_without_a_session_names_can_be_erased() {
+    let (mut world, mut collector) = World::with_collector();
+    let mut lone = v1::Event { payloads: vec![commitment(b"x", "subject:https://idp.test u-9")], ..unattributed("s") };
+    lone.session = None;
+    append(&mut world, &mut collector, vec![lone]);
+    world.command(&[ALICE, BOB], erase("u-9")).unwrap();
+}
+
+#[test]
+fn where_too_many_sessions_are_above_any_hold_defers() {
+    let (mut world, mut collector) = World::with_collector();
+    let spawn = |session: usize, child: usize| {
+        let (child_session_id, child_agent_id) = (format!("s-{child}"), "agent".to_owned());
+        let spawned = v1::SubAgentSpawned { child_session_id, child_agent_id, ..Default::default() };
+        v1::Event { body: Some(v1::event::Body::SubAgentSpawned(spawned)), ..event(&format!("s-{session}"), "agent") }
+    };
+    let mut events = vec![with_payload("s-0", "agent", "")];
+    events.extend((0..200).map(|n| spawn(n + 1, n)));
+    let index = append(&mut world, &mut collector, events);
+    world.command(&[RESPONDER], hold(v1::TargetKind::Session, TENANT, "unrelated")).unwrap();
+    let of = CommittedPayload::find(&world.store, EntryIndex(index), &blake3_of(b"a prompt")).unwrap().unwrap();
+    assert_eq!(of.held(&world.store).unwrap(), Some(1), "nobody knows what is above, so it is kept");
+}
+
+#[test]
 fn the_entry_alone_says_whose_a_payload_is() {
     let of = |key_ref: &str, event: v1::Event| Subject::of(&event, &commitment(b"x", key_ref)).map(|it| (it.issuer, it.subject));
     let named = |key_ref: &str| of(key_ref, with_payload("s", "a", key_ref));

@@ -205,9 +205,10 @@ impl Vault {
         if done.index >= of.index.0 && done.destroyed_unix_ns != 0 {
             return self.advance(of.ordinal);
         }
-        self.set_erased(&id, ErasedRow { index: of.index.0, destroyed_unix_ns: 0 })?;
-        self.keys.destroy_before(&id, of.index.0)?;
-        let range = generation(&id, 0)..generation(&id, of.index.0);
+        let index = of.index.0.max(done.index);
+        self.set_erased(&id, ErasedRow { index, destroyed_unix_ns: 0 })?;
+        self.keys.destroy_before(&id, index)?;
+        let range = generation(&id, 0)..generation(&id, index);
         let mut removed = 0;
         loop {
             let found = self.keys_in(PAYLOADS, &range.start, &range.end, STEP)?;
@@ -223,7 +224,7 @@ impl Vault {
         if removed > 0 {
             self.rewrite(&range.start, &range.end)?;
         }
-        self.set_erased(&id, ErasedRow { index: of.index.0, destroyed_unix_ns: now_unix_ns })?;
+        self.set_erased(&id, ErasedRow { index, destroyed_unix_ns: now_unix_ns })?;
         self.advance(of.ordinal)
     }
 

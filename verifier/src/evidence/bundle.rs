@@ -15,7 +15,7 @@ use crate::evidence::registrations::{self, RegistrationError};
 use crate::evidence::{FormatError, begin, decode_file, facts, part, trust};
 use crate::policy::Policy;
 use crate::registry::Registry;
-use crate::report::{CheckName, Completeness, EvidenceKind, Fact, NotProven, Report};
+use crate::report::{CheckName, Completeness, EvidenceKind, Fact, NotProven, Outcome, Refusal as _, Report};
 use crate::rfc3339;
 use crate::trust::VerifiedCheckpoint;
 
@@ -89,7 +89,12 @@ fn walk(
     report.settle(CheckName::Members, |()| "every member is the one that the manifest names".to_owned(), members.check())?;
     report.settle(CheckName::Origin, |()| checkpoint.origin.to_string(), check_origin(&members, &checkpoint))?;
     let (registry, commands) = registry(report, &members, &checkpoint)?;
-    let disclosed = report.settle(CheckName::Payloads, |_| String::new(), Disclosed::open(&members, &commands))?;
+    let disclosed = match Disclosed::open(&members, &commands) {
+        Ok(disclosed) => disclosed,
+        Err(error) if error.outcome() == Outcome::Failed => return report.settle(CheckName::Payloads, |()| String::new(), Err(error)),
+        // What cannot be read is no payload.
+        Err(error) => return report.settle(CheckName::Format, |()| String::new(), Err(error)),
+    };
 
     let answer = AnswerVerifier::new(checkpoint.clone(), &note);
     let pages = Pages::new(&members, &registry, answer, disclosed).verify(report, shown)?;
