@@ -7,10 +7,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         "proofline/v1/event.proto",
         "proofline/v1/containment.proto",
         "proofline/v1/outlet.proto",
+        "proofline/v1/payload.proto",
         "proofline/v1/entry.proto",
         "proofline/v1/facts.proto",
         "proofline/v1/completeness.proto",
         "proofline/v1/api.proto",
+        "proofline/v1/payload_service.proto",
     ];
     let out = PathBuf::from(env::var("OUT_DIR")?);
     // What nodes say to each other is nobody else's contract.

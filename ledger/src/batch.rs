@@ -7,6 +7,7 @@ use crate::containment;
 use crate::decision;
 use crate::facts;
 use crate::hash::Hash;
+use crate::holding;
 use crate::ids::{EntryIndex, Epoch, Sequence};
 use crate::key;
 use crate::ledger::{Judged, Ledger};
@@ -195,6 +196,7 @@ impl Taking<'_> {
         {
             containment::note_spawn(writes, event, spawned)?;
         }
+        holding::note(writes, event, &agent)?;
         let observed = facts::observe(ledger, writes, event, &agent)?;
         let decision = decision::decide(ledger, writes, event, &agent, &cover, &observed)?;
         if let Some(kept) = &mut ledger.observed {

@@ -7,6 +7,7 @@ use v1::entry_core::Body;
 use crate::activation;
 use crate::approvals;
 use crate::containment;
+use crate::erasure::{self, Asked};
 use crate::event::{is_identifier, is_key_name};
 use crate::facts;
 use crate::ids::{EntryIndex, UnixNanos};
@@ -47,6 +48,8 @@ pub(crate) fn authority(action: &Action) -> Authority {
         // What leaves the ledger, and what stops to leave it.
         Action::RegisterOutlet(_) | Action::RemoveOutlet(_) => Authority { role: Registrar, signers: 2 },
         Action::ResumeOutlet(_) | Action::VerifyOutlet(_) => Authority { role: Registrar, signers: 1 },
+        // What is gone for good, and what goes by itself.
+        Action::EraseSubject(_) | Action::SetRetention(_) => Authority { role: Registrar, signers: 2 },
         Action::RegisterCollector(_)
         | Action::RevokeCollector(_)
         | Action::RegisterAgent(_)
@@ -81,8 +84,9 @@ pub(crate) fn apply<S: Store>(ledger: &mut Ledger, writes: &mut Writes<'_, S>, c
     let nonce = key::command_nonce(UnixNanos(signed.expires_unix_ns), &signed.nonce);
     if let Some(at) = writes.bytes(Table::CommandNonces, &nonce)? {
         let at = at.as_slice().try_into().map(u64::from_be_bytes);
-        let at = at.map_err(|_| StoreFault::Damaged { table: Table::CommandNonces, key: nonce })?;
-        return Ok(Err(Refusal::CommandReplayed { at: EntryIndex(at) }));
+        let at = at.map(EntryIndex).map_err(|_| StoreFault::Damaged { table: Table::CommandNonces, key: nonce })?;
+        let deferred = erasure::deferred_by(writes, &command.action, at)?;
+        return Ok(Err(deferred.unwrap_or(Refusal::CommandReplayed { at })));
     }
     if let Err(refusal) = check_life(now, signed.expires_unix_ns) {
         return Ok(Err(refusal));
@@ -106,6 +110,15 @@ pub(crate) fn apply<S: Store>(ledger: &mut Ledger, writes: &mut Writes<'_, S>, c
         Action::PlaceHold(it) => incidents::place(ledger, writes, it, index),
         Action::ReleaseHold(it) => incidents::release(writes, it, index)?,
         Action::ChangeAgentState(it) => lifecycle::change(ledger, writes, it, signers)?,
+        Action::EraseSubject(it) => match erasure::erase(ledger, writes, it, index, now)? {
+            Ok(Asked::Granted) => Ok(()),
+            Ok(Asked::Deferred(hold)) => {
+                record(writes, command, index, nonce, now)?;
+                return Ok(Err(erasure::defer(ledger, writes, command, hold)));
+            }
+            Err(refusal) => Err(refusal),
+        },
+        Action::SetRetention(it) => erasure::retain(writes, it, index),
         Action::ResolveApproval(it) => approvals::resolve(writes, it, signed, index, now)?,
         Action::WithdrawApproval(it) => approvals::withdraw(writes, it, index, now)?,
         Action::PinTool(it) => facts::pin(writes, it)?,

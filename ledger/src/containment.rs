@@ -11,8 +11,8 @@ use std::collections::BTreeSet;
 use proofline_proto::v1;
 use v1::{ContainmentChange, TargetKind};
 
-pub(crate) use self::target::server;
-use self::target::{check, is_short, servers, shown, target, target_key};
+use self::target::{check, is_short, servers, target, target_key};
+pub(crate) use self::target::{server, shown};
 use crate::event::is_identifier;
 use crate::ids::{EntryIndex, UnixNanos};
 use crate::incidents;

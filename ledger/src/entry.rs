@@ -35,6 +35,7 @@ pub(crate) fn receipt(entry: &[u8]) -> Option<v1::EventReceipt> {
         | Body::Containment(_)
         | Body::OutletDelivery(_)
         | Body::StateCommitment(_)
-        | Body::AccessRecorded(_) => None,
+        | Body::AccessRecorded(_)
+        | Body::ErasureDeferred(_) => None,
     }
 }

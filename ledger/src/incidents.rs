@@ -4,6 +4,7 @@ use proofline_proto::v1;
 use v1::{IncidentCause, IncidentStage};
 
 use crate::event::is_identifier;
+use crate::holding;
 use crate::ids::{EntryIndex, UnixNanos};
 use crate::key;
 use crate::ledger::{Judged, Ledger};
@@ -121,6 +122,9 @@ pub(crate) fn hold<S: Store>(ledger: &mut Ledger, writes: &mut Writes<'_, S>, ro
     ledger.log.holds += 1;
     listed(row, State::Open, ledger.log.holds).enter(writes, &[]);
     writes.put(Table::Holds, ledger.log.holds.to_be_bytes().to_vec(), row);
+    if let Some(target) = &row.target {
+        holding::begin(writes, target, ledger.log.holds);
+    }
 }
 
 fn listed(of: &HoldRow, state: State, number: u64) -> Place<'_> {
@@ -173,6 +177,9 @@ pub(crate) fn release<S: Store>(writes: &mut Writes<'_, S>, it: &v1::ReleaseHold
     listed(&row, State::Open, it.hold_id).leave(writes);
     listed(&row, State::Closed, it.hold_id).enter(writes, &[]);
     writes.put(Table::Holds, key, &row);
+    if let Some(target) = &row.target {
+        holding::end(writes, target, it.hold_id);
+    }
     Ok(Ok(()))
 }
 

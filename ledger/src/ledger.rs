@@ -245,6 +245,12 @@ impl Ledger {
         TreeSize(self.log.committed)
     }
 
+    /// Returns how many erasures were granted so far.
+    #[must_use]
+    pub fn erasures(&self) -> u64 {
+        self.log.erasures
+    }
+
     /// Returns the committed time of the newest entry.
     #[must_use]
     pub fn last_committed(&self) -> UnixNanos {

@@ -14,10 +14,12 @@ mod containment;
 mod decision;
 mod endpoint;
 pub mod entry;
+mod erasure;
 mod event;
 mod facts;
 mod frontier;
 mod hash;
+mod holding;
 mod ids;
 mod incidents;
 mod key;
@@ -32,6 +34,7 @@ mod note;
 mod outbox;
 mod outlet;
 pub mod outlets;
+pub mod payloads;
 mod prepare;
 mod quota;
 mod refusal;
@@ -45,6 +48,7 @@ mod session_proof;
 pub mod signed;
 mod simulation;
 mod store;
+mod subject;
 mod writes;
 
 pub use command::check_genesis;
@@ -62,6 +66,7 @@ pub use lists::Wanted;
 pub use log_proof::LogTree;
 pub use outbox::message_id;
 pub use outlets::{OutletAt, Waiting};
+pub use payloads::{CommittedPayload, Erasure, Retention, Standing, WrongPayload};
 pub use prepare::{
     PreparedAccess, PreparedBatch, PreparedCommand, PreparedCommitment, PreparedDelivery, PreparedGroup, PreparedItem, PreparedOpenLane,
 };
@@ -73,3 +78,4 @@ pub use rules::{Consequence, ENGINE, Mode, Rule, RuleFault, RuleProblem, RuleSet
 pub use session_proof::{SessionAt, SignedBatch, session_at, session_entries, session_path};
 pub use simulation::{RuleDifference, Simulation};
 pub use store::{Change, Changes, Direction, KeyRange, MapStore, Row, Store, StoreFault, Table};
+pub use subject::Subject;

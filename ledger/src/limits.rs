@@ -100,5 +100,17 @@ pub const LINEAGE_DEPTH_MAX: u32 = 32;
 pub const LINEAGE_STATES_MAX: usize = 100_000;
 /// Longest name of a reader, and longest purpose of reading, in bytes.
 pub const ACCESS_TEXT_BYTES_MAX: usize = 256;
+/// Longest payload, in bytes: 1 MiB.
+pub const PAYLOAD_BYTES_MAX: usize = 1 << 20;
+/// Subjects that the payloads of one event can be of.
+pub const SUBJECTS_PER_EVENT_MAX: usize = 8;
+/// What the payloads of one subject stand under, as far as an erasure looks while holds are in force.
+pub const SUBJECT_TIES_MAX: usize = 4_096;
+/// Holds of one tenant that an erasure looks at.
+pub const HOLDS_LOOKED_AT_MAX: usize = 4_096;
+/// Shortest retention of payloads, in days: six months.
+pub const RETENTION_FLOOR_DAYS: u32 = 183;
+/// Longest retention of payloads, in days.
+pub const RETENTION_DAYS_MAX: u32 = 36_500;
 /// Longest recorded question, in bytes.
 pub const ACCESS_QUESTION_BYTES_MAX: usize = 16 * 1_024;

@@ -59,6 +59,23 @@ pub fn entry(store: &impl Store, index: EntryIndex) -> Result<Option<Vec<u8>>, S
     store.get(Table::Entries, &key::entry(index))
 }
 
+/// Returns when an entry was committed; `None` when it is not there.
+///
+/// # Errors
+/// [`StoreFault`] when the store fails.
+pub fn committed(store: &impl Store, index: EntryIndex) -> Result<Option<UnixNanos>, StoreFault> {
+    let entry = entry(store, index)?;
+    Ok(entry.as_deref().and_then(entry::parse).map(|(_, core)| UnixNanos(core.committed_unix_ns)))
+}
+
+/// Returns the committed time of the newest entry.
+///
+/// # Errors
+/// [`StoreFault`] when the store fails.
+pub fn last_committed(store: &impl Store) -> Result<UnixNanos, StoreFault> {
+    Ok(UnixNanos(row::read::<HeadRow>(store, Table::Head, key::SINGLE)?.unwrap_or_default().last_unix_ns))
+}
+
 /// Returns the exact bytes of the entries `from..to`, at most `limit` of them.
 ///
 /// # Errors

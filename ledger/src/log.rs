@@ -29,6 +29,8 @@ pub(crate) struct Log {
     pub(crate) holds: u64,
     /// Entries that the newest state commitment covers, 0 before the first.
     pub(crate) committed: u64,
+    /// Erasures so far.
+    pub(crate) erasures: u64,
     tree: Frontier<LogHash>,
     /// Leaf hashes of the level-0 tile that is not full yet.
     edge: Vec<Hash>,
@@ -62,6 +64,7 @@ impl Log {
             containments: head.containments,
             holds: head.holds,
             committed: head.committed,
+            erasures: head.erasures,
             edge: edge(store, head.size)?,
             tree: Frontier::restore(head.size, peaks).ok_or_else(damaged)?,
             digest: Hash::from_slice(&head.state_digest).unwrap_or_default(),
@@ -163,6 +166,7 @@ impl Log {
             containments: self.containments,
             holds: self.holds,
             committed: self.committed,
+            erasures: self.erasures,
         };
         writes.keep(Table::Head, key::SINGLE.to_vec(), head.encode_to_vec());
     }

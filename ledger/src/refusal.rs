@@ -191,6 +191,22 @@ pub enum Refusal {
         /// Who signed.
         operator: String,
     },
+    /// A hold forbids the erasure. That it was asked for is recorded.
+    #[error("hold {hold} covers payloads of the subject: nothing was erased, and entry {recorded} records that it was asked for")]
+    ErasureDeferred {
+        /// The hold, or the first of them.
+        hold: u64,
+        /// The entry that says so.
+        recorded: EntryIndex,
+    },
+    /// Payloads must be kept longer.
+    #[error("payloads are kept for at least {floor} days, not {days}")]
+    BelowRetentionFloor {
+        /// What was asked for.
+        days: u32,
+        /// What is allowed.
+        floor: u32,
+    },
     /// The command's end of life has come.
     #[error("the command expired")]
     CommandExpired,

@@ -32,6 +32,7 @@ pub(crate) fn subject(action: &Action) -> Option<String> {
         Action::WithdrawApproval(_) | Action::PinTool(_) => None,
         Action::ChangeAgentState(_) | Action::OpenIncident(_) | Action::AdvanceIncident(_) => None,
         Action::PlaceHold(_) | Action::ReleaseHold(_) => None,
+        Action::EraseSubject(_) | Action::SetRetention(_) => None,
         Action::SealSession(_) | Action::Contain(_) | Action::Release(_) => None,
         Action::RegisterOutlet(_) | Action::RemoveOutlet(_) | Action::ResumeOutlet(_) | Action::VerifyOutlet(_) => None,
     }
@@ -64,6 +65,8 @@ pub(crate) fn apply<S: Store>(writes: &mut Writes<'_, S>, action: &Action, index
         | Action::AdvanceIncident(_)
         | Action::PlaceHold(_)
         | Action::ReleaseHold(_)
+        | Action::EraseSubject(_)
+        | Action::SetRetention(_)
         | Action::RegisterOutlet(_)
         | Action::RemoveOutlet(_)
         | Action::ResumeOutlet(_)

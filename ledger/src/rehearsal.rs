@@ -140,6 +140,12 @@ impl Rehearsal {
         listing::facts(&self.store, index)
     }
 
+    /// Returns the state that everything so far led to.
+    #[must_use]
+    pub fn store(&self) -> &MapStore {
+        &self.store
+    }
+
     /// Registers a collector for a tenant that was not seen before, and opens its lane.
     fn admit(&mut self, tenant: &str) -> Result<(), Refusal> {
         if tenant.is_empty() || !self.tenants.insert(tenant.to_owned()) {

@@ -157,6 +157,10 @@ impl Replay {
             }
             Body::OutletDelivery(it) => item(PreparedDelivery::new(it, &self.origin), PreparedItem::Delivery, index)?,
             Body::AccessRecorded(it) => item(PreparedAccess::new(it, &self.origin), PreparedItem::Access, index)?,
+            Body::ErasureDeferred(it) => {
+                let command = it.command.ok_or(Divergence::Unreadable(index))?;
+                item(PreparedCommand::new(command, &self.origin), PreparedItem::Command, index)?
+            }
             Body::StateCommitment(it) => {
                 let claimed = it.clone();
                 let prepared = item(PreparedCommitment::new(it), PreparedItem::Commitment, index)?;

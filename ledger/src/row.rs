@@ -35,6 +35,9 @@ pub(crate) struct HeadRow {
     /// Entries that the newest state commitment covers, 0 before the first.
     #[prost(uint64, tag = "11")]
     pub(crate) committed: u64,
+    /// Erasures so far.
+    #[prost(uint64, tag = "12")]
+    pub(crate) erasures: u64,
 }
 
 /// A row of [`Table::Lanes`].
@@ -346,6 +349,34 @@ pub(crate) struct HoldRow {
     pub(crate) containment_id: u64,
     #[prost(uint64, optional, tag = "6")]
     pub(crate) released_by: Option<u64>,
+}
+
+/// A row of [`Table::Erasures`] and of [`Table::ErasureLog`].
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ErasureRow {
+    #[prost(string, tag = "1")]
+    pub(crate) tenant_id: String,
+    #[prost(string, tag = "2")]
+    pub(crate) issuer: String,
+    #[prost(string, tag = "3")]
+    pub(crate) subject: String,
+    /// The entry.
+    #[prost(uint64, tag = "4")]
+    pub(crate) index: u64,
+    #[prost(fixed64, tag = "5")]
+    pub(crate) at_unix_ns: u64,
+}
+
+/// A row of [`Table::Retention`].
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct RetentionRow {
+    #[prost(string, tag = "1")]
+    pub(crate) tenant_id: String,
+    #[prost(uint32, tag = "2")]
+    pub(crate) days: u32,
+    /// The entry.
+    #[prost(uint64, tag = "3")]
+    pub(crate) set_by: u64,
 }
 
 /// A row of [`Table::AwaitedParents`].

@@ -260,6 +260,7 @@ fn event_leaf(entry: Bytes) -> Option<Hash> {
         | Body::Containment(_)
         | Body::OutletDelivery(_)
         | Body::StateCommitment(_)
-        | Body::AccessRecorded(_) => None,
+        | Body::AccessRecorded(_)
+        | Body::ErasureDeferred(_) => None,
     }
 }

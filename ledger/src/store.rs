@@ -120,11 +120,21 @@ pub enum Table {
     KeyMap = 53,
     /// List, tenant, state and number -> the key of the row that lists find there.
     Listed = 54,
+    /// Tenant, what a hold is on, and number of the hold -> nothing.
+    HeldTargets = 55,
+    /// Tenant, issuer, subject, and what a payload of the subject stands under -> nothing.
+    SubjectTies = 56,
+    /// Tenant, issuer and subject -> the newest erasure.
+    Erasures = 57,
+    /// Ordinal of an erasure, from 1 -> the erasure.
+    ErasureLog = 58,
+    /// Tenant -> how long payloads are kept.
+    Retention = 59,
 }
 
 impl Table {
     /// Every table, in the order of its number.
-    pub const ALL: [Self; 55] = [
+    pub const ALL: [Self; 60] = [
         Self::Head,
         Self::Entries,
         Self::LogTiles,
@@ -180,6 +190,11 @@ impl Table {
         Self::KeyHashes,
         Self::KeyMap,
         Self::Listed,
+        Self::HeldTargets,
+        Self::SubjectTies,
+        Self::Erasures,
+        Self::ErasureLog,
+        Self::Retention,
     ];
 
     /// The tables that each node makes for itself out of the entries, and believes from nobody else.
@@ -244,6 +259,11 @@ impl Table {
             Self::KeyHashes => "key_hashes",
             Self::KeyMap => "key_map",
             Self::Listed => "listed",
+            Self::HeldTargets => "held_targets",
+            Self::SubjectTies => "subject_ties",
+            Self::Erasures => "erasures",
+            Self::ErasureLog => "erasure_log",
+            Self::Retention => "retention",
         }
     }
 }

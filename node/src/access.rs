@@ -85,6 +85,14 @@ pub enum Rpc {
     AfterContainment,
     /// `Control.ChangeMembership`
     ChangeMembership,
+    /// `Payloads.PutPayload`
+    PutPayload,
+    /// `Payloads.GetPayload`
+    GetPayload,
+    /// `Payloads.GetErasure`
+    GetErasure,
+    /// `Payloads.GetRetention`
+    GetRetention,
     /// An entry bundle over HTTP.
     EntryBundle,
 }
@@ -102,7 +110,7 @@ pub enum Needs {
 
 impl Rpc {
     /// Every procedure, in the order of the contract.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 41] = [
         Self::OpenLane,
         Self::Append,
         Self::Propose,
@@ -139,6 +147,10 @@ impl Rpc {
         Self::ListDeliveries,
         Self::AfterContainment,
         Self::ChangeMembership,
+        Self::PutPayload,
+        Self::GetPayload,
+        Self::GetErasure,
+        Self::GetRetention,
         Self::EntryBundle,
     ];
 
@@ -146,7 +158,9 @@ impl Rpc {
     #[must_use]
     pub const fn needs(self) -> Needs {
         match self {
-            Self::OpenLane | Self::Append | Self::Propose | Self::AppendStream | Self::GetCollectorHead => Needs::ThatCollector,
+            Self::OpenLane | Self::Append | Self::Propose | Self::AppendStream | Self::GetCollectorHead | Self::PutPayload => {
+                Needs::ThatCollector
+            }
             Self::GetCheckpoint | Self::WatchCheckpoints | Self::GetInclusionProof | Self::GetReceipt | Self::GetConsistencyProof => {
                 Needs::Certificate
             }
@@ -158,7 +172,7 @@ impl Rpc {
             | Self::TraceLineage
             | Self::GetFacts
             | Self::AfterContainment => Needs::AnyOf(&[Role::Auditor, Role::Responder]),
-            Self::GetRegistrations | Self::EntryBundle => Needs::AnyOf(&[Role::Auditor]),
+            Self::GetRegistrations | Self::EntryBundle | Self::GetPayload => Needs::AnyOf(&[Role::Auditor]),
             Self::SubmitCommand => Needs::AnyOf(&[Role::Operator, Role::Responder]),
             Self::WatchContainment => Needs::AnyOf(&[Role::Collector, Role::Auditor, Role::Responder, Role::Operator]),
             Self::ListAgents
@@ -174,7 +188,9 @@ impl Rpc {
             | Self::ListTools
             | Self::ListPurposes
             | Self::ListIncidents
-            | Self::ListHolds => Needs::AnyOf(&[Role::Auditor, Role::Responder, Role::Operator]),
+            | Self::ListHolds
+            | Self::GetErasure
+            | Self::GetRetention => Needs::AnyOf(&[Role::Auditor, Role::Responder, Role::Operator]),
             Self::ChangeMembership => Needs::AnyOf(&[Role::Operator]),
         }
     }

@@ -5,6 +5,7 @@
 //! journal/      the Raft log
 //! high-water    what the Raft log must at least hold
 //! state/        the replicated state and its snapshots
+//! payloads/     what the log does not hold, sealed, and the keys to it: of this node alone
 //! ```
 //! Always true: a directory that holds a journal or a state also holds the identity of the node that made them. A
 //! directory of another cluster or another node is refused, because a node that votes with the log of another one breaks
@@ -104,6 +105,7 @@ impl DataDir {
         let dir = Self { root: root.to_owned(), identity, _lock: lock(root)? };
         durable::create_directory(&dir.journal()).map_err(failed)?;
         durable::create_directory(&dir.state()).map_err(failed)?;
+        durable::create_directory(&dir.payloads()).map_err(failed)?;
         Ok(dir)
     }
 
@@ -144,6 +146,14 @@ impl DataDir {
     }
 }
 
+impl DataDir {
+    /// Returns the directory of payloads and their keys.
+    #[must_use]
+    pub fn payloads(&self) -> PathBuf {
+        self.root.join("payloads")
+    }
+}
+
 fn identity_file(root: &Path) -> PathBuf {
     root.join("identity")
 }
@@ -159,7 +169,7 @@ fn check(root: &Path, expected: &Identity, bytes: &[u8]) -> Result<(), DataDirEr
 
 /// On return: the directory belongs to `identity`. A crash inside leaves it empty.
 fn claim(root: &Path, identity: &Identity) -> Result<(), DataDirError> {
-    if ["journal", "high-water", "state"].iter().any(|name| root.join(name).exists()) {
+    if ["journal", "high-water", "state", "payloads"].iter().any(|name| root.join(name).exists()) {
         return Err(DataDirError::Unidentified { path: root.to_owned() });
     }
     let failed = |source| DataDirError::File { path: root.to_owned(), source };

@@ -21,6 +21,7 @@ pub mod leadership;
 pub mod listeners;
 pub mod metrics;
 pub mod outlets;
+pub mod payloads;
 pub mod peer;
 pub mod peers;
 mod post;

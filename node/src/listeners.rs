@@ -49,14 +49,14 @@ pub fn serve_clients(
     shutdown: CancellationToken,
 ) -> Result<impl Future<Output = ()> + Send, NodeError> {
     let connections = incoming(socket, security)?;
-    let (ingest, audit, control) = api.public();
+    let ((ingest, audit, control), payloads) = (api.public(), api.of_payloads());
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
     let (health, health_service) = tonic_health::server::health_reporter();
     let mut routes = Routes::new(ingest);
-    routes = routes.add_service(audit).add_service(control).add_service(reflection).add_service(health_service);
+    routes = routes.add_service(audit).add_service(control).add_service(payloads).add_service(reflection).add_service(health_service);
     let in_time = middleware::from_fn(|request, next| answer_within(ANSWER_WITHIN, request, next));
     let bounded = routes.prepare().into_axum_router().layer(in_time);
     let server = Server::builder()

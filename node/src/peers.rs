@@ -4,9 +4,10 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use arc_swap::ArcSwap;
 use proofline_proto::peer::{
-    CosignRequest, CosignResponse, GetStatusRequest, GetStatusResponse, OutletProblem, ProposeRequest, ProposeResponse,
-    peer_client::PeerClient,
+    CosignRequest, CosignResponse, GetStatusRequest, GetStatusResponse, HeldPayload, ListPayloadsRequest, ListPayloadsResponse,
+    OutletProblem, PayloadPlace, ProposeRequest, ProposeResponse, StorePayloadResponse, peer_client::PeerClient,
 };
+use proofline_proto::v1::{GetErasureRequest, NodeErasure};
 use tonic::{Status, Streaming, transport::Channel};
 
 use crate::{
@@ -112,6 +113,38 @@ impl Peers {
     /// `UNAVAILABLE` when it cannot be reached.
     pub async fn outlet_problems(&self, node: u64) -> Result<Vec<OutletProblem>, Status> {
         Ok(self.client(node)?.get_status(GetStatusRequest { outlets: true }).await?.into_inner().outlets)
+    }
+
+    /// Hands a payload to a node. On return: it is on that node's disk.
+    ///
+    /// # Errors
+    /// The node's refusal, or `UNAVAILABLE` when it cannot be reached.
+    pub async fn store_payload(&self, node: u64, payload: HeldPayload) -> Result<StorePayloadResponse, Status> {
+        Ok(self.client(node)?.store_payload(payload).await?.into_inner())
+    }
+
+    /// Fetches a payload from a node.
+    ///
+    /// # Errors
+    /// `NOT_FOUND` when it has none, or `UNAVAILABLE` when it cannot be reached.
+    pub async fn fetch_payload(&self, node: u64, place: PayloadPlace) -> Result<HeldPayload, Status> {
+        Ok(self.client(node)?.fetch_payload(place).await?.into_inner())
+    }
+
+    /// Lists what a node took.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE` when it cannot be reached.
+    pub async fn list_payloads(&self, node: u64, request: ListPayloadsRequest) -> Result<ListPayloadsResponse, Status> {
+        Ok(self.client(node)?.list_payloads(request).await?.into_inner())
+    }
+
+    /// Asks a node what it did about an erasure.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE` when it cannot be reached.
+    pub async fn node_erasure(&self, node: u64, request: GetErasureRequest) -> Result<NodeErasure, Status> {
+        Ok(self.client(node)?.get_node_erasure(request).await?.into_inner())
     }
 
     /// Asks a node that is no member yet who it is.

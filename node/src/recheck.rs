@@ -218,6 +218,11 @@ impl Recheck {
                 });
                 if is_known { Ok(()) } else { Err(NotAuthentic::UnknownCommitment(index)) }
             }
+            // It was asked for by those who may; nothing came of it, so nothing else may stand in it.
+            Body::ErasureDeferred(it) => {
+                let command = it.command.as_ref().filter(|command| is_erasure(command)).ok_or(NotAuthentic::OtherBatch(index))?;
+                Ok(self.registry.admit(entry, command)?)
+            }
             Body::AccessRecorded(it) => match signed::check(&it.public_key, &signed::access(&self.origin, it), &it.signature) {
                 Signed::Authentic => self.check_node(it.node_id, &it.public_key),
                 Signed::Forged => Err(signature(SignedError::Forged { signer: format!("node {}", it.node_id) })),
@@ -300,4 +305,9 @@ fn is_by_rule(cause: &LogEntry, change: &v1::Containment) -> bool {
         finding.containment_id == change.containment_id && change.reason.strip_prefix("rule ") == Some(finding.rule_id.as_str())
     };
     cause.decision.as_ref().is_some_and(|decision| decision.findings.iter().any(is_cause))
+}
+
+fn is_erasure(of: &v1::SignedCommand) -> bool {
+    let command: Option<v1::Command> = prost::Message::decode(&of.command[..]).ok();
+    matches!(command.and_then(|it| it.action), Some(v1::command::Action::EraseSubject(_)))
 }

@@ -9,6 +9,7 @@ mod ingest;
 mod lineage;
 mod membership;
 mod outlet;
+mod payloads;
 mod peer;
 mod reading;
 mod receipt;
@@ -35,6 +36,7 @@ use crate::{
     leadership::Leadership,
     metrics::Metrics,
     outlets::OutletSettings,
+    payloads::Payloads,
     peers::Peers,
     publisher::Published,
     replica::{Progress, Raft},
@@ -44,6 +46,8 @@ use crate::{
 
 /// Longest message that a client may send: a batch of 4 MiB and its frame.
 const CLIENT_MESSAGE_BYTES_MAX: usize = 5 << 20;
+/// Longest message with a payload: 1 MiB and its frame.
+const PAYLOAD_MESSAGE_BYTES_MAX: usize = 2 << 20;
 /// Longest message between nodes: one append, bounded by the journal, and its frame.
 const PEER_MESSAGE_BYTES_MAX: usize = 64 << 20;
 
@@ -84,6 +88,8 @@ pub struct Api {
     pub node_key: Arc<SigningKey>,
     /// Room for answers about lineage.
     pub answering: Answering,
+    /// What the log does not hold.
+    pub payloads: Payloads,
 }
 
 impl Api {
@@ -97,6 +103,12 @@ impl Api {
             v1::audit_server::AuditServer::new(self.clone()).max_decoding_message_size(CLIENT_MESSAGE_BYTES_MAX),
             v1::control_server::ControlServer::new(self.clone()).max_decoding_message_size(CLIENT_MESSAGE_BYTES_MAX),
         )
+    }
+
+    /// Makes the public service for payloads.
+    #[must_use]
+    pub fn of_payloads(&self) -> v1::payloads_server::PayloadsServer<Self> {
+        v1::payloads_server::PayloadsServer::new(self.clone()).max_decoding_message_size(PAYLOAD_MESSAGE_BYTES_MAX)
     }
 
     /// Makes the service that other nodes call.

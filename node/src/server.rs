@@ -32,6 +32,7 @@ use crate::{
     listeners,
     metrics::Metrics,
     outlets::Dispatcher,
+    payloads::{Keeper, Payloads, Repair, Vault, VaultError},
     peer::PeerNetwork,
     peers::Peers,
     proposer::{self, Gates},
@@ -62,6 +63,9 @@ pub enum NodeError {
     /// The state cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The payload store cannot be used.
+    #[error(transparent)]
+    Payloads(#[from] VaultError),
     /// What was signed before cannot be read.
     #[error(transparent)]
     SignedTree(#[from] SignedTreeError),
@@ -114,6 +118,7 @@ impl From<&NodeError> for ExitCode {
             NodeError::SignedTree(SignedTreeError::Damaged { .. } | SignedTreeError::Missing { .. }) => Self::StorageDamaged,
             NodeError::SignedTree(SignedTreeError::File { .. }) => Self::DiskFailed,
             NodeError::Failed(failure) => failure.into(),
+            NodeError::Payloads(error) => (&Failure::from(error)).into(),
             NodeError::Genesis(GenesisError::Other { .. }) => Self::ForeignDataDirectory,
             NodeError::Genesis(GenesisError::NoGenesis | GenesisError::Store(_)) => Self::StorageDamaged,
             NodeError::Apply(_) | NodeError::Recovery(RecoveryError::Apply(_) | RecoveryError::Read(_)) => Self::StorageDamaged,
@@ -151,6 +156,7 @@ struct Storage {
     journal: Journal,
     machine: Machine,
     signed: SignedTreeFile,
+    payloads: Payloads,
     threads: Vec<std::thread::JoinHandle<()>>,
 }
 
@@ -165,7 +171,7 @@ impl Storage {
         let flushed = state.clone();
         let flush = Box::new(move || flushed.flush_durably().map_err(|error| error.to_string()));
         let (mut journal, writing) = Journal::open(&dir, flush, failures.clone())?;
-        let (machine, applying) = match Machine::start(state.clone(), writer, &config.genesis.origin, failures) {
+        let (machine, applying) = match Machine::start(state.clone(), writer, &config.genesis.origin, failures.clone()) {
             Ok(started) => started,
             Err(error) => {
                 drop(journal);
@@ -173,7 +179,7 @@ impl Storage {
                 return Err(error.into());
             }
         };
-        let threads = vec![applying, writing];
+        let mut threads = vec![applying, writing];
         let recovered = recover(&mut journal, &machine).await.map_err(NodeError::from);
         let fits = recovered.and_then(|()| Ok(genesis::check(&*state.view(), &config.genesis)?));
         if let Err(error) = fits {
@@ -181,11 +187,23 @@ impl Storage {
             join(threads).await;
             return Err(error);
         }
-        Ok(Self { dir, state, journal, machine, signed, threads })
+        let keeping = keep_payloads(&dir, &state, failures);
+        let payloads = match keeping {
+            Ok((payloads, thread)) => {
+                threads.push(thread);
+                payloads
+            }
+            Err(error) => {
+                drop((journal, machine));
+                join(threads).await;
+                return Err(error);
+            }
+        };
+        Ok(Self { dir, state, journal, machine, signed, payloads, threads })
     }
 
     async fn start_raft(self, config: &Config, secure: &Secure) -> Result<Running, NodeError> {
-        let Self { dir, state, journal, machine, signed, threads } = self;
+        let Self { dir, state, journal, machine, signed, payloads, threads } = self;
         let (progress, states, log) = (machine.progress(), machine.states(), journal.reader());
         let slice = ElectionSlice {
             place: config.node_id.saturating_sub(1),
@@ -198,8 +216,20 @@ impl Storage {
             .await
             .map_err(|error| NodeError::Raft(error.to_string()))?;
         found(&raft, dir.root(), &config.members).await?;
-        Ok(Running { raft, state, log, progress, states, signed, threads })
+        Ok(Running { raft, state, log, progress, states, signed, payloads, threads })
     }
+}
+
+/// Opens the payload store, and carries out every erasure that the state knows of, before anybody can ask.
+fn keep_payloads(
+    dir: &DataDir,
+    state: &StateStore,
+    failures: FailureReporter,
+) -> Result<(Payloads, std::thread::JoinHandle<()>), NodeError> {
+    let vault = Vault::open(&dir.payloads())?;
+    let (keeper, payloads) = Keeper::open(vault, state.clone(), failures)?;
+    let thread = keeper.start().map_err(|source| VaultError::File { action: "starting a thread over", path: dir.payloads(), source })?;
+    Ok((payloads, thread))
 }
 
 /// Waits for threads to end: a process that ends under a thread which still uses a database is killed by the database.
@@ -216,6 +246,7 @@ struct Running {
     progress: watch::Receiver<crate::replica::Progress>,
     states: broadcast::Receiver<StateAt>,
     signed: SignedTreeFile,
+    payloads: Payloads,
     threads: Vec<std::thread::JoinHandle<()>>,
 }
 
@@ -267,7 +298,7 @@ struct Node {
 
 impl Node {
     fn assemble(config: Config, running: Running, secure: &Secure, failures: FailureReporter) -> Self {
-        let Running { raft, state, log, progress, states, signed, threads } = running;
+        let Running { raft, state, log, progress, states, signed, payloads, threads } = running;
         let origin: Arc<str> = config.genesis.origin.as_str().into();
         let (inbox, outbox) = inbox::inbox();
         let (leadership, leads) = watch::channel(Leadership::default());
@@ -305,6 +336,7 @@ impl Node {
             log_key: Arc::new(config.log_key.clone()),
             node_key: Arc::new(config.node_key.clone()),
             answering: Answering::default(),
+            payloads,
         };
         let indexer = Indexer {
             state: api.state.clone(),
@@ -339,6 +371,9 @@ impl Node {
         tasks.spawn(watch_published(api.clone(), published, failures.clone(), core.clone()));
         tasks.spawn(core.clone().run_until_cancelled_owned(keep_log_short(api.raft.clone(), log)));
         tasks.spawn(watch_raft(api.raft.clone(), failures, core.clone()));
+        tasks.spawn(api.payloads.clone().follow(api.progress.clone(), core.clone()));
+        let repair = Repair { payloads: api.payloads.clone(), peers: api.peers.clone(), state: api.state.clone() };
+        tasks.spawn(repair.run(core.clone()));
         let listening = [
             tokio::spawn(listeners::serve_clients(sockets.clients, secure.clients, api.clone(), clients.clone())?),
             tokio::spawn(listeners::serve_tiles(sockets.tiles, secure.tiles, api.clone(), clients.clone())?),

@@ -76,7 +76,9 @@ COMMAND = message(
     open_incident=(32, M, message(tenant_id=(1, S), incident_id=(2, S), title=(3, S), severity=(4, U)), "one of"),
     advance_incident=(33, M, message(tenant_id=(1, S), incident_id=(2, S), stage=(3, U), cause=(4, U), note=(5, S)), "one of"),
     place_hold=(34, M, message(target=(1, M, TARGET), matter=(2, S), authority=(3, S)), "one of"),
-    release_hold=(35, M, message(hold_id=(1, U), reason=(2, S)), "one of"))
+    release_hold=(35, M, message(hold_id=(1, U), reason=(2, S)), "one of"),
+    erase_subject=(50, M, message(tenant_id=(1, S), issuer=(2, S), subject=(3, S), ground=(4, S)), "one of"),
+    set_retention=(51, M, message(tenant_id=(1, S), days=(2, U), reason=(3, S)), "one of"))
 ENTRY = message(core=(1, B), session_root=(2, B))
 ENTRY_CORE = message(
     index=(1, U), committed_unix_ns=(2, F64),
@@ -102,7 +104,8 @@ ENTRY_CORE = message(
         public_key=(13, B), signature=(14, B)), "one of"),
     state_commitment=(19, M, message(size=(1, U), map_root=(2, B), state_digest=(3, B)), "one of"),
     access_recorded=(20, M, message(
-        kind=(1, U), reader=(2, S), question=(3, B), purpose=(4, S), node_id=(5, U), public_key=(6, B), signature=(7, B)), "one of"))
+        kind=(1, U), reader=(2, S), question=(3, B), purpose=(4, S), node_id=(5, U), public_key=(6, B), signature=(7, B)), "one of"),
+    erasure_deferred=(30, M, message(command=(1, M, SIGNED_COMMAND), hold_id=(2, U)), "one of"))
 PROVEN_ENTRY = message(index=(1, U), entry=(2, B), log_path=(3, B, "repeated"))
 SESSION_PROOF = message(
     checkpoint=(1, B), position=(2, U), session_size=(3, U), entry=(4, B), session_path=(5, B, "repeated"),
@@ -196,6 +199,8 @@ LINEAGE_PAGE = message(
         **{"from": (7, U)}, indexes=(8, U, "packed"), range_path=(9, B, "repeated")), "repeated"),
     entries=(7, M, INDEXED_ENTRY, "repeated"), log_path=(8, B, "repeated"),
     statements=(9, M, message(statement=(1, M, BATCH_STATEMENT), batch_path=(2, B, "repeated")), "repeated"))
+PAYLOAD_LIST = message(payloads=(1, M, message(
+    index=(1, U), digest=(2, B), salt=(3, B, "one of"), erased_by=(4, U, "one of")), "repeated"))
 REGISTRATIONS = message(entries=(1, M, INDEXED_ENTRY, "repeated"), log_path=(2, B, "repeated"))
 
 DEFAULTS = {U: 0, F64: 0, S: "", B: b"", M: None}

@@ -1,4 +1,4 @@
-"""Verifies .evidence.zip: the answer to a question. Written from docs/FORMATS.md sections 17 and 18 alone.
+"""Verifies .evidence.zip: the answer to a question. Written from docs/FORMATS.md sections 17, 18 and 20 alone.
 
     verify_evidence.py FILE --policy POLICY     prints the verdicts; exits 0 verified, 3 proven wrong, 4 undecided
     verify_evidence.py --vectors DIRECTORY      compares with every line of DIRECTORY/index.json, whatever the kind
@@ -11,6 +11,8 @@ import re
 import sys
 import zipfile
 
+import blake3
+
 import entry_keys
 import protobuf
 import verify_tlog_proof as base
@@ -19,7 +21,8 @@ from verify_receipt import PREFIX, verify_receipt
 from verify_tlog_proof import BadPath, ContentTree, Entry, LogTree, Policy, Registry, Stop, Undecided, Wrong, derive, text
 
 FORMAT = "proofline/evidence/v1"
-NAMES = re.compile(r"manifest\.json|checkpoint|registrations\.binpb|consistency-proof|pages/\d{6}\.binpb|facts/(0|[1-9]\d{0,19})\.binpb")
+NAMES = re.compile(r"manifest\.json|checkpoint|registrations\.binpb|consistency-proof|pages/\d{6}\.binpb|facts/(0|[1-9]\d{0,19})\.binpb"
+                   r"|payloads\.binpb|payloads/(0|[1-9]\d{0,19})-[0-9a-f]{64}")
 
 
 # Section 17.1 and 17.2
@@ -157,7 +160,49 @@ def check_registrations(data, checkpoint):
     registry = Registry(genesis)
     for entry in proven[1:]:
         registry.admit(entry)
-    return registry
+    return registry, {entry.index: erased for entry in proven[1:] if (erased := erasure(entry))}
+
+
+# Section 20
+
+def erasure(entry):
+    """Whom a proven command erased."""
+    command = decode(protobuf.COMMAND, entry.body["command"])
+    of = command["erase_subject"] if command["one_of"] == "erase_subject" else None
+    return of and (of["tenant_id"], of["issuer"], of["subject"])
+
+
+def subject_of(event, commitment):
+    if commitment["key_ref"].startswith("subject:"):
+        issuer, space, subject = commitment["key_ref"][8:].partition(" ")
+        return (event["tenant_id"], issuer, subject) if space and subject else None
+    initiator = (event["attribution"] or {}).get("initiator")
+    return initiator and (event["tenant_id"], initiator["issuer"], initiator["subject"])
+
+
+def check_payloads(files, found, erasures):
+    listed = decoded(protobuf.PAYLOAD_LIST, files.get("payloads.binpb", b""))["payloads"]
+    places = [(one["index"], one["digest"]) for one in listed]
+    if any(one["one_of"] is None for one in listed) or any(a >= b for a, b in zip(places, places[1:])):
+        raise Wrong("payloads", "not each once, in order")
+    contents = {name: data for name, data in files.items() if name.startswith("payloads/")}
+    for one in listed:
+        event = found[one["index"]].event if one["index"] in found else None
+        commitment = next((it for it in event["payloads"] if it["digest"] == one["digest"]), None) if event else None
+        if commitment is None:
+            raise Wrong("payloads", "nothing commits to it")
+        if one["one_of"] == "salt":
+            content = contents.pop(f"payloads/{one['index']}-{one['digest'].hex()}", None)
+            if commitment["algorithm"] != 1:
+                raise Undecided("payloads", "algorithm")
+            if content is None or len(content) != commitment["size_bytes"] or len(one["salt"]) != 32:
+                raise Wrong("payloads", "no content, another size, or no salt")
+            if blake3.blake3(content, key=one["salt"]).digest() != one["digest"]:
+                raise Wrong("payloads", "another content or salt")
+        elif one["erased_by"] <= one["index"] or erasures.get(one["erased_by"], ()) != subject_of(event, commitment):
+            raise Wrong("payloads", "not erased there")
+    if contents:
+        raise Wrong("payloads", "contents of which nothing is said")
 
 
 # Section 17.6
@@ -167,6 +212,7 @@ class Answer:
         self.checkpoint, self.note, self.registry, self.facts = checkpoint, note, registry, facts
         self.question = None
         self.pages, self.ended, self.found = 0, False, set()
+        self.shown = {}
         self.lists, self.known, self.open = {}, {}, None
         self.sessions = {}
 
@@ -384,6 +430,7 @@ class Answer:
     def check_entry(self, entry, index):
         if entry is None:
             return
+        self.shown[index] = entry
         if entry.kind == "command":
             self.registry.authorised(entry)
         if entry.session:
@@ -418,13 +465,14 @@ def verify_evidence(data, policy, held):
     check_members(files, manifest)
     if manifest["origin"] != checkpoint.origin:
         raise Wrong("origin", "another origin")
-    registry = check_registrations(registrations, checkpoint)
+    registry, erasures = check_registrations(registrations, checkpoint)
     facts = {name[6:-6]: data for name, data in files.items() if name.startswith("facts/")}
     answer = Answer(checkpoint, note, registry, facts)
     for page in pages:
         answer.push(decoded(protobuf.LINEAGE_PAGE, page))
     if answer.facts:
         raise Wrong("facts", "of no decision in the answer")
+    check_payloads(files, answer.shown, erasures)
     answer.check_sessions()
     counts = [checkpoint.size, answer.size or 0, answer.pages, len(answer.found)]
     if [manifest[name] for name in ("tree_size", "commitment_size", "pages", "entries")] != [str(count) for count in counts]:

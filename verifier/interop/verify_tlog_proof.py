@@ -25,7 +25,7 @@ RESPONDERS = (
     "place_hold", "release_hold")
 TWO_PERSONS = (
     "register_operator", "revoke_operator", "register_node", "retire_node", "release", "register_outlet", "remove_outlet",
-    "activate_rules", "release_hold")
+    "activate_rules", "release_hold", "erase_subject", "set_retention")
 
 
 class Stop(Exception):

@@ -108,7 +108,8 @@ impl LogEntry {
             | Body::Containment(_)
             | Body::OutletDelivery(_)
             | Body::StateCommitment(_)
-            | Body::AccessRecorded(_) => None,
+            | Body::AccessRecorded(_)
+            | Body::ErasureDeferred(_) => None,
         };
         Ok(Self {
             index: EntryIndex(core.index),

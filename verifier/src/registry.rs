@@ -208,7 +208,9 @@ impl Registry {
             | Action::OpenIncident(_)
             | Action::AdvanceIncident(_)
             | Action::PlaceHold(_)
-            | Action::ReleaseHold(_) => {}
+            | Action::ReleaseHold(_)
+            | Action::EraseSubject(_)
+            | Action::SetRetention(_) => {}
         }
         Ok(())
     }
@@ -283,7 +285,9 @@ pub fn command_authority(action: &Action) -> (v1::OperatorRole, usize) {
         | Action::RetireNode(_)
         | Action::RegisterOutlet(_)
         | Action::RemoveOutlet(_)
-        | Action::ActivateRules(_) => (v1::OperatorRole::Registrar, 2),
+        | Action::ActivateRules(_)
+        | Action::EraseSubject(_)
+        | Action::SetRetention(_) => (v1::OperatorRole::Registrar, 2),
         Action::RegisterCollector(_)
         | Action::RevokeCollector(_)
         | Action::RegisterAgent(_)

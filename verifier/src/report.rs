@@ -108,6 +108,8 @@ pub enum CheckName {
     Manifest,
     /// The facts are those that the decisions were made on.
     Facts,
+    /// The payloads are those that the entries commit to, or were erased by a proven command.
+    Payloads,
 }
 
 impl CheckName {
@@ -149,6 +151,7 @@ impl CheckName {
             Self::Members => "members",
             Self::Manifest => "manifest",
             Self::Facts => "facts",
+            Self::Payloads => "payloads",
         }
     }
 }
@@ -288,6 +291,10 @@ pub enum NotProven {
     KeysClaimed,
     /// Facts that are not in the file.
     FactsMissing,
+    /// Payloads that are not in the file.
+    PayloadsMissing,
+    /// That what was erased is on no disk any more.
+    ErasureCarriedOut,
     /// The words of the question.
     Asked,
 }
@@ -312,6 +319,8 @@ impl NotProven {
             Self::BehindWindow => "behind-window",
             Self::KeysClaimed => "keys-claimed",
             Self::FactsMissing => "facts-missing",
+            Self::PayloadsMissing => "payloads-missing",
+            Self::ErasureCarriedOut => "erasure-carried-out",
             Self::Asked => "asked",
         }
     }
@@ -339,6 +348,10 @@ impl NotProven {
             Self::BehindWindow => "that no entry behind the window, or behind the commitment, carries the keys",
             Self::KeysClaimed => "that an event names everything that it touched: entries are found by what collectors wrote into them",
             Self::FactsMissing => "on which facts some decisions were made: the file does not hold them",
+            Self::PayloadsMissing => "what some payloads say: payload not included, only the commitment to it",
+            Self::ErasureCarriedOut => {
+                "that no copy of an erased payload is left: only that two operators ordered its erasure, at that place of the log"
+            }
             Self::Asked => {
                 "that the words which the manifest gives for the question are those that were asked: only the question on the pages is proven"
             }

@@ -8,6 +8,7 @@ mod incident;
 mod ingest;
 mod lineage;
 mod outlet;
+mod payload;
 mod registry;
 mod review;
 mod tool;
@@ -33,6 +34,7 @@ pub(crate) use lineage::{
     WindowEnd,
 };
 pub(crate) use outlet::{KeyKind, OutletCommand};
+pub(crate) use payload::{CommitArguments, EraseArguments, GetArguments, PayloadCommand, PutArguments, RetentionCommand, SubjectArguments};
 pub(crate) use registry::{
     AgentCommand, AgentRegistration, AgentStateName, CollectorCommand, CollectorRegistration, KeysCommand, OperatorCommand, PublicKey,
     RoleArguments, RoleCommand, SignerFile, Signing, VantageName,
@@ -135,6 +137,12 @@ pub(crate) enum Command {
     /// Keep evidence from being erased
     #[command(subcommand)]
     Hold(HoldCommand),
+    /// Commit to payloads, hand them over, read them, and have a subject's erased
+    #[command(subcommand)]
+    Payload(PayloadCommand),
+    /// Set and show how long payloads are kept
+    #[command(subcommand)]
+    Retention(RetentionCommand),
     /// Declare what agents are meant to do
     #[command(subcommand)]
     Purpose(PurposeCommand),

@@ -22,6 +22,7 @@ mod membership;
 mod node;
 mod operator;
 mod outlet;
+mod payload;
 mod prove;
 mod purpose;
 mod question;
@@ -70,6 +71,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Answer> {
         Command::Unresolved(it) => approval::unresolved(it, &connect()?).await,
         Command::Incident(it) => incident::run(it, &connect()?).await,
         Command::Hold(it) => incident::hold(it, &connect()?).await,
+        Command::Payload(it) => payload::run(it, connect).await,
+        Command::Retention(it) => payload::retention(it, &connect()?).await,
         Command::Purpose(it) => purpose::purpose(it, &connect()?).await,
         Command::Server(it) => purpose::server(it, &connect()?).await,
         Command::Tool(it) => tool::run(it, &connect()?).await,

@@ -139,6 +139,7 @@ fn body_kind(body: &Body) -> &'static str {
         Body::OutletDelivery(_) => "outlet delivery",
         Body::StateCommitment(_) => "state commitment",
         Body::AccessRecorded(_) => "access recorded",
+        Body::ErasureDeferred(_) => "erasure deferred",
     }
 }
 
@@ -146,10 +147,7 @@ fn body_detail(body: &Body) -> String {
     match body {
         Body::Event(_) => String::new(),
         Body::Genesis(genesis) => genesis.origin.clone(),
-        Body::Command(command) => v1::Command::decode(command.command.as_slice())
-            .ok()
-            .and_then(|command| command.action)
-            .map_or_else(String::new, |action| action_detail(&action)),
+        Body::Command(command) => command_detail(command),
         Body::Rejection(it) => {
             format!("{} from {}", it.reason().as_str_name().trim_start_matches("REJECTION_REASON_"), lane(it.at.as_ref()))
         }
@@ -161,8 +159,14 @@ fn body_detail(body: &Body) -> String {
         Body::Containment(it) => containment(it),
         Body::OutletDelivery(it) => delivery(it),
         Body::StateCommitment(it) => format!("of {} entries", it.size),
+        Body::ErasureDeferred(it) => format!("hold {}: {}", it.hold_id, it.command.as_ref().map_or_else(String::new, command_detail)),
         Body::AccessRecorded(it) => format!("{} by {}", it.kind().as_str_name().trim_start_matches("ACCESS_KIND_"), it.reader),
     }
+}
+
+fn command_detail(of: &v1::SignedCommand) -> String {
+    let command = v1::Command::decode(of.command.as_slice()).ok();
+    command.and_then(|command| command.action).map_or_else(String::new, |action| action_detail(&action))
 }
 
 /// Says in one line what became of a message.
@@ -260,6 +264,8 @@ pub(crate) fn action_detail(action: &Action) -> String {
         Action::AdvanceIncident(it) => format!("incident {} is {}", it.incident_id, incident_stage(it.stage())),
         Action::PlaceHold(it) => format!("hold {} for {}", it.target.as_ref().map_or_else(String::new, target), it.matter),
         Action::ReleaseHold(it) => format!("release hold {}: {}", it.hold_id, it.reason),
+        Action::EraseSubject(it) => format!("erase subject {} {}: {}", it.issuer, it.subject, it.ground),
+        Action::SetRetention(it) => format!("keep payloads of {} for {} days: {}", it.tenant_id, it.days, it.reason),
         Action::RegisterServer(it) => format!("register server {}{}", it.server_id, if it.approved { ", approved" } else { "" }),
     }
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use proofline_client::{
     AppendError, CallError, CommandError, EvidenceExportError, ExportError, Fault, HeldError, JournalError, KeyFileError, LaneError,
-    LineageError, MembershipError, ProfileError, Reason, TileArchiveError,
+    LineageError, MembershipError, PayloadError, ProfileError, Reason, TileArchiveError,
 };
 use proofline_ledger::Divergence;
 use proofline_verifier::{KeyError, Outcome, PolicyError, PolicyLineError, Refusal as _, TrustError};
@@ -66,6 +66,9 @@ impl Exit {
         }
         if let Some(untrusted) = error.downcast_ref::<TrustError>() {
             return if untrusted.outcome() == Outcome::Failed { Self::ProvenWrong } else { Self::Undecided };
+        }
+        if let Some(PayloadError::Wrong { .. }) = payload_error(error) {
+            return Self::ProvenWrong;
         }
         match call_error(error) {
             Some(call) => Self::of_call(call),
@@ -163,9 +166,19 @@ fn call_error(error: &anyhow::Error) -> Option<&CallError> {
     if let Some(EvidenceExportError::Call(call) | EvidenceExportError::Export(ExportError::Call(call))) = error.downcast_ref() {
         return Some(call);
     }
+    if let Some(PayloadError::Call(call)) = payload_error(error) {
+        return Some(call);
+    }
     match (error.downcast_ref::<CommandError>(), error.downcast_ref::<ExportError>(), error.downcast_ref::<HeldError>()) {
         (Some(CommandError::Call(call)), _, _) | (_, Some(ExportError::Call(call)), _) | (_, _, Some(HeldError::Call(call))) => Some(call),
         _ => None,
+    }
+}
+
+fn payload_error(error: &anyhow::Error) -> Option<&PayloadError> {
+    match error.downcast_ref() {
+        Some(EvidenceExportError::Payload(of)) => Some(of),
+        _ => error.downcast_ref(),
     }
 }
 
@@ -234,6 +247,8 @@ fn hint_of_reason(reason: Reason) -> Option<&'static str> {
         Reason::OperatorLacksRole => Some("registrations take a registrar; seals, containments and releases a responder"),
         Reason::BeyondCheckpoint => Some("a checkpoint that covers it is not published yet; try again"),
         Reason::ClockNotTrusted => Some("the clocks of the nodes differ: `proofline status` shows by how much"),
+        Reason::ErasureDeferred => Some("`proofline hold list` shows what is held; two responders lift a hold, then erase again"),
+        Reason::WrongPayload => Some("hand over the exact bytes and the salt that the digest was made of"),
         Reason::NoLeader | Reason::FateUnknown => Some("a majority of the nodes must be up; `proofline status` shows them"),
         _ => None,
     }

@@ -10,6 +10,7 @@ mod describe;
 mod exit;
 mod file_name;
 mod form;
+mod kept_payload;
 mod lane;
 mod otlp;
 mod output;

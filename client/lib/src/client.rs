@@ -8,7 +8,9 @@ use std::{
     time::Duration,
 };
 
-use proofline_proto::v1::{audit_client::AuditClient, control_client::ControlClient, ingest_client::IngestClient};
+use proofline_proto::v1::{
+    audit_client::AuditClient, control_client::ControlClient, ingest_client::IngestClient, payloads_client::PayloadsClient,
+};
 use tonic::{Response, Status, transport::Channel};
 
 use crate::{
@@ -53,6 +55,14 @@ impl Link {
     #[must_use]
     pub fn control(&self) -> ControlClient<Channel> {
         ControlClient::new(self.channel.clone()).max_decoding_message_size(RECEIVED_BYTES_MAX).max_encoding_message_size(SENT_BYTES_MAX)
+    }
+}
+
+impl Link {
+    /// Returns the service for payloads.
+    #[must_use]
+    pub fn payloads(&self) -> PayloadsClient<Channel> {
+        PayloadsClient::new(self.channel.clone()).max_encoding_message_size(SENT_BYTES_MAX)
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use proofline_proto::v1::{self, entry_core::Body};
+use proofline_proto::v1::{self, disclosed_payload::State, entry_core::Body};
 use proofline_verifier::{
     AnswerSummary, Checkpoint, CheckpointError, ConsistencyProof, EntryIndex, FoundEntry, LogHash, Manifest, ManifestMember, Policy,
     SignedNote, TreeError, TreeHash as _, TreeSize, VerifiedCheckpoint, parse_path,
@@ -21,6 +21,7 @@ use crate::{
     export::ExportError,
     lineage::{Lineage, LineageError},
     log_set::LogSet,
+    payload::{PayloadError, PayloadRead},
 };
 
 /// Why no file of evidence was written.
@@ -35,6 +36,9 @@ pub enum EvidenceExportError {
     /// A call.
     #[error(transparent)]
     Call(#[from] CallError),
+    /// A payload.
+    #[error(transparent)]
+    Payload(#[from] PayloadError),
     /// A checkpoint that came with a proof.
     #[error("a checkpoint cannot be read: {0}")]
     Checkpoint(#[from] CheckpointError),
@@ -75,6 +79,17 @@ pub struct EvidenceOrder {
     pub out: PathBuf,
     /// What becomes of a file that is there.
     pub existing: Existing,
+    /// Whether payloads go into the file.
+    pub payloads: PayloadsWanted,
+}
+
+/// Whether payloads go into a file of evidence. Each that is read is recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PayloadsWanted {
+    /// The commitments to them alone.
+    No,
+    /// Those that the ledger has, and the proof of erasure of those that were erased.
+    Yes,
 }
 
 impl Client {
@@ -94,7 +109,7 @@ impl Client {
         }
         let mut answer = self.trace(policy, order.request.clone()).await?;
         let mut file = EvidenceFile::create(&order.out)?;
-        let mut needs = Needs::default();
+        let mut needs = Needs::new(order.payloads);
         while let Some(traced) = answer.next().await? {
             if traced.verified.number == 0 {
                 file.add("checkpoint", &traced.page.checkpoint)?;
@@ -128,9 +143,10 @@ impl Client {
                 Err(_) => {}
             }
         }
+        let erasures = self.add_payloads(file, &needs, size, &order.request.purpose).await?;
         let starts = order.request.question.iter().flat_map(|it| &it.starts);
         let tenant = starts.map(|it| it.tenant_id.as_str()).find(|it| !it.is_empty()).unwrap_or("*");
-        let registrations = self.registrations(&needs, tenant, size).await?;
+        let registrations = self.registrations(&needs, tenant, size, &erasures).await?;
         file.add("registrations.binpb", &registrations.encode_to_vec())?;
         if let Some(older) = order.consistent_with {
             let (first, second) = (older.min(size), older.max(size));
@@ -140,14 +156,57 @@ impl Client {
         Ok(())
     }
 
-    /// Fetches the registrations that vouch for an answer, and proves them under its checkpoint.
-    async fn registrations(&self, needs: &Needs, tenant: &str, size: TreeSize) -> Result<v1::Registrations, EvidenceExportError> {
+    /// Reads the payloads of an answer; returns the entries of the erasures that took others.
+    async fn add_payloads(
+        &self,
+        file: &mut EvidenceFile,
+        needs: &Needs,
+        size: TreeSize,
+        purpose: &str,
+    ) -> Result<BTreeSet<EntryIndex>, EvidenceExportError> {
+        let (mut list, mut erasures) = (v1::PayloadList::default(), BTreeSet::new());
+        for ((index, digest), commitment) in &needs.payloads {
+            let state = match self.payload(*index, commitment, purpose).await? {
+                PayloadRead::Given { salt, content } => {
+                    file.add(&format!("payloads/{index}-{}", hex::encode(digest)), &content)?;
+                    State::Salt(salt)
+                }
+                // What was erased behind the checkpoint cannot be shown under it.
+                PayloadRead::Erased { by } if by.0 < size.0 => {
+                    erasures.insert(by);
+                    State::ErasedBy(by.0)
+                }
+                PayloadRead::Erased { .. } | PayloadRead::NotHeld(_) => continue,
+            };
+            list.payloads.push(v1::DisclosedPayload { index: index.0, digest: digest.clone(), state: Some(state) });
+        }
+        if !list.payloads.is_empty() {
+            file.add("payloads.binpb", &list.encode_to_vec())?;
+        }
+        Ok(erasures)
+    }
+
+    /// Fetches the registrations that vouch for an answer, and the erasures in it, and proves them under its checkpoint.
+    async fn registrations(
+        &self,
+        needs: &Needs,
+        tenant: &str,
+        size: TreeSize,
+        erasures: &BTreeSet<EntryIndex>,
+    ) -> Result<v1::Registrations, EvidenceExportError> {
         let genesis = self.tlog_proof(EntryIndex(0)).await?;
         let newest = checkpoint(genesis.checkpoint.as_bytes())?;
         let mut set = LogSet::new(size);
         let mut entries = BTreeMap::from([(0, genesis.entry.unwrap_or_default())]);
         set.add_path(0, newest.size, &genesis.path);
         let mut largest = newest.size;
+        for index in erasures {
+            let erasure = self.tlog_proof(*index).await?;
+            let newer = checkpoint(erasure.checkpoint.as_bytes())?.size;
+            largest = largest.max(newer);
+            set.add_path(index.0, newer, &erasure.path);
+            entries.insert(index.0, erasure.entry.unwrap_or_default());
+        }
         let of_collectors =
             needs.collectors.iter().map(|id| v1::GetRegistrationsRequest { collector_id: id.clone(), tenant_id: String::new() });
         // Without an event there is no collector to ask about, and commands have signers, too.
@@ -195,13 +254,19 @@ fn file_error(path: &Path) -> impl FnOnce(io::Error) -> EvidenceExportError + '_
 }
 
 /// What the pages of an answer ask for.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Needs {
     collectors: BTreeSet<String>,
     facts: BTreeSet<EntryIndex>,
+    wants_payloads: PayloadsWanted,
+    payloads: BTreeMap<(EntryIndex, Vec<u8>), v1::Commitment>,
 }
 
 impl Needs {
+    fn new(wants_payloads: PayloadsWanted) -> Self {
+        Self { collectors: BTreeSet::new(), facts: BTreeSet::new(), wants_payloads, payloads: BTreeMap::new() }
+    }
+
     fn add_collector(&mut self, of: &FoundEntry) {
         if let Body::Event(recorded) = &of.entry.body {
             self.collectors.extend(recorded.at.as_ref().map(|at| at.collector_id.clone()));
@@ -214,6 +279,10 @@ impl Needs {
         let is_by_rule = |it: &v1::Finding| it.kind() != v1::FindingKind::BuiltIn;
         let decision = of.entry.decision.as_ref().filter(|it| it.findings.iter().any(is_by_rule) && !it.facts_digest.is_empty());
         self.facts.extend(decision.map(|_| of.entry.index));
+        if self.wants_payloads == PayloadsWanted::Yes {
+            let commitments = of.entry.event.iter().flat_map(|event| &event.payloads);
+            self.payloads.extend(commitments.map(|it| ((of.entry.index, it.digest.clone()), it.clone())));
+        }
     }
 }
 

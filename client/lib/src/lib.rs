@@ -32,6 +32,7 @@ mod lane;
 mod lineage;
 mod log_set;
 mod membership;
+mod payload;
 mod profile;
 mod questions;
 mod refusal;
@@ -46,7 +47,7 @@ pub use client::{Client, Link};
 pub use collector::{AppendError, Appended, Collector};
 pub use command::{CommandError, Signatory, sign_command};
 pub use entries::{EntryReader, EntryRun, Reading};
-pub use evidence_export::{EvidenceExportError, EvidenceOrder};
+pub use evidence_export::{EvidenceExportError, EvidenceOrder, PayloadsWanted};
 pub use export::{ExportError, Receipt, SessionName};
 pub use gathering::Gathering;
 pub use genesis::{GenesisPolicyError, policy_of};
@@ -58,6 +59,7 @@ pub use lane::{
 };
 pub use lineage::{Lineage, LineageError, TracedPage};
 pub use membership::MembershipError;
+pub use payload::{PayloadError, PayloadRead, commit_to};
 pub use profile::{Endpoint, Profile, ProfileError, TlsFiles};
 pub use questions::{
     AccessReview, Authority, Coverage, CredentialHeld, Declared, EpochNumbering, Explanation, LinkFound, LinkName, NotAnAction, Numbering,

@@ -114,6 +114,32 @@ reasons! {
     ApprovalLife = "APPROVAL_LIFE",
     /// Nobody approves what they asked for.
     ApproverIsRequester = "APPROVER_IS_REQUESTER",
+    /// A hold covers payloads of the subject: nothing was erased, and the log says that it was asked for.
+    ErasureDeferred = "ERASURE_DEFERRED",
+    /// Payloads are kept longer than was asked for.
+    BelowRetentionFloor = "BELOW_RETENTION_FLOOR",
+    /// The content, the salt or the size is not what the event committed to.
+    WrongPayload = "WRONG_PAYLOAD",
+    /// The entry has no such commitment, or is another collector's.
+    UnknownCommitment = "UNKNOWN_COMMITMENT",
+    /// The entry does not say whose the payload is, so nobody could have it erased.
+    NoSubject = "NO_SUBJECT",
+    /// The subject was erased by an entry behind that of the payload.
+    PayloadErased = "PAYLOAD_ERASED",
+    /// The payload is past the tenant's retention.
+    PayloadExpired = "PAYLOAD_EXPIRED",
+    /// Nobody handed the payload over.
+    PayloadNotUploaded = "PAYLOAD_NOT_UPLOADED",
+    /// The node has not applied the entry yet.
+    EntryNotApplied = "ENTRY_NOT_APPLIED",
+    /// Too few voters have the payload on their disks.
+    PayloadNotDurable = "PAYLOAD_NOT_DURABLE",
+    /// Nodes that may have the payload do not answer.
+    PayloadNotAtHand = "PAYLOAD_NOT_AT_HAND",
+    /// The node handles as many payloads as it does at once.
+    TooManyPayloads = "TOO_MANY_PAYLOADS",
+    /// The node's payload store failed.
+    PayloadStoreFault = "PAYLOAD_STORE_FAULT",
     /// Only a batch of one intent can be proposed.
     NotAProposal = "NOT_A_PROPOSAL",
     /// No facts are kept of the entry.

@@ -8,7 +8,10 @@ use proofline_cluster::{
 use proofline_proto::v1::{self, Role};
 use tonic::{Code, Status};
 
-use crate::world::{World, channel, event};
+use crate::{
+    forgetting,
+    world::{World, channel, event},
+};
 
 /// What a call got, as far as access goes: past the door, or not.
 fn door<T>(answer: Result<T, Status>) -> &'static str {
@@ -44,6 +47,10 @@ async fn doors(world: &World, identity: &str) -> Vec<(&'static str, &'static str
         Err(status) => Err(status.clone()),
     };
     let session = "s".to_owned();
+    let mut payloads = forgetting::payloads(world, 0, identity);
+    let put = v1::PutPayloadRequest { collector_id: "gateway".to_owned(), digest: vec![0; 32], ..Default::default() };
+    let erasure = v1::GetErasureRequest { tenant_id: tenant.clone(), subject: "u-1".to_owned(), ..Default::default() };
+    let elsewhere = v1::GetErasureRequest { tenant_id: "other".to_owned(), ..erasure.clone() };
     vec![
         ("OpenLane", door(ingest.open_lane(v1::OpenLaneRequest { open: Some(open) }).await)),
         ("Append", door(ingest.append(append.clone()).await)),
@@ -128,6 +135,13 @@ async fn doors(world: &World, identity: &str) -> Vec<(&'static str, &'static str
         ("ListCollectors", door(control.list_collectors(v1::ListCollectorsRequest::default()).await)),
         ("ClusterStatus", door(control.cluster_status(v1::ClusterStatusRequest {}).await)),
         ("ChangeMembership", door(control.change_membership(v1::ChangeMembershipRequest::default()).await)),
+        ("PutPayload", door(payloads.put_payload(put).await)),
+        ("GetPayload of the tenant", door(payloads.get_payload(v1::GetPayloadRequest { index: 3, ..Default::default() }).await)),
+        ("GetPayload of nobody", door(payloads.get_payload(v1::GetPayloadRequest::default()).await)),
+        ("GetErasure", door(payloads.get_erasure(erasure).await)),
+        ("GetErasure of others", door(payloads.get_erasure(elsewhere).await)),
+        ("GetRetention", door(payloads.get_retention(v1::GetRetentionRequest { tenant_id: TENANT.to_owned() }).await)),
+        ("GetRetention of others", door(payloads.get_retention(v1::GetRetentionRequest { tenant_id: "other".to_owned() }).await)),
     ]
 }
 
@@ -148,6 +162,7 @@ const OPEN: [(&str, &[&str]); 7] = [
             "GetInclusionProof",
             "GetReceipt",
             "GetConsistencyProof",
+            "PutPayload",
         ],
     ),
     (
@@ -178,6 +193,9 @@ const OPEN: [(&str, &[&str]); 7] = [
             "ListOutlets",
             "ListDeliveries",
             "AfterContainment",
+            "GetPayload of the tenant",
+            "GetErasure",
+            "GetRetention",
         ],
     ),
     (
@@ -214,6 +232,12 @@ const OPEN: [(&str, &[&str]); 7] = [
             "AfterContainment",
             "ListCollectors",
             "ClusterStatus",
+            "GetPayload of the tenant",
+            "GetPayload of nobody",
+            "GetErasure",
+            "GetErasure of others",
+            "GetRetention",
+            "GetRetention of others",
         ],
     ),
     (
@@ -250,6 +274,10 @@ const OPEN: [(&str, &[&str]); 7] = [
             "AfterContainment",
             "ListCollectors",
             "ClusterStatus",
+            "GetErasure",
+            "GetErasure of others",
+            "GetRetention",
+            "GetRetention of others",
         ],
     ),
     (
@@ -277,6 +305,10 @@ const OPEN: [(&str, &[&str]); 7] = [
             "ListCollectors",
             "ClusterStatus",
             "ChangeMembership",
+            "GetErasure",
+            "GetErasure of others",
+            "GetRetention",
+            "GetRetention of others",
         ],
     ),
 ];

@@ -229,6 +229,22 @@ impl Peer for OnlyStatus {
         let status = v1::NodeStatus { node_id: 9, ..Default::default() };
         Ok(Response::new(peer::GetStatusResponse { status: Some(status), clock_unix_ns: 0, outlets: Vec::new() }))
     }
+
+    async fn store_payload(&self, _: Request<peer::HeldPayload>) -> Result<Response<peer::StorePayloadResponse>, Status> {
+        nothing()
+    }
+
+    async fn fetch_payload(&self, _: Request<peer::PayloadPlace>) -> Result<Response<peer::HeldPayload>, Status> {
+        nothing()
+    }
+
+    async fn list_payloads(&self, _: Request<peer::ListPayloadsRequest>) -> Result<Response<peer::ListPayloadsResponse>, Status> {
+        nothing()
+    }
+
+    async fn get_node_erasure(&self, _: Request<v1::GetErasureRequest>) -> Result<Response<v1::NodeErasure>, Status> {
+        nothing()
+    }
 }
 
 /// Calls a node over its peer listener, as the node of that name.
@@ -256,6 +272,10 @@ async fn between_nodes_only_members_are_answered() {
         stranger.get_status(peer::GetStatusRequest { outlets: false }).await.map(drop),
         stranger.cosign(peer::CosignRequest::default()).await.map(drop),
         stranger.propose(peer::ProposeRequest::default()).await.map(drop),
+        stranger.store_payload(peer::HeldPayload::default()).await.map(drop),
+        stranger.fetch_payload(peer::PayloadPlace::default()).await.map(drop),
+        stranger.list_payloads(peer::ListPayloadsRequest::default()).await.map(drop),
+        stranger.get_node_erasure(v1::GetErasureRequest::default()).await.map(drop),
         stranger.request_vote(peer::VoteRequest { vote: Some(vote), last: None }).await.map(drop),
         stranger.append_entries(peer::AppendEntriesRequest { vote: Some(vote), ..Default::default() }).await.map(drop),
     ];

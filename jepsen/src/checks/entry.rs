@@ -174,7 +174,8 @@ fn body(of: Recorded, ruling: Ruling) -> Option<Body> {
         | Recorded::Equivocation(_)
         | Recorded::OutletDelivery(_)
         | Recorded::StateCommitment(_)
-        | Recorded::AccessRecorded(_) => Body::Other,
+        | Recorded::AccessRecorded(_)
+        | Recorded::ErasureDeferred(_) => Body::Other,
     })
 }
 

@@ -105,7 +105,12 @@ fn other_keys(body: &Body, mut found: impl FnMut(Dimension, &str, Cow<'_, str>))
                 command_keys(&action, found);
             }
         }
-        Body::Event(_) | Body::Genesis(_) | Body::OutletDelivery(_) | Body::StateCommitment(_) | Body::AccessRecorded(_) => (),
+        Body::Event(_)
+        | Body::Genesis(_)
+        | Body::OutletDelivery(_)
+        | Body::StateCommitment(_)
+        | Body::AccessRecorded(_)
+        | Body::ErasureDeferred(_) => (),
     }
 }
 
@@ -139,7 +144,9 @@ fn command_keys(action: &Action, mut found: impl FnMut(Dimension, &str, Cow<'_, 
         | Action::DeclarePurpose(_)
         | Action::OpenIncident(_)
         | Action::AdvanceIncident(_)
-        | Action::ReleaseHold(_) => (),
+        | Action::ReleaseHold(_)
+        | Action::EraseSubject(_)
+        | Action::SetRetention(_) => (),
     }
 }
 

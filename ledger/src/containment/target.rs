@@ -11,7 +11,7 @@ use crate::limits::REASON_BYTES_MAX;
 use crate::refusal::Refusal;
 
 /// Returns what an event shows of whom it was done as, and which a session may share with others.
-pub(super) fn shown(event: &v1::Event, agent: &str) -> Vec<(TargetKind, String)> {
+pub(crate) fn shown(event: &v1::Event, agent: &str) -> Vec<(TargetKind, String)> {
     use v1::event::Body;
     let attribution = event.attribution.as_ref();
     let named = match &event.body {

@@ -219,15 +219,21 @@ pub fn holds(store: &impl Store, tenant: &str, wanted: Wanted, after: u64, limit
 fn hold(store: &impl Store, id: u64) -> Result<v1::HoldSummary, StoreFault> {
     let damaged = || StoreFault::Damaged { table: Table::Holds, key: id.to_be_bytes().to_vec() };
     let hold: HoldRow = row::read(store, Table::Holds, &id.to_be_bytes())?.ok_or_else(damaged)?;
-    Ok(v1::HoldSummary {
-        hold_id: id,
-        target: hold.target,
-        matter: hold.matter,
-        authority: hold.authority,
-        placed_index: hold.placed_index,
-        containment_id: hold.containment_id,
-        released_by_index: hold.released_by.unwrap_or(0),
-    })
+    Ok(hold.summary(id))
+}
+
+impl HoldRow {
+    pub(crate) fn summary(self, hold_id: u64) -> v1::HoldSummary {
+        v1::HoldSummary {
+            hold_id,
+            target: self.target,
+            matter: self.matter,
+            authority: self.authority,
+            placed_index: self.placed_index,
+            containment_id: self.containment_id,
+            released_by_index: self.released_by.unwrap_or(0),
+        }
+    }
 }
 
 impl ApprovalRow {

@@ -17,6 +17,7 @@ mod contract;
 mod deciding;
 mod evidence;
 mod facts;
+mod forgetting;
 mod governing;
 mod listings;
 mod lists;

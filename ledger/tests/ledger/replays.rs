@@ -32,6 +32,10 @@ enum Step {
     Pin { digest: u8, beside_others: bool },
     Verify(u8),
     Place(u8),
+    Hold(u8),
+    ReleaseHold(u8),
+    Erase(u8),
+    Retain(u32),
     Commit,
     Wait(u32),
 }
@@ -41,6 +45,7 @@ enum Shape {
     Good { session: u8, agent: u8, parent: Option<u8>, credential: Option<u8> },
     Spawn { session: u8, agent: u8, child: u8, of: u8 },
     Act { session: u8, agent: u8, parent: Option<u8>, act: u8, resource: u8 },
+    Payload { session: u8, agent: u8, of: u8 },
     Foreign,
     Unattributed,
     Garbage(Vec<u8>),
@@ -76,6 +81,7 @@ fn shape() -> impl Strategy<Value = Shape> {
         1 => (0..12_u8, 0..3_u8, 0..12_u8, 0..3_u8).prop_map(|(session, agent, child, of)| Shape::Spawn { session, agent, child, of }),
         6 => (0..12_u8, 0..3_u8, prop::option::weighted(0.3, 0..12_u8), 0..10_u8, 0..8_u8)
             .prop_map(|(session, agent, parent, act, resource)| Shape::Act { session, agent, parent, act, resource }),
+        2 => (0..12_u8, 0..3_u8, 0..4_u8).prop_map(|(session, agent, of)| Shape::Payload { session, agent, of }),
         1 => Just(Shape::Foreign),
         1 => Just(Shape::Unattributed),
         1 => prop::collection::vec(any::<u8>(), 0..40).prop_map(Shape::Garbage),
@@ -106,6 +112,10 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..8_u8, any::<bool>()).prop_map(|(digest, beside_others)| Step::Pin { digest, beside_others }),
         1 => (0..4_u8).prop_map(Step::Verify),
         1 => (0..3_u8).prop_map(Step::Place),
+        2 => (0..16_u8).prop_map(Step::Hold),
+        2 => (1..6_u8).prop_map(Step::ReleaseHold),
+        2 => (0..4_u8).prop_map(Step::Erase),
+        1 => (100..400_u32).prop_map(Step::Retain),
         2 => Just(Step::Commit),
         1 => (1..5_000_u32).prop_map(Step::Wait),
     ]
@@ -195,6 +205,11 @@ fn bytes(shape: &Shape) -> prost::bytes::Bytes {
                 event.session.as_mut().unwrap().parent_session_id = format!("s{parent}");
             }
             event.encode_to_vec().into()
+        }
+        Shape::Payload { session, agent, of } => {
+            // The fourth is whoever began the session.
+            let key_ref = if *of == 3 { String::new() } else { format!("subject:https://idp.test p-{of}") };
+            crate::forgetting::with_payload(&format!("s{session}"), &format!("a{agent}"), &key_ref).encode_to_vec().into()
         }
         Shape::Foreign => v1::Event { tenant_id: "other".to_owned(), ..event("s", "a") }.encode_to_vec().into(),
         Shape::Unattributed => v1::Event { attribution: None, ..event("s", "a") }.encode_to_vec().into(),
@@ -341,6 +356,20 @@ impl Script {
                 let change = v1::ChangeAgentState { tenant_id, agent_id, state, reason: "a test".to_owned() };
                 self.command(&[ALICE, BOB][..*signers], v1::command::Action::ChangeAgentState(change));
             }
+            Step::Hold(what) => {
+                let (kind, id) = match what {
+                    0..12 => (v1::TargetKind::Session, format!("s{what}")),
+                    12..15 => (v1::TargetKind::Agent, format!("a{}", what - 12)),
+                    _ => (v1::TargetKind::Tenant, String::new()),
+                };
+                self.command(&[RESPONDER], crate::forgetting::hold(kind, TENANT, &id));
+            }
+            Step::ReleaseHold(hold) => self.command(&[RESPONDER, SECOND_RESPONDER], crate::forgetting::release(u64::from(*hold))),
+            Step::Erase(of) => {
+                let subject = if *of == 3 { "u-1".to_owned() } else { format!("p-{of}") };
+                self.command(&[ALICE, BOB], crate::forgetting::erase(&subject));
+            }
+            Step::Retain(days) => self.command(&[ALICE, BOB], crate::forgetting::retain(*days)),
             Step::Commit => {
                 let said = crate::completeness::commitment(&self.world);
                 self.submit(peer::item::Item::Commitment(said));
@@ -448,6 +477,8 @@ proptest! {
         prop_assert_eq!(ledger.state_digest(), world.ledger.state_digest());
         prop_assert_eq!(ledger.log_root(), world.ledger.log_root());
         prop_assert_eq!(listed(&store), listed(&world.store));
+        let erasures = |store| proofline_ledger::payloads::erasures(store, 0, 1_000).unwrap();
+        prop_assert_eq!(erasures(&store), erasures(&world.store));
         let outlets = proofline_ledger::outlets::all(&store).unwrap();
         prop_assert_eq!(&outlets, &proofline_ledger::outlets::all(&world.store).unwrap());
         for it in outlets {

@@ -30,6 +30,8 @@ pub struct Progress {
     pub containment_generation: u64,
     /// Rises with every change of an outlet or of what waits for it, in this process.
     pub outlet_generation: u64,
+    /// Erasures so far.
+    pub erasures: u64,
 }
 
 impl Progress {
@@ -44,6 +46,7 @@ impl Progress {
             committed: ledger.committed(),
             containment_generation: 0,
             outlet_generation: 0,
+            erasures: ledger.erasures(),
         }
     }
 
@@ -52,8 +55,16 @@ impl Progress {
         let (tree_size, last_committed) = (ledger.tree_size(), ledger.last_committed());
         let containment_generation = self.containment_generation.max(ledger.containment_generation());
         let outlet_generation = self.outlet_generation.max(ledger.outlet_generation());
-        let committed = ledger.committed();
-        Self { applied: Some(LogIndex(applied)), tree_size, last_committed, committed, containment_generation, outlet_generation, ..self }
+        Self {
+            applied: Some(LogIndex(applied)),
+            tree_size,
+            last_committed,
+            committed: ledger.committed(),
+            containment_generation,
+            outlet_generation,
+            erasures: ledger.erasures(),
+            ..self
+        }
     }
 }
 

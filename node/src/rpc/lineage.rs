@@ -65,7 +65,11 @@ impl Api {
     pub(super) async fn lineage(&self, caller: &Caller, asked: TraceLineageRequest) -> Result<Pages, Status> {
         let question = asked.question.clone().ok_or_else(|| malformed("MALFORMED_QUESTION", "the request has no question"))?;
         let page_entries = page(asked.page_entries)?;
-        let access = self.access(caller, &asked)?;
+        let kind = asked.kind();
+        if !matches!(kind, AccessKind::Lineage | AccessKind::EvidenceExport) {
+            return Err(malformed("MALFORMED_QUESTION", "the kind is neither LINEAGE nor EVIDENCE_EXPORT"));
+        }
+        let access = self.access(caller, kind, &asked.purpose)?;
         self.check_scope(caller, &question)?;
         let room = self.answering.admit()?;
         let (resolved, to_record) = oneshot::channel();
@@ -81,12 +85,8 @@ impl Api {
     }
 
     /// Checks what is recorded of a request, but for its question.
-    fn access(&self, caller: &Caller, asked: &TraceLineageRequest) -> Result<AccessRecorded, Status> {
-        let (kind, reader) = (asked.kind(), caller.to_string());
-        if !matches!(kind, AccessKind::Lineage | AccessKind::EvidenceExport) {
-            return Err(malformed("MALFORMED_QUESTION", "the kind is neither LINEAGE nor EVIDENCE_EXPORT"));
-        }
-        if asked.purpose.len() > ACCESS_TEXT_BYTES_MAX || asked.purpose.chars().any(char::is_control) {
+    pub(super) fn access(&self, caller: &Caller, kind: AccessKind, purpose: &str) -> Result<AccessRecorded, Status> {
+        if purpose.len() > ACCESS_TEXT_BYTES_MAX || purpose.chars().any(char::is_control) {
             return Err(malformed(
                 "MALFORMED_QUESTION",
                 format!("the purpose has more than {ACCESS_TEXT_BYTES_MAX} bytes, or control characters"),
@@ -94,8 +94,8 @@ impl Api {
         }
         Ok(AccessRecorded {
             kind: kind.into(),
-            reader,
-            purpose: asked.purpose.clone(),
+            reader: caller.to_string(),
+            purpose: purpose.to_owned(),
             node_id: self.peers.node_id(),
             public_key: self.node_key.verifying_key().to_bytes().to_vec(),
             ..AccessRecorded::default()
@@ -117,7 +117,7 @@ impl Api {
     }
 
     /// Puts into the log who reads what. Whatever keeps it out keeps the answer back.
-    async fn record(&self, access: AccessRecorded) -> Result<(), Status> {
+    pub(super) async fn record(&self, access: AccessRecorded) -> Result<(), Status> {
         let signature = self.node_key.sign(&signed::access(&self.origin, &access)).to_bytes().to_vec();
         let recorded = self.submit(item::Item::Access(AccessRecorded { signature, ..access })).await;
         let not_recorded =

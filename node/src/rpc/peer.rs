@@ -7,10 +7,11 @@ use openraft::ServerState;
 use proofline_ledger::{Hash, TreeSize, listing};
 use proofline_proto::{
     peer::{
-        AppendEntriesRequest, AppendEntriesResponse, CosignRequest, CosignResponse, GetStatusRequest, GetStatusResponse,
-        InstallSnapshotResponse, ProposeRequest, ProposeResponse, SnapshotChunk, VoteRequest, VoteResponse, item, peer_server::Peer,
+        AppendEntriesRequest, AppendEntriesResponse, CosignRequest, CosignResponse, GetStatusRequest, GetStatusResponse, HeldPayload,
+        InstallSnapshotResponse, ListPayloadsRequest, ListPayloadsResponse, PayloadPlace, ProposeRequest, ProposeResponse, SnapshotChunk,
+        StorePayloadResponse, VoteRequest, VoteResponse, item, peer_server::Peer,
     },
-    v1::{NodeRole, NodeStatus},
+    v1::{GetErasureRequest, NodeErasure, NodeRole, NodeStatus},
 };
 use tonic::{Request, Response, Status, Streaming};
 
@@ -115,6 +116,26 @@ impl Peer for PeerRpc {
         let status = self.0.own_status().await?;
         let outlets = if request.get_ref().outlets { self.0.outlet_problems().await? } else { Vec::new() };
         Ok(Response::new(GetStatusResponse { status: Some(status), clock_unix_ns: unix_ns(), outlets }))
+    }
+
+    async fn store_payload(&self, request: Request<HeldPayload>) -> Result<Response<StorePayloadResponse>, Status> {
+        self.check_caller(&request, About::Service)?;
+        self.0.store_payload_here(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn fetch_payload(&self, request: Request<PayloadPlace>) -> Result<Response<HeldPayload>, Status> {
+        self.check_caller(&request, About::Service)?;
+        self.0.payload_here(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_payloads(&self, request: Request<ListPayloadsRequest>) -> Result<Response<ListPayloadsResponse>, Status> {
+        self.check_caller(&request, About::Service)?;
+        self.0.payloads_here(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn get_node_erasure(&self, request: Request<GetErasureRequest>) -> Result<Response<NodeErasure>, Status> {
+        self.check_caller(&request, About::Service)?;
+        self.0.own_erasure(request.get_ref()).await.map(Response::new)
     }
 }
 

@@ -103,7 +103,18 @@ pub(super) fn tenant(entry: &[u8]) -> Option<String> {
             let event: v1::Event = prost::Message::decode(recorded.event).ok()?;
             Some(event.tenant_id)
         }
+        v1::entry_core::Body::Command(signed) => erased_in(&signed),
+        v1::entry_core::Body::ErasureDeferred(it) => erased_in(&it.command?),
         v1::entry_core::Body::Containment(change) => change.targets.into_iter().next().map(|target| target.tenant_id),
+        _ => None,
+    }
+}
+
+/// The tenant of an erasure: its auditors have to prove it. Other commands are nobody's in particular.
+fn erased_in(signed: &v1::SignedCommand) -> Option<String> {
+    let command: v1::Command = prost::Message::decode(&signed.command[..]).ok()?;
+    match command.action? {
+        v1::command::Action::EraseSubject(it) => Some(it.tenant_id),
         _ => None,
     }
 }

@@ -9,7 +9,10 @@ use proofline_ledger::{Refusal, StoreFault};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use crate::inbox::{Lost, NotAdmitted};
+use crate::{
+    inbox::{Lost, NotAdmitted},
+    payloads::VaultError,
+};
 
 const DOMAIN: &str = "proofline";
 /// When a client should come again after a full inbox or a missing leader.
@@ -79,6 +82,10 @@ fn answer(refusal: &Refusal) -> Answer {
             Answer::new(ResourceExhausted, "QUOTA_EXCEEDED").retry(Duration::from_secs(*retry_after_s))
         }
         Refusal::BeyondQuota { limit, .. } => Answer::new(FailedPrecondition, "BEYOND_QUOTA").with("limit", limit),
+        Refusal::ErasureDeferred { hold, recorded } => {
+            Answer::new(FailedPrecondition, "ERASURE_DEFERRED").with("hold", hold).with("entry", recorded)
+        }
+        Refusal::BelowRetentionFloor { floor, .. } => Answer::new(InvalidArgument, "BELOW_RETENTION_FLOOR").with("floor_days", floor),
         Refusal::CommandExpired => Answer::new(FailedPrecondition, "COMMAND_EXPIRED"),
         Refusal::CommandLivesTooLong => Answer::new(InvalidArgument, "COMMAND_LIVES_TOO_LONG"),
         Refusal::CommandReplayed { at } => Answer::new(AlreadyExists, "COMMAND_REPLAYED").with("entry", at),
@@ -198,6 +205,22 @@ pub(super) fn beyond_commitment(covered: u64) -> Status {
 /// As much as this node does at once is under way.
 pub(super) fn busy(reason: &'static str, message: impl Into<String>) -> Status {
     Answer::new(Code::ResourceExhausted, reason).retry(SOON).status(message.into())
+}
+
+/// The subject of a payload was erased.
+pub(super) fn erased(by: u64) -> Status {
+    Answer::new(Code::NotFound, "PAYLOAD_ERASED").with("entry", by).status(format!("payload erased at index {by}"))
+}
+
+/// The payload store failed.
+pub(super) fn vault_status(error: &VaultError) -> Status {
+    let code = match error {
+        VaultError::Stopped => return shutting_down(error.to_string()),
+        VaultError::Damaged { .. } => Code::DataLoss,
+        VaultError::State(_) | VaultError::File { .. } | VaultError::Database { .. } | VaultError::Randomness => Code::Internal,
+    };
+    tracing::error!(%error, "the payload store failed");
+    Answer::new(code, "PAYLOAD_STORE_FAULT").status(error.to_string())
 }
 
 /// A watcher asked for what does not exist yet.

@@ -71,6 +71,7 @@ const fn lookups(table: Table) -> Lookups {
         | Table::Deliveries
         | Table::RuleSets
         | Table::Holds
+        | Table::ErasureLog
         | Table::DecisionFacts
         | Table::Unresolved
         | Table::Listed
@@ -107,6 +108,10 @@ const fn lookups(table: Table) -> Lookups {
         | Table::Purposes
         | Table::Approvals
         | Table::Incidents
+        | Table::HeldTargets
+        | Table::SubjectTies
+        | Table::Erasures
+        | Table::Retention
         | Table::KeyHeads
         | Table::KeyMap
         | Table::AwaitedParents => Lookups::Absent,

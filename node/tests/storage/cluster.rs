@@ -13,8 +13,8 @@ use proofline_node::{
     store::StateStore,
     tls::{Security, Transport, incoming},
 };
-use proofline_proto::peer as message;
 use proofline_proto::peer::peer_server::{Peer, PeerServer};
+use proofline_proto::{peer as message, v1};
 use tempfile::TempDir;
 use tokio::{
     net::TcpListener,
@@ -85,6 +85,22 @@ impl Peer for Service {
     }
 
     async fn get_status(&self, _: Request<message::GetStatusRequest>) -> Result<Response<message::GetStatusResponse>, Status> {
+        Err(Status::unimplemented("not in this test"))
+    }
+
+    async fn store_payload(&self, _: Request<message::HeldPayload>) -> Result<Response<message::StorePayloadResponse>, Status> {
+        Err(Status::unimplemented("not in this test"))
+    }
+
+    async fn fetch_payload(&self, _: Request<message::PayloadPlace>) -> Result<Response<message::HeldPayload>, Status> {
+        Err(Status::unimplemented("not in this test"))
+    }
+
+    async fn list_payloads(&self, _: Request<message::ListPayloadsRequest>) -> Result<Response<message::ListPayloadsResponse>, Status> {
+        Err(Status::unimplemented("not in this test"))
+    }
+
+    async fn get_node_erasure(&self, _: Request<v1::GetErasureRequest>) -> Result<Response<v1::NodeErasure>, Status> {
         Err(Status::unimplemented("not in this test"))
     }
 }

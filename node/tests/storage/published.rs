@@ -40,6 +40,7 @@ fn replicate(writer: &StateWriter, progress: &watch::Sender<Progress>, at: u64, 
         committed: TreeSize(0),
         containment_generation: 0,
         outlet_generation: 0,
+        erasures: 0,
     });
 }
 
@@ -55,6 +56,7 @@ async fn a_note_that_cannot_be_read_is_passed_over_and_one_of_another_tree_ends_
         committed: TreeSize(0),
         containment_generation: 0,
         outlet_generation: 0,
+        erasures: 0,
     });
     let (published, mut served) = watch::channel(None);
     let good = note(own_root(&store));

@@ -235,6 +235,7 @@ impl Node {
             committed: TreeSize(0),
             containment_generation: 0,
             outlet_generation: 0,
+            erasures: 0,
         };
         let (_progress, seen) = watch::channel(progress);
         let (failures, _failed) = failure::channel();

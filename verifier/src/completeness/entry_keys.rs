@@ -45,7 +45,15 @@ impl EntryKeys {
                     keys.command(&action);
                 }
             }
-            (Body::Event(_) | Body::Genesis(_) | Body::OutletDelivery(_) | Body::StateCommitment(_) | Body::AccessRecorded(_), _) => {}
+            (
+                Body::Event(_)
+                | Body::Genesis(_)
+                | Body::OutletDelivery(_)
+                | Body::StateCommitment(_)
+                | Body::AccessRecorded(_)
+                | Body::ErasureDeferred(_),
+                _,
+            ) => {}
         }
         keys.0
     }
@@ -107,7 +115,9 @@ impl Gathered {
             | Action::DeclarePurpose(_)
             | Action::OpenIncident(_)
             | Action::AdvanceIncident(_)
-            | Action::ReleaseHold(_) => {}
+            | Action::ReleaseHold(_)
+            | Action::EraseSubject(_)
+            | Action::SetRetention(_) => {}
         }
     }
 

@@ -4,16 +4,18 @@ mod archive;
 mod manifest;
 mod members;
 mod pages;
+mod payloads;
 
 use proofline_proto::v1;
 
 use crate::completeness::{AnswerSummary, AnswerVerifier, Direction, Extent, Question, VerifiedPage};
 use crate::consistency::{ConsistencyProof, HeldCheckpoint};
+use crate::entry::LogEntry;
 use crate::evidence::registrations::{self, RegistrationError};
 use crate::evidence::{FormatError, begin, decode_file, facts, part, trust};
 use crate::policy::Policy;
 use crate::registry::Registry;
-use crate::report::{CheckName, Completeness, EvidenceKind, Fact, NotProven, Report};
+use crate::report::{CheckName, Completeness, EvidenceKind, Fact, NotProven, Outcome, Refusal as _, Report};
 use crate::rfc3339;
 use crate::trust::VerifiedCheckpoint;
 
@@ -21,8 +23,9 @@ pub(crate) use archive::ArchiveError;
 pub use manifest::{EVIDENCE_FORMAT, Manifest, ManifestError, ManifestMember};
 use members::{MemberError, Members};
 use pages::Pages;
+use payloads::Disclosed;
 
-const CHECKS: [CheckName; 23] = [
+const CHECKS: [CheckName; 24] = [
     CheckName::Members,
     CheckName::Origin,
     CheckName::RegistrationsInclusion,
@@ -45,6 +48,7 @@ const CHECKS: [CheckName; 23] = [
     CheckName::CollectorKeys,
     CheckName::CollectorScope,
     CheckName::Facts,
+    CheckName::Payloads,
     CheckName::Manifest,
 ];
 
@@ -84,15 +88,22 @@ fn walk(
     let checkpoint = trust(report, &note, policy, held.as_ref())?;
     report.settle(CheckName::Members, |()| "every member is the one that the manifest names".to_owned(), members.check())?;
     report.settle(CheckName::Origin, |()| checkpoint.origin.to_string(), check_origin(&members, &checkpoint))?;
-    let registry = registry(report, &members, &checkpoint)?;
+    let (registry, commands) = registry(report, &members, &checkpoint)?;
+    let disclosed = match Disclosed::open(&members, &commands) {
+        Ok(disclosed) => disclosed,
+        Err(error) if error.outcome() == Outcome::Failed => return report.settle(CheckName::Payloads, |()| String::new(), Err(error)),
+        // What cannot be read is no payload.
+        Err(error) => return report.settle(CheckName::Format, |()| String::new(), Err(error)),
+    };
 
     let answer = AnswerVerifier::new(checkpoint.clone(), &note);
-    let pages = Pages::new(&members, &registry, answer).verify(report, shown)?;
+    let pages = Pages::new(&members, &registry, answer, disclosed).verify(report, shown)?;
     let counted = check_counts(&members, &checkpoint, &pages.summary);
     report.settle(CheckName::Manifest, |()| "sizes, pages and entries are those of the file".to_owned(), counted)?;
 
     report.facts.extend(facts::of_checkpoint(&checkpoint));
     report.facts.extend(facts_of(&members.manifest, &pages.summary));
+    report.facts.extend(pages.payloads.facts());
     report.warnings.extend(registry.retired_keys_in(policy));
     report.not_proven.extend(pages.not_proven());
     report.completeness = match &pages.summary.extent {
@@ -118,20 +129,22 @@ fn check_origin(members: &Members<'_>, checkpoint: &VerifiedCheckpoint) -> Resul
     }
 }
 
-fn registry(report: &mut Report, members: &Members<'_>, checkpoint: &VerifiedCheckpoint) -> Option<Registry> {
+/// Makes the checks of genesis and commands; returns who was registered for what, and the entries that say so.
+fn registry(report: &mut Report, members: &Members<'_>, checkpoint: &VerifiedCheckpoint) -> Option<(Registry, Vec<LogEntry>)> {
     let read = || -> Result<v1::Registrations, FormatError> {
         decode_file("Registrations", &part(members.read("registrations.binpb")?, "registrations")?)
     };
     let of = match read() {
         Ok(of) => of,
-        Err(error) => return report.settle(CheckName::Format, |_: &Registry| String::new(), Err(error)),
+        Err(error) => return report.settle(CheckName::Format, |_: &(Registry, Vec<LogEntry>)| String::new(), Err(error)),
     };
     let proven = registrations::verify_set(&of, checkpoint);
     let proven = report.settle(CheckName::RegistrationsInclusion, |it| format!("{} entries", it.len()), proven)?;
     let genesis = registrations::genesis(&proven, checkpoint);
     let genesis = report.settle(CheckName::Genesis, |_| "names this origin and the policy's log key".to_owned(), genesis)?;
     let registry: Result<_, RegistrationError> = registrations::replay(genesis, &proven);
-    report.settle(CheckName::CommandSignatures, |_| "operators with the role signed each command".to_owned(), registry)
+    let registry = report.settle(CheckName::CommandSignatures, |_| "operators with the role signed each command".to_owned(), registry)?;
+    Some((registry, proven))
 }
 
 fn check_counts(members: &Members<'_>, checkpoint: &VerifiedCheckpoint, summary: &AnswerSummary) -> Result<(), MemberError> {

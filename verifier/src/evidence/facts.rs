@@ -79,7 +79,7 @@ pub(super) fn of_session(members: &[LogEntry]) -> Vec<Fact> {
 pub(super) fn not_shown_by(entry: &LogEntry) -> Vec<NotProven> {
     match entry.body {
         Body::Event(_) => vec![NotProven::CollectorSignature, NotProven::EventsTrue, NotProven::DecisionsRight, NotProven::UnsentEvents],
-        Body::Command(_) => vec![NotProven::OperatorSignature],
+        Body::Command(_) | Body::ErasureDeferred(_) => vec![NotProven::OperatorSignature],
         Body::Containment(_) => vec![NotProven::DecisionsRight],
         Body::OutletDelivery(_) | Body::AccessRecorded(_) => vec![NotProven::NodeSignature],
         Body::Genesis(_)
@@ -109,6 +109,7 @@ pub(crate) fn entry_kind(of: &Body) -> &'static str {
         Body::OutletDelivery(_) => "outlet delivery",
         Body::StateCommitment(_) => "state commitment",
         Body::AccessRecorded(_) => "access recorded",
+        Body::ErasureDeferred(_) => "erasure deferred",
     }
 }
 

@@ -112,7 +112,8 @@ pub(super) fn replay(genesis: &v1::Genesis, proven: &[LogEntry]) -> Result<Regis
             | Body::Containment(_)
             | Body::OutletDelivery(_)
             | Body::StateCommitment(_)
-            | Body::AccessRecorded(_) => {
+            | Body::AccessRecorded(_)
+            | Body::ErasureDeferred(_) => {
                 return Err(RegistrationError::NoCommand { index: entry.index });
             }
         }

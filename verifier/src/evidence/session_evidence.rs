@@ -241,7 +241,8 @@ impl<'a> Session<'a> {
             | Body::Containment(_)
             | Body::OutletDelivery(_)
             | Body::StateCommitment(_)
-            | Body::AccessRecorded(_) => None,
+            | Body::AccessRecorded(_)
+            | Body::ErasureDeferred(_) => None,
         };
         match command {
             Some(Action::SealSession(seal)) if seal.tenant_id == self.evidence.tenant_id && seal.session_id == self.evidence.session_id => {
@@ -276,7 +277,8 @@ impl<'a> Session<'a> {
             | Body::Containment(_)
             | Body::OutletDelivery(_)
             | Body::StateCommitment(_)
-            | Body::AccessRecorded(_) => None,
+            | Body::AccessRecorded(_)
+            | Body::ErasureDeferred(_) => None,
         })
     }
 }

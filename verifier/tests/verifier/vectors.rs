@@ -3,6 +3,7 @@
 //! `PROOFLINE_WRITE_VECTORS=1 cargo test -p proofline-verifier the_vectors_on_disk` writes them anew.
 
 mod evidence;
+mod payloads;
 mod receipt;
 mod session_evidence;
 mod session_proof;
@@ -114,7 +115,7 @@ fn directory() -> PathBuf {
 }
 
 fn all() -> Vec<Vector> {
-    [tlog::vectors(), receipt::vectors(), session_proof::vectors(), session_evidence::vectors(), evidence::vectors()]
+    [tlog::vectors(), receipt::vectors(), session_proof::vectors(), session_evidence::vectors(), evidence::vectors(), payloads::vectors()]
         .into_iter()
         .flatten()
         .collect()

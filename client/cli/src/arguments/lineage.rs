@@ -129,6 +129,9 @@ pub(crate) struct EvidenceArguments {
     /// File to write
     #[arg(long, value_name = "FILE")]
     pub(crate) out: PathBuf,
+    /// Put the payloads in that the ledger has; each that is read is recorded
+    #[arg(long)]
+    pub(crate) payloads: bool,
     /// Replace a file that is there
     #[arg(long)]
     pub(crate) force: bool,

@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result, bail};
-use proofline_client::{EvidenceOrder, Existing};
+use proofline_client::{EvidenceOrder, Existing, PayloadsWanted};
 use proofline_proto::v1;
 use proofline_verifier::{Checkpoint, Control, FileReport, HeldCheckpoint, SignedNote, TreeSize, controls, verify};
 use serde_json::json;
@@ -50,6 +50,7 @@ async fn export(arguments: EvidenceArguments, connection: &Connection) -> Result
         exported_unix_ns: u64::try_from(jiff::Timestamp::now().as_nanosecond())?,
         consistent_with: held.as_ref().map(|(_, size)| *size),
         out: arguments.out,
+        payloads: if arguments.payloads { PayloadsWanted::Yes } else { PayloadsWanted::No },
         existing: if arguments.force { Existing::Replaced } else { Existing::Kept },
     };
     let counter = progress::counter("entries");

@@ -16,11 +16,10 @@ use serde_json::json;
 use thiserror::Error;
 
 use super::mapping::Content;
-use crate::file_name::file_name;
+use crate::{file_name::file_name, kept_payload::KEPT_SCHEMA};
 
 const OWNER_ONLY_FILE: u32 = 0o600;
 const OWNER_ONLY_DIRECTORY: u32 = 0o700;
-const SCHEMA: &str = "proofline.payload/v1";
 
 /// Why content cannot be kept.
 #[derive(Debug, Error)]
@@ -114,7 +113,7 @@ impl PayloadStore {
             let salt = random()?;
             let digest = blake3::keyed_hash(&salt, part.text.as_bytes());
             let line = json!({
-                "schema": SCHEMA, "session_id": session, "event_id": hex::encode(&event.event_id), "name": part.name,
+                "schema": KEPT_SCHEMA, "session_id": session, "event_id": hex::encode(&event.event_id), "name": part.name,
                 "digest": digest.to_hex().as_str(), "salt": hex::encode(salt), "content": part.text,
             });
             lines.push_str(&format!("{line}\n"));

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use proofline_client::{Client, EvidenceExportError, EvidenceOrder, Existing, LineageError};
+use proofline_client::{Client, EvidenceExportError, EvidenceOrder, Existing, LineageError, PayloadsWanted};
 use proofline_proto::v1;
 use proofline_verifier::{AnswerSummary, Completeness, Extent, HeldCheckpoint, Integrity, Policy, TreeSize, verify};
 use v1::Dimension as D;
@@ -115,6 +115,7 @@ fn order(out: &Path) -> EvidenceOrder {
         consistent_with: None,
         out: out.to_owned(),
         existing: Existing::Kept,
+        payloads: PayloadsWanted::No,
     }
 }
 

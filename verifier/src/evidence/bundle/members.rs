@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use super::archive::{Archive, ArchiveError};
 use super::manifest::{Manifest, ManifestMember};
+use super::payloads::content_name;
 use crate::checkpoint::parse_decimal;
 use crate::coordinate::EntryIndex;
 use crate::evidence::{FormatError, part};
@@ -47,18 +48,21 @@ pub(super) struct Members<'a> {
     pub(super) pages: u64,
     /// Entries whose facts are there.
     pub(super) facts: BTreeSet<EntryIndex>,
+    /// Entry and digest of the payloads whose contents are there.
+    pub(super) contents: BTreeSet<(EntryIndex, Vec<u8>)>,
 }
 
 impl<'a> Members<'a> {
     /// Opens a file: every name is one of the format, and pages have no gap.
     pub(super) fn open(file: &'a [u8]) -> Result<Self, FormatError> {
         let archive = Archive::parse(file)?;
-        let (mut pages, mut facts) = (0_u64, BTreeSet::new());
+        let (mut pages, mut facts, mut contents) = (0_u64, BTreeSet::new(), BTreeSet::new());
         for name in archive.names() {
             match (page_number(name), facts_index(name)) {
                 (Some(number), _) if number == pages => pages += 1,
                 (None, Some(index)) => drop(facts.insert(index)),
-                (None, None) if [MANIFEST, "checkpoint", "registrations.binpb", "consistency-proof"].contains(&name) => {}
+                (None, None) if let Some(place) = content_place(name) => drop(contents.insert(place)),
+                (None, None) if [MANIFEST, "checkpoint", "registrations.binpb", "consistency-proof", "payloads.binpb"].contains(&name) => {}
                 _ => return Err(ArchiveError::Name(name.to_owned()).into()),
             }
         }
@@ -66,7 +70,7 @@ impl<'a> Members<'a> {
             return Err(FormatError::Missing("page"));
         }
         let manifest = Manifest::parse(&part(archive.read(MANIFEST)?, "manifest.json")?)?;
-        Ok(Self { archive, manifest, pages, facts })
+        Ok(Self { archive, manifest, pages, facts, contents })
     }
 
     /// Unpacks a member.
@@ -105,6 +109,18 @@ fn page_number(name: &str) -> Option<u64> {
     let digits = name.strip_prefix("pages/")?.strip_suffix(".binpb")?;
     let is_number = digits.len() == PAGE_DIGITS && digits.bytes().all(|it| it.is_ascii_digit());
     is_number.then(|| digits.parse().ok()).flatten()
+}
+
+fn content_place(name: &str) -> Option<(EntryIndex, Vec<u8>)> {
+    let (index, digest) = name.strip_prefix("payloads/")?.split_once('-')?;
+    let place = (EntryIndex(parse_decimal(index)?), parse_digest(digest)?);
+    // One name for each place.
+    (content_name(&place) == name).then_some(place)
+}
+
+fn parse_digest(text: &str) -> Option<Vec<u8>> {
+    let byte = |at: usize| u8::from_str_radix(text.get(at..at + 2)?, 16).ok();
+    (text.len() == 64).then(|| (0..64).step_by(2).map(byte).collect()).flatten()
 }
 
 fn facts_index(name: &str) -> Option<EntryIndex> {

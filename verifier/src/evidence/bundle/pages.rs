@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proofline_proto::v1;
 use thiserror::Error;
+use v1::command::Action;
 use v1::entry_core::Body;
 
 use super::archive::ArchiveError;
 use super::members::Members;
+use super::payloads::{Disclosed, PayloadError};
 use crate::completeness::{AnswerError, AnswerSummary, AnswerVerifier, VerifiedPage, place_of_event, place_of_statement};
 use crate::coordinate::EntryIndex;
 use crate::entry::LogEntry;
@@ -18,7 +20,7 @@ use crate::registry::{CommandError, Registry};
 use crate::report::{CheckName, NotProven, Outcome, Refusal, Report};
 
 /// The checks that are made of each page, in their order.
-const PAGE_CHECKS: [CheckName; 17] = [
+const PAGE_CHECKS: [CheckName; 18] = [
     CheckName::PageOrder,
     CheckName::Question,
     CheckName::EntriesInclusion,
@@ -36,6 +38,7 @@ const PAGE_CHECKS: [CheckName; 17] = [
     CheckName::CollectorKeys,
     CheckName::CollectorScope,
     CheckName::Facts,
+    CheckName::Payloads,
 ];
 
 /// Why the pages of a file are not an answer that signatures vouch for.
@@ -52,6 +55,8 @@ enum PageError {
     #[error(transparent)]
     Command(#[from] CommandError),
     #[error(transparent)]
+    Payload(#[from] PayloadError),
+    #[error(transparent)]
     Unpack(#[from] ArchiveError),
     #[error("entry {0}: the facts are not those that its decision was made on")]
     OtherFacts(EntryIndex),
@@ -67,6 +72,7 @@ impl PageError {
             Self::Key(_) => CheckName::CollectorKeys,
             Self::Scope(_) => CheckName::CollectorScope,
             Self::Command(_) => CheckName::CommandSignatures,
+            Self::Payload(_) => CheckName::Payloads,
             Self::Unpack(_) | Self::OtherFacts(_) | Self::StrayFacts(_) => CheckName::Facts,
         }
     }
@@ -79,6 +85,7 @@ impl Refusal for PageError {
             Self::Answer(error) => error.outcome(),
             Self::Key(error) | Self::Scope(error) => error.outcome(),
             Self::Command(error) => error.outcome(),
+            Self::Payload(error) => error.outcome(),
             Self::Unpack(_) => Outcome::NotChecked,
             Self::OtherFacts(_) | Self::StrayFacts(_) => Outcome::Failed,
         }
@@ -91,6 +98,7 @@ pub(super) struct Pages<'a> {
     registry: &'a Registry,
     answer: AnswerVerifier,
     unused_facts: BTreeSet<EntryIndex>,
+    payloads: Disclosed,
     seen: Seen,
 }
 
@@ -105,25 +113,34 @@ struct Seen {
 /// The pages of a file that passed every check.
 pub(super) struct CheckedPages {
     pub(super) summary: AnswerSummary,
+    pub(super) payloads: Disclosed,
     seen: Seen,
 }
 
 impl CheckedPages {
     /// Names what these pages leave open besides.
     pub(super) fn not_proven(&self) -> Vec<NotProven> {
-        let open = [(self.seen.missing_facts, NotProven::FactsMissing), (self.seen.signed_by_nodes, NotProven::NodeSignature)];
+        let open = [
+            (self.seen.missing_facts, NotProven::FactsMissing),
+            (self.seen.signed_by_nodes, NotProven::NodeSignature),
+            (self.payloads.missing, NotProven::PayloadsMissing),
+            (self.payloads.erased, NotProven::ErasureCarriedOut),
+        ];
         open.into_iter().filter(|(count, _)| *count > 0).map(|(_, name)| name).collect()
     }
 }
 
 impl<'a> Pages<'a> {
-    pub(super) fn new(members: &'a Members<'a>, registry: &'a Registry, answer: AnswerVerifier) -> Self {
-        Self { members, registry, answer, unused_facts: members.facts.clone(), seen: Seen::default() }
+    pub(super) fn new(members: &'a Members<'a>, registry: &'a Registry, answer: AnswerVerifier, payloads: Disclosed) -> Self {
+        Self { members, registry, answer, unused_facts: members.facts.clone(), payloads, seen: Seen::default() }
     }
 
     /// Makes the checks of every page, and says in the report how far they went.
     pub(super) fn verify(mut self, report: &mut Report, shown: &mut dyn FnMut(&VerifiedPage)) -> Option<CheckedPages> {
-        let result = (0..self.members.pages).try_for_each(|number| self.verify_page(number, shown)).and_then(|()| self.check_facts_used());
+        let result = (0..self.members.pages)
+            .try_for_each(|number| self.verify_page(number, shown))
+            .and_then(|()| self.check_facts_used())
+            .and_then(|()| Ok(self.payloads.end()?));
         let pages = self.members.pages;
         if let Err(error) = result {
             let check = error.check();
@@ -132,12 +149,12 @@ impl<'a> Pages<'a> {
             }
             return report.settle(check, |_| String::new(), Err(error));
         }
-        let seen = self.seen;
+        let (seen, payloads) = (self.seen, self.payloads);
         let summary = self.answer.finish()?;
         for name in PAGE_CHECKS {
-            report.settle(name, |()| describe(name, pages, &summary, &seen), Ok::<_, PageError>(()));
+            report.settle(name, |()| describe(name, pages, &summary, &seen, &payloads), Ok::<_, PageError>(()));
         }
-        Some(CheckedPages { summary, seen })
+        Some(CheckedPages { summary, payloads, seen })
     }
 
     fn verify_page(&mut self, number: u64, shown: &mut dyn FnMut(&VerifiedPage)) -> Result<(), PageError> {
@@ -156,6 +173,7 @@ impl<'a> Pages<'a> {
         }
         for one in &verified.found {
             self.verify_entry(&one.entry)?;
+            self.payloads.check(self.members, &one.entry)?;
         }
         shown(&verified);
         Ok(())
@@ -164,6 +182,12 @@ impl<'a> Pages<'a> {
     fn verify_entry(&mut self, entry: &LogEntry) -> Result<(), PageError> {
         match &entry.body {
             Body::Command(command) => drop(self.registry.authorised(entry, command)?),
+            Body::ErasureDeferred(deferred) => {
+                let command = deferred.command.clone().unwrap_or_default();
+                if !matches!(self.registry.authorised(entry, &command)?, Action::EraseSubject(_)) {
+                    return Err(CommandError::NoAction { index: entry.index }.into());
+                }
+            }
             Body::OutletDelivery(_) | Body::AccessRecorded(_) => self.seen.signed_by_nodes += 1,
             Body::Event(_)
             | Body::Genesis(_)
@@ -197,7 +221,7 @@ impl<'a> Pages<'a> {
     }
 }
 
-fn describe(name: CheckName, pages: u64, summary: &AnswerSummary, seen: &Seen) -> String {
+fn describe(name: CheckName, pages: u64, summary: &AnswerSummary, seen: &Seen, payloads: &Disclosed) -> String {
     match name {
         CheckName::PageOrder => format!("{pages} pages of one answer"),
         CheckName::EntriesInclusion => format!("{} entries of the answer, and what stands beside them", summary.entries),
@@ -208,6 +232,9 @@ fn describe(name: CheckName, pages: u64, summary: &AnswerSummary, seen: &Seen) -
         CheckName::Walk if summary.question.starts.is_empty() => "every entry of the window, without a gap".to_owned(),
         CheckName::Walk => "every list that the question leads to, as far as the pages go".to_owned(),
         CheckName::Facts => format!("{} decisions with their facts, {} without", seen.checked_facts, seen.missing_facts),
+        CheckName::Payloads => {
+            format!("{} given as committed, {} erased, {} not included", payloads.given, payloads.erased, payloads.missing)
+        }
         _ => "holds on every page".to_owned(),
     }
 }

@@ -1,0 +1,66 @@
+//! Whose a payload is: said by the entry alone, so that an erasure can be matched with what it destroyed without asking anybody.
+
+use proofline_proto::v1;
+
+use crate::event::is_identifier;
+use crate::key;
+use crate::limits::SUBJECTS_PER_EVENT_MAX;
+
+/// What the reference of a commitment begins with when it names a subject.
+const PREFIX: &str = "subject:";
+
+/// A principal within a tenant, as a pseudonym.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Subject {
+    /// Tenant.
+    pub tenant: String,
+    /// Who issued the pseudonym; may be empty.
+    pub issuer: String,
+    /// The pseudonym.
+    pub subject: String,
+}
+
+impl Subject {
+    /// Takes a name; `None` when it is none that an event could have.
+    #[must_use]
+    pub fn new(tenant: &str, issuer: &str, subject: &str) -> Option<Self> {
+        let is_name = is_identifier(tenant) && tenant != "*" && is_identifier(subject) && (issuer.is_empty() || is_identifier(issuer));
+        is_name.then(|| Self { tenant: tenant.to_owned(), issuer: issuer.to_owned(), subject: subject.to_owned() })
+    }
+
+    /// Returns whose the content behind a commitment of an event is: whom its reference names, else the event's initiator.
+    /// `None` where neither is named, and for a subject beyond the first that an event may name.
+    #[must_use]
+    pub fn of(event: &v1::Event, commitment: &v1::Commitment) -> Option<Self> {
+        let named = Self::named(event, commitment)?;
+        Self::all(event).into_iter().find(|known| *known == named)
+    }
+
+    /// Returns the first subjects that the commitments of an event name, each once.
+    pub(crate) fn all(event: &v1::Event) -> Vec<Self> {
+        let mut found = Vec::new();
+        for one in event.payloads.iter().filter_map(|commitment| Self::named(event, commitment)) {
+            if found.len() < SUBJECTS_PER_EVENT_MAX && !found.contains(&one) {
+                found.push(one);
+            }
+        }
+        found
+    }
+
+    fn named(event: &v1::Event, commitment: &v1::Commitment) -> Option<Self> {
+        if let Some(named) = commitment.key_ref.strip_prefix(PREFIX) {
+            let (issuer, subject) = named.split_once(' ')?;
+            return Self::new(&event.tenant_id, issuer, subject);
+        }
+        let initiator = event.attribution.as_ref()?.initiator.as_ref()?;
+        Self::new(&event.tenant_id, &initiator.issuer, &initiator.subject)
+    }
+
+    /// Returns the key of rows about the subject.
+    #[must_use]
+    pub fn key(&self) -> Vec<u8> {
+        let mut key = key::scoped(&self.tenant, &self.issuer);
+        key::push_text(&mut key, &self.subject);
+        key
+    }
+}

@@ -1,0 +1,86 @@
+//! Payloads: what events commit to and the log does not hold, so that it can be forgotten.
+//!
+//! ```text
+//! payloads/db       sealed payloads, in a database of their own
+//! payloads/keys     the keys of subjects, a file each
+//! ```
+//! Neither is part of Raft, of a snapshot or of the state digest. Each node seals what it keeps under keys that it drew itself, so
+//! that an erasure destroys a payload on a node without any other's help, and an old snapshot brings nothing back.
+//! What is erased, past its time or held is decided in `proofline-ledger`; this does what follows from it on one disk.
+
+mod keeper;
+mod keys;
+mod repair;
+mod rows;
+mod vault;
+
+use std::{io, path::PathBuf};
+
+use proofline_ledger::StoreFault;
+use thiserror::Error;
+
+pub(crate) use self::repair::{fetch, in_time};
+pub use self::{
+    keeper::{Keeper, Payloads},
+    repair::Repair,
+    vault::{Destroyed, Opened, Put, Swept, Totals, Vault},
+};
+use crate::failure::Failure;
+
+/// Why a payload could not be kept, read or destroyed.
+#[derive(Debug, Error)]
+pub enum VaultError {
+    /// The file system refused.
+    #[error("{action} {path}: {source}")]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The database refused.
+    #[error("{action} the payload store: {reason}")]
+    Database {
+        /// What was tried.
+        action: &'static str,
+        /// What the database said.
+        reason: String,
+    },
+    /// What is there is not what this node wrote.
+    #[error("the payload store is damaged: {what}")]
+    Damaged {
+        /// Which part.
+        what: &'static str,
+    },
+    /// The system gives no random bytes.
+    #[error("the system gives no random bytes")]
+    Randomness,
+    /// The state could not be read.
+    #[error(transparent)]
+    State(#[from] StoreFault),
+    /// The node shuts down.
+    #[error("the payload store is closing")]
+    Stopped,
+}
+
+impl VaultError {
+    fn database(action: &'static str, error: rocksdb::Error) -> Self {
+        Self::Database { action, reason: error.into_string() }
+    }
+}
+
+impl From<&VaultError> for Failure {
+    fn from(error: &VaultError) -> Self {
+        let reason = error.to_string();
+        match error {
+            VaultError::Damaged { .. } | VaultError::State(StoreFault::Damaged { .. }) => Self::StorageDamaged { reason },
+            VaultError::File { .. }
+            | VaultError::Database { .. }
+            | VaultError::Randomness
+            | VaultError::State(StoreFault::Unreadable { .. })
+            | VaultError::Stopped => Self::DiskFailed { action: "keeping payloads", reason },
+        }
+    }
+}
