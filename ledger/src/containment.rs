@@ -185,15 +185,16 @@ fn above<S: Store>(sessions: &mut Sessions, writes: &Writes<'_, S>, claim: Claim
     Ok(found)
 }
 
-/// Returns the sessions directly above one: the parent that it names, and those that spawned it for the agent that it has.
+/// Returns the sessions directly above one: the parent that it names, and those that spawned it for the agent that it has. Of a
+/// session that was not seen yet nobody knows the agent: whoever says that they spawned it is above it until it is seen.
 fn parents<S: Store>(sessions: &mut Sessions, writes: &Writes<'_, S>, claim: Claim<'_>, id: &str) -> Result<Vec<String>, StoreFault> {
     let key = key::scoped(claim.tenant, id);
     let (mut parents, agent) = match sessions.find(writes, &key)? {
-        Some(session) => (vec![session.parent().to_owned()], session.agent().to_owned()),
-        None => (Vec::new(), String::new()),
+        Some(session) => (vec![session.parent().to_owned()], Some(session.agent().to_owned())),
+        None => (Vec::new(), None),
     };
     if let Some(row) = writes.read::<SpawnsRow>(Table::Spawns, &key)? {
-        let spawners = row.spawners.into_iter().filter(|spawner| spawner.child_agent == agent);
+        let spawners = row.spawners.into_iter().filter(|spawner| agent.as_ref().is_none_or(|agent| spawner.child_agent == *agent));
         parents.extend(spawners.map(|spawner| spawner.session_id));
     }
     parents.retain(|parent| !parent.is_empty());
