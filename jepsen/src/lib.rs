@@ -1,8 +1,9 @@
 //! Faults on real Proofline processes, and checkers that would notice.
 //!
-//! It holds what the fault tests share: which spans an input has, and what must be true of a ledger after they were
-//! imported through crashes. The checkers read what auditors read, through the public API, and compute sessions and counts
-//! on their own.
+//! It holds what runs with faults and their tests share: workloads that ask a cluster everything at once, the history of what
+//! was asked and answered, a reader of the disks of stopped nodes, the predicates that judge both, and the forms in which others
+//! can judge them; besides, which spans an input has, and what must be true of a ledger after they were imported through crashes.
+//! It computes sessions, trees and counts on its own; what it takes from the ledger is named where it is taken.
 
 pub mod census;
 pub mod checks;
