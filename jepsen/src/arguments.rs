@@ -68,7 +68,7 @@ pub(crate) struct RunArguments {
     #[arg(long, value_name = "MIB", default_value_t = 512)]
     disk_mib: u64,
     /// Raft entries after which a node makes a snapshot; few, so that snapshots are seen in a short run
-    #[arg(long, value_name = "N", default_value_t = 400)]
+    #[arg(long, value_name = "N", default_value_t = 150)]
     snapshot_entries: u64,
 }
 

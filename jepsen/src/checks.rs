@@ -32,7 +32,7 @@ pub use forgery::Forgery;
 pub use judging::{Report, judge, judge_one};
 pub use mutation::{MUTATIONS, Mutated, Mutation, mutate_all, table};
 pub use predicate::Predicate;
-pub use reading::Reading;
+pub use reading::{Reading, Replayed};
 pub use second_opinion::{SecondOpinion, second_opinion};
 pub use synthetic::{Synthetic, synthesise};
 

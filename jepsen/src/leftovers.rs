@@ -24,6 +24,9 @@ pub const RUN_VARIABLE: &str = "PROOFLINE_JEPSEN_RUN";
 /// Where runs say that they are under way.
 pub const MARKS: &str = "/run/proofline-jepsen";
 
+/// Whoever sweeps holds its lock.
+const LOCK: &str = "/run/proofline-jepsen.lock";
+
 /// Why leftovers cannot be removed, or a run not be marked.
 #[derive(Debug, Error)]
 pub enum LeftoversError {
@@ -115,10 +118,14 @@ impl Drop for RunMark {
 pub fn sweep() -> Result<Vec<Removed>, LeftoversError> {
     let mut removed = Vec::new();
     let Ok(marks) = fs::read_dir(MARKS) else { return Ok(removed) };
+    // Two that sweep at once would each find gone what the other removes. Held until this returns.
+    let lock = fs::File::create(LOCK).and_then(|file| file.lock().map(|()| file));
+    let _held = lock.map_err(|source| file_error(Path::new(LOCK), source))?;
     for entry in marks.filter_map(Result::ok) {
         let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
         // A mark that is cut short is that of a run which had not begun to make anything.
-        let written = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Written>(&bytes).ok());
+        let Ok(content) = fs::read(&path) else { continue };
+        let written = serde_json::from_slice::<Written>(&content).ok();
         if written.as_ref().is_some_and(|run| started(run.process) == Some(run.started)) {
             continue;
         }

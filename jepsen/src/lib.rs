@@ -1,9 +1,10 @@
 //! Faults on real Proofline processes, and checkers that would notice.
 //!
-//! It holds the faults and the network, disks and clocks that they need ([`run`] puts them together), the work that a cluster
-//! does meanwhile ([`workload`]), what is recorded of it ([`history`]), and the predicates that judge it ([`checks`]). For
-//! imports there is a [`Census`]: which spans an input has, and what must be true of a ledger after they were imported through
-//! crashes. The checkers read what auditors read, and the disks, and share nothing with the nodes.
+//! It holds the faults, with the network, disks and clocks that they need ([`run`] puts them together); workloads that ask a
+//! cluster everything at once; the history of what was asked and answered; a reader of the disks of stopped nodes; the predicates
+//! that judge both ([`checks`]), and the forms in which others can judge them ([`export`]). For imports there is a [`Census`]:
+//! which spans an input has, and what must be true of a ledger after they were imported through crashes. It computes sessions,
+//! trees and counts on its own; what it takes from the ledger is named where it is taken.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::cast_possible_truncation))]
 

@@ -230,7 +230,7 @@ impl Fault {
             Self::StuckDisk => (1_000, 5_000),
             Self::OldCopy | Self::BitFlip | Self::Truncate | Self::Delete | Self::Helix => (3_000, 6_000),
             Self::ReplaceNode | Self::RollingRestart => (500, 2_000),
-            Self::SnapshotInstall => (30_000, 30_000),
+            Self::SnapshotInstall => (45_000, 45_000),
             Self::Pause | Self::PauseLeader => (1_000, 12_000),
             _ => (3_000, 10_000),
         }

@@ -12,7 +12,7 @@ use super::{
     anomaly::{Anomaly, Found},
     availability::stable_spans,
     entry::Body,
-    reading::{Reading, Request},
+    reading::{Reading, Replayed, Request},
 };
 use crate::history::{Action, Answer, Moment, Ruling};
 
@@ -25,7 +25,7 @@ pub(super) fn containment(reading: &Reading<'_>) -> Judgement {
     check_replies(reading, &mut found);
     check_revocations(reading, &mut found);
     check_real_time(reading, &walk, &mut found);
-    if let Err((index, why)) = reading.replayed() {
+    if let Replayed::Stopped { index, why } = reading.replayed() {
         found.add(Anomaly { index: *index, ..Anomaly::new("verdict-not-reproducible", why.clone()) });
     }
     found.judgement()

@@ -5,7 +5,7 @@ use std::{
     sync::OnceLock,
 };
 
-use proofline_ledger::Replay;
+use proofline_ledger::{Divergence, Replay};
 use proofline_verifier::{Frontier, LogHash, TreeHash as _};
 use prost::bytes::Bytes;
 
@@ -67,6 +67,22 @@ fn is_refused(tries: &[&Operation]) -> bool {
     tries.iter().all(|it| fails(it)) || tries.iter().any(|it| fails_for_good(it))
 }
 
+/// What a replay came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Replayed {
+    /// The digest of the state that the entries lead to.
+    To(Digest),
+    /// The ledger would not have written these entries.
+    Stopped {
+        /// The entry at which it stopped; none when it was behind the last.
+        index: Option<u64>,
+        /// Why.
+        why: String,
+    },
+}
+
+static NOT_REPLAYED: Replayed = Replayed::Stopped { index: None, why: String::new() };
+
 /// A case and its indexes.
 pub struct Reading<'a> {
     pub(crate) case: &'a Case,
@@ -84,7 +100,8 @@ pub struct Reading<'a> {
     /// Where commands and openings stand in the log.
     pub(crate) request_indexes: HashMap<Nonce, u64>,
     restarts: HashMap<NodeId, Vec<Moment>>,
-    replayed: OnceLock<Result<Digest, (Option<u64>, String)>>,
+    /// By how many entries were replayed.
+    replayed: OnceLock<BTreeMap<usize, Replayed>>,
 }
 
 impl<'a> Reading<'a> {
@@ -257,8 +274,17 @@ impl<'a> Reading<'a> {
     }
 
     /// Runs the ledger's replay over the log and returns the digest of the state that it leads to, or where it stopped and why.
-    pub fn replayed(&self) -> &Result<Digest, (Option<u64>, String)> {
-        self.replayed.get_or_init(|| replay(self.log))
+    pub fn replayed(&self) -> &Replayed {
+        self.replayed_to(self.log.len())
+    }
+
+    /// As [`replayed`](Self::replayed), over the first entries of the log: as many as some node has.
+    pub(crate) fn replayed_to(&self, entries: usize) -> &Replayed {
+        let replays = self.replayed.get_or_init(|| {
+            let nodes = self.case.finals.nodes.iter().map(|node| node.log.len());
+            nodes.chain([self.log.len()]).map(|entries| (entries, replay(self.log.get(..entries).unwrap_or_default()))).collect()
+        });
+        replays.get(&entries).unwrap_or(&NOT_REPLAYED)
     }
 
     /// Returns the runs of entries that were read or followed, with who read them and when they were there.
@@ -297,11 +323,19 @@ fn acknowledged(operation: &Operation) -> Moment {
     if operation.answer().is_some() { operation.returned } else { Moment::NEVER }
 }
 
-fn replay(log: &[Bytes]) -> Result<Digest, (Option<u64>, String)> {
-    let mut replay = Replay::new().map_err(|fault| (None, fault.to_string()))?;
+fn replay(log: &[Bytes]) -> Replayed {
+    let stopped = |index, why: &Divergence| Replayed::Stopped { index, why: why.to_string() };
+    let mut replay = match Replay::new() {
+        Ok(replay) => replay,
+        Err(why) => return stopped(None, &why),
+    };
     for (index, exact) in (0..).zip(log) {
-        replay.push(exact.clone()).map_err(|divergence| (Some(index), divergence.to_string()))?;
+        if let Err(why) = replay.push(exact.clone()) {
+            return stopped(Some(index), &why);
+        }
     }
-    let (ledger, _) = replay.finish().map_err(|divergence| (None, divergence.to_string()))?;
-    Ok(Digest(ledger.state_digest().0))
+    match replay.finish() {
+        Ok((ledger, _)) => Replayed::To(Digest(ledger.state_digest().0)),
+        Err(why) => stopped(None, &why),
+    }
 }

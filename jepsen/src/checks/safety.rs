@@ -6,7 +6,7 @@ use super::{
     Judgement,
     anomaly::{Anomaly, Found},
     entry::Body,
-    reading::{Batch, Reading, Request},
+    reading::{Batch, Reading, Replayed, Request},
 };
 use crate::history::{Action, Answer, Mark, Moment, NodeId, Operation, Receipt, Ruling};
 
@@ -27,15 +27,13 @@ pub(super) fn agreement(reading: &Reading<'_>) -> Judgement {
         found.check(length >= demanded, || {
             Anomaly::new("logs-end-apart", format!("{length} entries, {demanded} are demanded")).on([node.node, longest.node])
         });
-        let same_state = node.state_digest == longest.state_digest || node.log.len() != longest.log.len();
-        found.check(same_state, || Anomaly::new("states-differ", "the same log led to another state").on([node.node, longest.node]));
-    }
-    match reading.replayed() {
-        Ok(digest) => found.check(*digest == longest.state_digest, || {
-            let detail = format!("a replay leads to {digest}, the node has {}", longest.state_digest);
-            Anomaly::new("state-is-not-of-the-log", detail).on([longest.node])
-        }),
-        Err((index, why)) => found.add(Anomaly { index: *index, ..Anomaly::new("log-does-not-replay", why.clone()) }),
+        match reading.replayed_to(node.log.len()) {
+            Replayed::To(digest) => found.check(*digest == node.state_digest, || {
+                let detail = format!("a replay leads to {digest}, the node has {}", node.state_digest);
+                Anomaly::new("state-is-not-of-the-log", detail).on([node.node])
+            }),
+            Replayed::Stopped { index, why } => found.add(Anomaly { index: *index, ..Anomaly::new("log-does-not-replay", why.clone()) }),
+        }
     }
     found.judgement()
 }

@@ -157,37 +157,42 @@ impl Damage {
     }
 }
 
+/// Returns which file of a killed node is damaged, and how: the first of the classes that has one. An old copy must be another.
+fn choose(fault: Fault, classes: &[FileClass], earlier: Vec<(PathBuf, Vec<u8>)>, root: &Path) -> Option<(PathBuf, Damage)> {
+    let damage = match fault {
+        Fault::Truncate => Damage::Truncate,
+        Fault::Delete => Damage::Delete,
+        Fault::OldCopy => {
+            let differs = |path: &Path, bytes: &[u8]| fs::read(path).is_ok_and(|now| now != bytes);
+            let (path, bytes) = earlier.into_iter().find(|(path, bytes)| differs(path, bytes))?;
+            return Some((path, Damage::OldCopy(bytes)));
+        }
+        _ => Damage::BitFlip,
+    };
+    classes.iter().find_map(|class| class.find(root)).map(|path| (path, damage))
+}
+
 impl NodeLane<'_> {
     pub(super) async fn damage(&mut self, planned: &Planned, place: Place) -> Result<Seen> {
         let mut random = Random::of(planned.lot, "damage");
         let root = self.fleet.at(place)?.disk.path().to_owned();
         let mut classes = FileClass::ALL.to_vec();
         random.shuffle(&mut classes);
-        let found = classes.into_iter().find_map(|class| Some((class, class.find(&root)?)));
-        let (class, mut path) = found.context("the data directory holds no file of any class")?;
-        let earlier = fs::read(&path)?;
+        let held = |class: &FileClass| class.find(&root).and_then(|path| Some((path.clone(), fs::read(path).ok()?)));
+        let earlier: Vec<(PathBuf, Vec<u8>)> = classes.iter().filter_map(held).collect();
         if planned.fault == Fault::OldCopy {
             self.fleet.hold(planned.duration).await?;
         }
         self.fleet.at(place)?.expected.extend(NOTICED);
         self.fleet.kill(place).await?;
-        if !path.exists() {
-            // The node went on to another file meanwhile.
-            path = class.find(&root).context("the file is gone, and there is no other of its class")?;
-        }
-        let damage = match planned.fault {
-            Fault::Truncate => Damage::Truncate,
-            Fault::OldCopy => Damage::OldCopy(earlier),
-            Fault::Delete => Damage::Delete,
-            _ => Damage::BitFlip,
+        let chosen = choose(planned.fault, &classes, earlier, &root);
+        let Some((path, damage)) = chosen else {
+            self.fleet.start(place).await?;
+            return Ok(Seen::skipped("no file holds anything else than before"));
         };
         let bytes = damage.apply(&path, &mut random).with_context(|| format!("{} cannot be damaged", path.display()))?;
         self.fleet.start(place).await?;
         let name = path.strip_prefix(&root).unwrap_or(&path).display().to_string();
-        if bytes == 0 {
-            self.fleet.ready(place).await?;
-            return Ok(Seen::skipped(format!("{name} holds now what it held then")));
-        }
         let verdict = self.verdict(place, planned.duration).await?;
         let story = format!("{name}: {verdict}");
         if self.fleet.runs(place) {

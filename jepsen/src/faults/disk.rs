@@ -19,6 +19,8 @@ use crate::{
 
 /// What a node says that could not write: docs/OPERATIONS.md, exit codes.
 const DISK_FAILED: i32 = 13;
+/// How long after its disk has room again a node may still end because of a write that failed.
+const NOTICED_LATE: Duration = Duration::from_secs(1);
 /// Writes in a second of a slow disk.
 const SLOW_WRITES: (u64, u64) = (5, 40);
 /// A write that takes longer than this was slowed down.
@@ -54,6 +56,9 @@ impl NodeLane<'_> {
         let left = self.fleet.at(place)?.disk.free_bytes()?;
         let ended = self.ended_within(place, planned.duration).await?;
         self.fleet.at(place)?.disk.release()?;
+        // A write that failed just before may end the node just after.
+        self.fleet.hold(NOTICED_LATE).await?;
+        let ended = ended || !self.fleet.runs(place);
         if ended {
             self.fleet.start(place).await?;
         }

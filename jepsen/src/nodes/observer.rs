@@ -105,8 +105,9 @@ impl Observer {
     /// Asks every node, and returns what the one with the newest term says that knows a leader.
     pub async fn view(&self) -> Option<ClusterView> {
         let mut asking = JoinSet::new();
-        for link in self.client.links().iter().take(self.places).cloned() {
-            asking.spawn(async move { timeout(ASKED, link.control().cluster_status(v1::ClusterStatusRequest {})).await });
+        for link in self.client.links().iter().take(self.places) {
+            let mut control = link.control();
+            asking.spawn(async move { timeout(ASKED, control.cluster_status(v1::ClusterStatusRequest {})).await });
         }
         let mut newest: Option<ClusterView> = None;
         while let Some(answer) = asking.join_next().await {
@@ -153,9 +154,14 @@ impl Observer {
     pub async fn change_members(&self, change: v1::ChangeMembershipRequest, within: Duration) -> Result<()> {
         let trying = async {
             loop {
-                let error = match self.client.change_membership(change.clone(), within).await {
-                    Ok(_) => return,
-                    Err(error) => error,
+                // Asked through the leader alone: a node that is no member yet answers, too, and knows nobody who leads.
+                let leads = self.view().await.and_then(|view| self.client.pinned(view.leader()?.1.0));
+                let error = match leads {
+                    None => "nobody leads".to_owned(),
+                    Some(leader) => match leader.change_membership(change.clone(), within).await {
+                        Ok(_) => return,
+                        Err(error) => error.to_string(),
+                    },
                 };
                 eprintln!("  the membership is not changed yet: {error}");
                 tokio::time::sleep(Duration::from_millis(500)).await;

@@ -93,17 +93,30 @@ fn a_child_that_names_no_parent_is_found_by_who_spawned_it() {
     assert_eq!(verdicts(&mut world, &mut collector, vec![event("orphan", "b"), below("orphan", "below", "c")]), [DENY, DENY]);
 }
 
+/// The events of a family come through several collectors, in any order: a session may be spawned and named as a parent before
+/// anything of it is seen.
 #[test]
-fn nobody_escapes_below_a_session_that_was_spawned_and_has_not_begun() {
+fn a_session_below_one_that_was_spawned_and_not_seen_is_contained_too() {
     let (mut world, mut collector) = World::with_collector();
-    let mut spawn = event("root", "a");
-    let spawned = v1::SubAgentSpawned { child_session_id: "middle".to_owned(), child_agent_id: "b".to_owned(), ..Default::default() };
+    let mut spawn = below("root", "child", "b");
+    let spawned = v1::SubAgentSpawned { child_session_id: "unseen".to_owned(), child_agent_id: "c".to_owned(), ..Default::default() };
     spawn.body = Some(v1::event::Body::SubAgentSpawned(spawned));
-    assert_eq!(verdicts(&mut world, &mut collector, vec![spawn]), [ALLOW]);
+    assert_eq!(verdicts(&mut world, &mut collector, vec![event("root", "a"), spawn]), [ALLOW, ALLOW]);
     world.command(&[RESPONDER], revoke("root")).unwrap();
-    // The grandchild's first event comes before the child's.
-    let order = vec![below("middle", "leaf", "c"), below("root", "middle", "b"), below("middle", "leaf", "c")];
-    assert_eq!(verdicts(&mut world, &mut collector, order), [DENY; 3]);
+    let later = vec![below("unseen", "born-later", "d"), event("unseen", "c"), below("unseen", "born-last", "d")];
+    assert_eq!(verdicts(&mut world, &mut collector, later), [DENY, DENY, DENY]);
+}
+
+/// Who says that they spawned a session binds it only for the agent that they named.
+#[test]
+fn a_session_that_turns_out_to_be_another_agents_is_not_contained_by_who_claimed_it() {
+    let (mut world, mut collector) = World::with_collector();
+    let mut claim = event("root", "a");
+    let spawned = v1::SubAgentSpawned { child_session_id: "another".to_owned(), child_agent_id: "b".to_owned(), ..Default::default() };
+    claim.body = Some(v1::event::Body::SubAgentSpawned(spawned));
+    assert_eq!(verdicts(&mut world, &mut collector, vec![claim]), [ALLOW]);
+    world.command(&[RESPONDER], revoke("root")).unwrap();
+    assert_eq!(verdicts(&mut world, &mut collector, vec![event("another", "z"), below("another", "child", "z")]), [ALLOW, ALLOW]);
 }
 
 #[test]
