@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use proofline_client::{Client, EvidenceOrder, Existing, Profile, VolatileLane};
+use proofline_client::{Client, EvidenceOrder, Existing, PayloadsWanted, Profile, VolatileLane};
 use proofline_cluster::{TENANT, Tls};
 use proofline_proto::v1;
 use proofline_verifier::{Integrity, Policy, verify};
@@ -166,6 +166,7 @@ fn order(out: &std::path::Path) -> EvidenceOrder {
         request,
         asked: format!("everything of {EXPORTED}"),
         exported_unix_ns: 1_763_690_000_000_000_000,
+        payloads: PayloadsWanted::No,
         consistent_with: None,
         out: out.to_owned(),
         existing: Existing::Replaced,
