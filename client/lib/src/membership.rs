@@ -61,11 +61,24 @@ impl Client {
         }
     }
 
+    /// Asks until a node names one: a node that is to join, or that was cut off, knows no leader where others do.
     async fn leader(&self) -> Result<Link, MembershipError> {
-        let status = self.call(|link| async move { link.control().cluster_status(v1::ClusterStatusRequest {}).await }).await?;
-        let leader = status.nodes.into_iter().find(|node| node.node_id == status.leader_id).ok_or(MembershipError::NoLeader)?;
+        let first = self.call(|link| async move { link.control().cluster_status(v1::ClusterStatusRequest {}).await }).await?;
+        let mut named = leader_of(first);
+        for link in self.links().iter().filter(|_| self.links().len() > 1) {
+            if named.is_some() {
+                break;
+            }
+            let asked = timed(self.retry().within, link.control().cluster_status(v1::ClusterStatusRequest {})).await;
+            named = asked.ok().and_then(|answer| leader_of(answer.into_inner()));
+        }
+        let leader = named.ok_or(MembershipError::NoLeader)?;
         let is_leader = |link: &&Link| link.endpoint().split_once("://").is_some_and(|(_, address)| address == leader.client_address);
         let link = self.links().iter().find(is_leader).cloned();
         link.ok_or(MembershipError::LeaderNotInProfile { name: leader.name, address: leader.client_address })
     }
+}
+
+fn leader_of(status: v1::ClusterStatusResponse) -> Option<v1::NodeStatus> {
+    status.nodes.into_iter().find(|node| node.node_id == status.leader_id)
 }

@@ -2,7 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use proofline_cluster::{TENANT, Tls, authority::Validity, spiffe};
+use proofline_client::{Client, Profile, RetryPolicy};
+use proofline_cluster::{PlannedNode, TENANT, Tls, authority::Validity, spiffe};
 use proofline_node::{
     replica::Member,
     tls::{Credentials, TlsFiles, Transport},
@@ -78,6 +79,16 @@ async fn without_a_majority_nothing_is_acknowledged_and_nothing_is_lost() {
     agree(&world, &[0, 1, 2], receipt.first_index + 1).await;
 }
 
+/// The client library with a node before all others.
+fn asking_first(world: &World, node: &PlannedNode) -> Client {
+    let text = std::fs::read_to_string(world.plan().profile("admin")).unwrap();
+    let first = text.replacen("endpoints = [", &format!("endpoints = [\"https://{}\", ", node.client), 1);
+    assert_ne!(first, text);
+    let path = world.plan().profile("admin").with_file_name("first.toml");
+    std::fs::write(&path, first).unwrap();
+    Client::connect(&Profile::load(&path).unwrap(), RetryPolicy::default()).unwrap()
+}
+
 #[tokio::test]
 async fn a_new_node_joins_catches_up_and_cosigns_and_an_old_one_leaves() {
     let mut world = World::found(3, Tls::Mutual).await;
@@ -97,7 +108,8 @@ async fn a_new_node_joins_catches_up_and_cosigns_and_an_old_one_leaves() {
     let change = adding(member(node.node_id, &node.peer.to_string(), &node.client.to_string()));
     let elsewhere = world.control((leads + 1) % 3, "admin").change_membership(change.clone()).await.unwrap_err();
     assert_eq!(elsewhere.code(), Code::FailedPrecondition, "a follower says where to go: {elsewhere:?}");
-    let voters = world.control(leads, "admin").change_membership(change).await.unwrap().into_inner().voters;
+    // The node that is to join is asked first, and knows no leader.
+    let voters = asking_first(&world, &node).change_membership(change, Duration::from_secs(30)).await.unwrap();
     assert_eq!(voters, [1, 2, 3, 4]);
     let last = append_through(&world, &mut gateway, &[3]).await;
     agree(&world, &[0, 1, 2, 3], last + 1).await;
