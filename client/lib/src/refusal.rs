@@ -176,6 +176,8 @@ reasons! {
     LineageTooWide = "LINEAGE_TOO_WIDE",
     /// The node is giving as many answers as it does at once.
     TooManyQuestions = "TOO_MANY_QUESTIONS",
+    /// The answer was under way for as long as one may be.
+    AnswerTooLong = "ANSWER_TOO_LONG",
     /// It could not be recorded who asks, and so nothing is answered.
     NotRecorded = "NOT_RECORDED",
     /// No event has named the session.

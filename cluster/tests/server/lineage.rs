@@ -160,6 +160,12 @@ async fn commitments_go_on_after_every_node_was_killed() {
     }
 }
 
+async fn too_many(world: &World, reader: &str, asked: &v1::TraceLineageRequest) {
+    let refused = ask(world, 0, reader, asked.clone()).await.unwrap_err();
+    let reason = refused.get_details_error_info().unwrap().reason;
+    assert_eq!((refused.code(), reason.as_str()), (Code::ResourceExhausted, "TOO_MANY_QUESTIONS"), "{reader}");
+}
+
 #[tokio::test]
 async fn a_node_gives_so_many_answers_at_once_and_forgets_readers_that_went_away() {
     let world = World::committing_every(200, 1, Tls::Mutual).await;
@@ -171,15 +177,35 @@ async fn a_node_gives_so_many_answers_at_once_and_forgets_readers_that_went_away
     world.published(0, size).await;
     // More pages than connections hold, and nobody takes them.
     let everything = v1::TraceLineageRequest { page_entries: 1, ..about(Vec::new()) };
-    let mut open = Vec::new();
-    for _ in 0..8 {
-        open.push(world.audit(0, "auditor").trace_lineage(everything.clone()).await.unwrap());
+    let others = ["second", "third"];
+    for other in others {
+        world.plan().add_client(other).unwrap();
+        world.grant(other, v1::Role::Auditor, "*").await;
     }
-    let refused = ask(&world, 0, "auditor", everything.clone()).await.unwrap_err();
-    assert_eq!(
-        (refused.code(), refused.get_details_error_info().unwrap().reason.as_str()),
-        (Code::ResourceExhausted, "TOO_MANY_QUESTIONS")
-    );
+    let mut open = Vec::new();
+    for reader in ["auditor", "auditor", "auditor", "second", "second", "second", "third", "third"] {
+        if open.len() == 3 {
+            // One reader does not take the places of the others.
+            too_many(&world, "auditor", &everything).await;
+        }
+        open.push(world.audit(0, reader).trace_lineage(everything.clone()).await.unwrap());
+    }
+    too_many(&world, "third", &everything).await;
+
+    // What is under way ends with the role.
+    let grant = v1::RoleGrant { spiffe_id: spiffe("third"), role: v1::Role::Auditor.into(), tenant_id: "*".to_owned() };
+    world.command(&["alice"], v1::command::Action::RevokeRole(v1::RevokeRole { grant: Some(grant) })).await.unwrap();
+    let mut taken = open.pop().unwrap().into_inner();
+    let ended = async {
+        loop {
+            match taken.message().await {
+                Ok(Some(_)) => (),
+                other => return other,
+            }
+        }
+    };
+    let ended = tokio::time::timeout(Duration::from_secs(20), ended).await.expect("in time").unwrap_err();
+    assert_eq!(ended.code(), Code::PermissionDenied, "{ended:?}");
     drop(open);
     let until = Instant::now() + Duration::from_secs(20);
     while ask(&world, 0, "auditor", about(Vec::new())).await.is_err() {

@@ -1,6 +1,11 @@
 //! Answers about lineage: who asks is put into the log first, then the answer is made page by page, at the pace of the reader.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use ed25519_dalek::Signer as _;
 use futures::Stream;
@@ -34,6 +39,10 @@ use crate::{
 
 /// Answers that one node gives at once: each holds a thread and a state.
 const ANSWERS_MAX: usize = 8;
+/// Answers that one reader is given at once.
+const ANSWERS_OF_ONE_MAX: usize = 3;
+/// Longest time of an answer: a state that is held keeps what was compacted since on the disk.
+const ANSWER_WITHIN: Duration = Duration::from_secs(900);
 /// Pages that are made ahead of the reader.
 const PAGES_AHEAD: usize = 2;
 /// How long a reader may leave a page untaken.
@@ -45,18 +54,50 @@ pub(super) type Pages = Pin<Box<dyn Stream<Item = Result<LineagePage, Status>> +
 
 /// Room for answers. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Answering(Arc<Semaphore>);
+pub struct Answering {
+    room: Arc<Semaphore>,
+    /// How many answers each reader is given.
+    readers: Arc<Mutex<HashMap<String, usize>>>,
+}
+
+/// The room of one answer, until it is dropped.
+#[derive(Debug)]
+struct Room {
+    reader: String,
+    of: Answering,
+    _place: OwnedSemaphorePermit,
+}
 
 impl Default for Answering {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(ANSWERS_MAX)))
+        Self { room: Arc::new(Semaphore::new(ANSWERS_MAX)), readers: Arc::default() }
     }
 }
 
 impl Answering {
-    fn admit(&self) -> Result<OwnedSemaphorePermit, Status> {
-        let full = |_| busy("TOO_MANY_QUESTIONS", format!("this node gives {ANSWERS_MAX} answers already; ask again, or another node"));
-        Arc::clone(&self.0).try_acquire_owned().map_err(full)
+    fn admit(&self, reader: &str) -> Result<Room, Status> {
+        let full = |what: String| busy("TOO_MANY_QUESTIONS", format!("{what} already; ask again, or another node"));
+        let place = Arc::clone(&self.room).try_acquire_owned();
+        let place = place.map_err(|_| full(format!("this node gives {ANSWERS_MAX} answers")))?;
+        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        let given = readers.entry(reader.to_owned()).or_default();
+        if *given >= ANSWERS_OF_ONE_MAX {
+            return Err(full(format!("this node gives {ANSWERS_OF_ONE_MAX} answers to {reader}")));
+        }
+        *given += 1;
+        Ok(Room { reader: reader.to_owned(), of: self.clone(), _place: place })
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        let mut readers = self.of.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(given) = readers.get_mut(&self.reader) {
+            *given -= 1;
+            if *given == 0 {
+                readers.remove(&self.reader);
+            }
+        }
     }
 }
 
@@ -71,11 +112,12 @@ impl Api {
         }
         let access = self.access(caller, kind, &asked.purpose)?;
         self.check_scope(caller, &question)?;
-        let room = self.answering.admit()?;
+        let room = self.answering.admit(&caller.to_string())?;
         let (resolved, to_record) = oneshot::channel();
         let (recorded, may_answer) = oneshot::channel();
         let (pages, taken) = mpsc::channel(PAGES_AHEAD);
-        let answer = Answer { api: self.clone(), question, page_entries, resolved, may_answer, pages, _room: room };
+        let caller = caller.clone();
+        let answer = Answer { api: self.clone(), caller, question, page_entries, resolved, may_answer, pages, _room: room };
         tokio::task::spawn_blocking(move || answer.give(&Handle::current()));
         let question = to_record.await.map_err(|_| Status::internal("the answer was interrupted"))??;
         self.record(AccessRecorded { question, ..access }).await?;
@@ -132,18 +174,20 @@ struct Recorded;
 /// An answer being given, on a thread of its own.
 struct Answer {
     api: Api,
+    caller: Caller,
     question: LineageQuestion,
     page_entries: usize,
     /// Takes the exact bytes of the question as it is recorded, or why there is no answer.
     resolved: oneshot::Sender<Result<Vec<u8>, Status>>,
     may_answer: oneshot::Receiver<Recorded>,
     pages: mpsc::Sender<Result<LineagePage, Status>>,
-    _room: OwnedSemaphorePermit,
+    _room: Room,
 }
 
 impl Answer {
     fn give(self, runtime: &Handle) {
-        let Self { api, question, page_entries, resolved, may_answer, pages, _room } = self;
+        let Self { api, caller, question, page_entries, resolved, may_answer, pages, _room } = self;
+        let (asked, until) = (question.clone(), Instant::now() + ANSWER_WITHIN);
         let state = api.state.view();
         let looked = Look::of(&api, &state);
         let begun = looked.as_ref().map_err(Clone::clone).and_then(|look| {
@@ -163,10 +207,12 @@ impl Answer {
             return;
         }
         loop {
-            let page = match lineage.next_page() {
+            // A role that was taken away ends the answer, too.
+            let may_go_on = api.check_scope(&caller, &asked).and_then(|()| in_time(until));
+            let page = match may_go_on.and_then(|()| lineage.next_page().map_err(lineage_status)) {
                 Ok(Some(page)) => Ok(page),
                 Ok(None) => return,
-                Err(error) => Err(lineage_status(error)),
+                Err(status) => Err(status),
             };
             let is_end = page.is_err();
             let taken = runtime.block_on(tokio::time::timeout(TAKEN_WITHIN, pages.send(page)));
@@ -175,6 +221,11 @@ impl Answer {
             }
         }
     }
+}
+
+fn in_time(until: Instant) -> Result<(), Status> {
+    let late = || refused("ANSWER_TOO_LONG", format!("an answer takes at most {} s: ask for less", ANSWER_WITHIN.as_secs()));
+    if Instant::now() < until { Ok(()) } else { Err(late()) }
 }
 
 /// A state that does not change, and the checkpoint under which it is read.
