@@ -2,14 +2,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use proofline_verifier::{EntryKeys, LogEntry, Policy, verify};
 
-const POLICY: &[u8] = include_bytes!("../../vectors/two-of-three.policy");
+#[path = "../forms.rs"]
+#[allow(dead_code)]
+mod forms;
 
-fuzz_target!(|bytes: &[u8]| {
-    let Ok(policy) = Policy::parse(POLICY) else { return };
-    let _ = verify(bytes, &policy, None).to_string();
-    if let Ok(entry) = LogEntry::parse(bytes) {
-        let _ = EntryKeys::of(&entry);
-    }
-});
+fuzz_target!(|bytes: &[u8]| forms::files(bytes));

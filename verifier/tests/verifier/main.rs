@@ -14,6 +14,7 @@ mod command_line;
 mod completeness;
 mod deliveries;
 mod evidence_file;
+mod fuzzing;
 mod lineage;
 mod naive;
 mod notes;
