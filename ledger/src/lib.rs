@@ -32,6 +32,8 @@ mod note;
 mod outbox;
 mod outlet;
 pub mod outlets;
+#[doc(hidden)]
+pub mod planted;
 mod prepare;
 mod quota;
 mod refusal;
