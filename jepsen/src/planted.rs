@@ -44,14 +44,14 @@ pub const BUGS: [PlantedBug; 16] = [
         "the journal and its mark are not synced before a node says that it has an entry",
         "power-loss-all",
         20,
-        &[P::NothingLost, P::Agreement],
+        &[P::NothingLost],
     ),
     bug(
         "acknowledged-before-quorum",
         "a follower that does not answer is counted as one that has the entry",
         "isolate-leader",
         30,
-        &[P::NothingLost, P::Agreement],
+        &[P::NothingLost, P::NothingInvented],
     ),
     bug(
         "lost-lead-called-refused",
@@ -118,4 +118,4 @@ pub const BUGS: [PlantedBug; 16] = [
 ];
 
 /// The bugs that every build looks for.
-pub const SMOKE: [&str; 3] = ["acknowledged-before-fsync", "cascade-one-level", "opening-forgets-head"];
+pub const SMOKE: [&str; 3] = ["cascade-one-level", "checkpoint-unchecked", "opening-forgets-head"];

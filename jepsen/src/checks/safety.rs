@@ -8,7 +8,7 @@ use super::{
     entry::Body,
     reading::{Batch, Reading, Request},
 };
-use crate::history::{Action, Answer, Mark, Moment, NodeId, Operation, Receipt, Ruling};
+use crate::history::{Action, Answer, Mark, Moment, NodeId, Operation, Outcome, Receipt, Ruling};
 
 pub(super) fn agreement(reading: &Reading<'_>) -> Judgement {
     let mut found = Found::default();
@@ -197,6 +197,10 @@ pub(super) fn at_most_once(reading: &Reading<'_>) -> Judgement {
         Anomaly::new("retry-got-another-answer", "two tries of the same request were answered differently").by([one.id, other.id])
     };
     for batch in &reading.batches {
+        // All its tries are the same bytes: who is told that he signed two batches at one place is wrongly accused.
+        for accused in batch.tries.iter().filter(|it| matches!(&it.outcome, Outcome::Fail { reason, .. } if reason == "EQUIVOCATION")) {
+            found.add(Anomaly::new("accused-of-equivocation", "one batch was sent, and called two").by([accused.id]));
+        }
         let mut answers = batch.acknowledgements();
         let Some(first) = answers.next() else { continue };
         answers.for_each(|other| found.check((first.1, first.2) == (other.1, other.2), || differs(first.0, other.0).at(other.1)));
