@@ -70,8 +70,8 @@ pub const BUGS: [PlantedBug; 16] = [
     bug(
         "duplicates-forgotten",
         "after a restart a batch that was taken before is not recognised",
-        "kill-all",
-        20,
+        "rolling-restart",
+        40,
         &[P::NothingInvented, P::AtMostOnce],
     ),
     bug(

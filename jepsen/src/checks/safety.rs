@@ -175,6 +175,13 @@ fn check_observed_after_sent(reading: &Reading<'_>, found: &mut Found) {
     }
 }
 
+/// Reasons that deny that a batch was taken; the first accuses its collector.
+const DENIALS: [&str; 6] = ["EQUIVOCATION", "EPOCH_CLOSED", "EPOCH_FENCED", "LANE_NOT_OPEN", "WRONG_PREVIOUS", "WRONG_SEQUENCE"];
+
+fn denies(operation: &Operation, reasons: &[&str]) -> bool {
+    matches!(&operation.outcome, Outcome::Fail { reason, .. } if reasons.contains(&reason.as_str()))
+}
+
 pub(super) fn at_most_once(reading: &Reading<'_>) -> Judgement {
     let mut found = Found::default();
     let (mut ids, mut places, mut nonces) = (HashMap::new(), HashMap::new(), HashMap::new());
@@ -197,9 +204,10 @@ pub(super) fn at_most_once(reading: &Reading<'_>) -> Judgement {
         Anomaly::new("retry-got-another-answer", "two tries of the same request were answered differently").by([one.id, other.id])
     };
     for batch in &reading.batches {
-        // All its tries are the same bytes: who is told that he signed two batches at one place is wrongly accused.
-        for accused in batch.tries.iter().filter(|it| matches!(&it.outcome, Outcome::Fail { reason, .. } if reason == "EQUIVOCATION")) {
-            found.add(Anomaly::new("accused-of-equivocation", "one batch was sent, and called two").by([accused.id]));
+        // All its tries are the same bytes: whoever has the batch knows them, and nobody signed two batches at one place.
+        let since = batch.acknowledged;
+        for denied in batch.tries.iter().filter(|it| denies(it, if it.invoked > since { &DENIALS[..] } else { &DENIALS[..1] })) {
+            found.add(Anomaly::new("acknowledged-and-denied", format!("{:?}", denied.outcome)).by([denied.id]));
         }
         let mut answers = batch.acknowledgements();
         let Some(first) = answers.next() else { continue };
