@@ -115,9 +115,9 @@ impl Cover {
 
     fn add(&mut self, cases: Vec<u64>) {
         // Planted: containment as it was when the events were admitted.
-        let cases =
+        let known =
             crate::planted!(RevokeSeenAtAdmission, cases.into_iter().filter(|case| crate::planted::was_known(*case)).collect(), cases);
-        self.all.extend(cases);
+        self.all.extend(known);
         self.first = self.all.first().copied();
     }
 }

@@ -89,7 +89,7 @@ impl Ledger {
     pub fn open(store: &impl Store) -> Result<Self, StoreFault> {
         let log = Log::open(store)?;
         // Planted: what was taken before this process began is not remembered.
-        crate::planted!(DuplicatesForgotten, crate::planted::opened(log.size()), ());
+        crate::planted!(DuplicatesForgotten, crate::planted::opened(log.size()));
         Ok(Self {
             log,
             sessions: Sessions::default(),
@@ -123,7 +123,7 @@ impl Ledger {
         let mut checkpoint = None;
         self.sessions.trim();
         // Planted: containment as it was when the events were admitted.
-        crate::planted!(RevokeSeenAtAdmission, crate::planted::group_begins(self.log.containments), ());
+        crate::planted!(RevokeSeenAtAdmission, crate::planted::group_begins(self.log.containments));
         for item in &group.items {
             let outcome = self.apply_item(&mut writes, group.proposed, item)?;
             if let (PreparedItem::Checkpoint(note), Ok(Outcome::Published)) = (item, &outcome) {

@@ -94,8 +94,7 @@ impl Log {
     /// Committed time never goes backwards, whatever a leader proposes.
     pub(crate) fn advance(&mut self, proposed: UnixNanos) {
         // Planted: each replica asks its own clock.
-        let proposed = crate::planted!(TimeOfLocalClock, crate::planted::local_time(), proposed);
-        self.now = self.now.max(proposed);
+        self.now = self.now.max(crate::planted!(TimeOfLocalClock, crate::planted::local_time(), proposed));
     }
 
     /// Commits one entry: bytes, leaf, session leaf and digest.

@@ -3,7 +3,8 @@
 //! In what is shipped [`planted!`] is the constant `false` and nothing else of this module exists: no shipped package has the
 //! feature, so no flag can switch it on. `jepsen/planted` compiles the same sources with it, into a program of its own.
 
-/// Tells whether a bug is planted: `false`, in what is shipped. With two values: the first where it is planted, else the second.
+/// Tells whether a bug is planted: `false`, in what is shipped. With one value: what is done where it is planted.
+/// With two: the first where it is planted, else the second.
 #[cfg(not(feature = "planted"))]
 #[doc(hidden)]
 #[macro_export]
@@ -11,6 +12,7 @@ macro_rules! planted {
     ($bug:ident) => {
         false
     };
+    ($bug:ident, $done:expr) => {};
     ($bug:ident, $changed:expr, $original:expr) => {
         $original
     };
@@ -21,6 +23,11 @@ macro_rules! planted {
 macro_rules! planted {
     ($bug:ident) => {
         $crate::planted::is_chosen($crate::planted::Bug::$bug)
+    };
+    ($bug:ident, $done:expr) => {
+        if $crate::planted::is_chosen($crate::planted::Bug::$bug) {
+            $done
+        }
     };
     ($bug:ident, $changed:expr, $original:expr) => {
         if $crate::planted::is_chosen($crate::planted::Bug::$bug) { $changed } else { $original }
