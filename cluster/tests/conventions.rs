@@ -9,7 +9,7 @@ use std::{
 };
 
 /// Each package and what it may use of this workspace; after the bar, in tests only.
-const EDGES: [(&str, &[&str], &[&str]); 9] = [
+const EDGES: [(&str, &[&str], &[&str]); 11] = [
     ("proofline-proto", &[], &[]),
     ("proofline-ledger", &["proofline-proto"], &["proofline-verifier"]),
     ("proofline-verifier", &["proofline-proto"], &[]),
@@ -19,7 +19,12 @@ const EDGES: [(&str, &[&str], &[&str]); 9] = [
     ("proofline-cluster", ABOVE, ABOVE),
     ("proofline-jepsen", ABOVE, ABOVE),
     ("proofline-benches", ABOVE, ABOVE),
+    // The same sources with bugs that can be chosen: nothing that is shipped may use them.
+    ("proofline-ledger-planted", &["proofline-proto"], &[]),
+    ("proofline-node-planted", &["proofline-ledger-planted", "proofline-proto", "proofline-verifier"], &[]),
 ];
+/// What the name of a package with planted bugs ends with.
+const PLANTED: &str = "-planted";
 const ABOVE: &[&str] =
     &["proofline-client", "proofline-cluster", "proofline-ledger", "proofline-node", "proofline-proto", "proofline-verifier"];
 
@@ -41,6 +46,7 @@ struct Package {
     /// Where its manifest lies.
     directory: PathBuf,
     uses: BTreeSet<(String, bool, bool)>,
+    features: BTreeSet<String>,
 }
 
 fn packages() -> Vec<Package> {
@@ -58,6 +64,7 @@ fn packages() -> Vec<Package> {
                 .filter(|it| it["kind"] != "build")
                 .map(|it| (it["name"].as_str().unwrap().to_owned(), it["kind"] == "dev", it["optional"] == true))
                 .collect(),
+            features: package["features"].as_object().unwrap().keys().cloned().collect(),
         })
         .collect()
 }
@@ -90,7 +97,9 @@ fn the_verifier_library_stays_small() {
 fn every_dependency_is_named_in_the_code_that_asks_for_it() {
     let (sources, mut unused) = (sources(), Vec::new());
     // Stubs are generated and name what they need; measurements are not shipped.
-    for package in packages().iter().filter(|package| !["proofline-proto", "proofline-benches"].contains(&package.name.as_str())) {
+    let has_own_sources =
+        |package: &&Package| !["proofline-proto", "proofline-benches"].contains(&package.name.as_str()) && !package.name.ends_with(PLANTED);
+    for package in packages().iter().filter(has_own_sources) {
         let own = sources.iter().filter(|path| path.starts_with(&package.directory));
         let text: String = own.map(|path| fs::read_to_string(path).unwrap()).collect();
         let words: BTreeSet<&str> = text.split(|it: char| !it.is_alphanumeric() && it != '_').collect();
@@ -98,6 +107,23 @@ fn every_dependency_is_named_in_the_code_that_asks_for_it() {
         unused.extend(missing.map(|(name, ..)| format!("{} of {}", name, package.name)));
     }
     assert!(unused.is_empty(), "dependencies that nothing uses: {unused:?}");
+}
+
+#[test]
+fn bugs_are_planted_in_packages_that_are_the_shipped_ones_otherwise() {
+    let packages = packages();
+    let uses = |package: &Package| -> BTreeSet<String> {
+        package.uses.iter().filter(|(_, is_dev, _)| !is_dev).map(|(name, ..)| name.trim_end_matches(PLANTED).to_owned()).collect()
+    };
+    let (planted, shipped): (Vec<_>, Vec<_>) = packages.iter().partition(|package| package.name.ends_with(PLANTED));
+    assert_eq!(planted.len(), 2);
+    for package in planted {
+        let of = shipped.iter().find(|shipped| shipped.name == package.name.trim_end_matches(PLANTED)).unwrap();
+        assert_eq!(uses(package), uses(of), "{} has other dependencies than {}", package.name, of.name);
+    }
+    for package in shipped {
+        assert!(!package.features.contains("planted"), "{} could be built with bugs", package.name);
+    }
 }
 
 /// What nodes say to each other only.

@@ -5,6 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum as _};
 use proofline_jepsen::{
+    planted::{BUGS, Campaign},
     run::RunOrder,
     schedule::{Fault, FaultGroup},
 };
@@ -18,6 +19,7 @@ use proofline_jepsen::{
         proofline-jepsen run --seed 7 --for 5m                       # every fault\n  \
         proofline-jepsen run --seed 7 --for 60s --faults process,isolate-leader\n  \
         proofline-jepsen schedule --seed 7 --for 5m                  # what would come when\n  \
+        proofline-jepsen planted --bug cascade-one-level             # nodes with a bug on purpose: is it noticed?\n  \
         proofline-jepsen clean                                       # after a harness that was killed\n\n\
         Exit codes: 0 every promise was kept, 1 failed, 2 usage, 3 a promise was broken, 4 unknown: the run proves nothing.\n\
         It needs root, and makes its own network namespaces, mounts and loop devices; nothing of it leaves the machine or stays."
@@ -31,6 +33,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Found a cluster, give it work, break it by the schedule of the seed, and judge
     Run(RunArguments),
+    /// Run against nodes with bugs on purpose, and say which were noticed
+    Planted(PlantedArguments),
     /// Print the schedule of a seed, and do nothing
     Schedule(Chosen),
     /// Remove what killed harnesses left behind
@@ -46,7 +50,7 @@ pub(crate) struct Chosen {
     /// How long faults come: 90s, 5m, 1h
     #[arg(long = "for", value_name = "DURATION", default_value = "60s", value_parser = duration)]
     length: Duration,
-    /// Groups (all, network, process, disk, clock, corruption, membership) and single faults, separated by commas
+    /// Groups (all, network, process, disk, clock, corruption, membership) and single faults, separated by commas; or none
     #[arg(long, value_name = "LIST", default_value = "all", value_delimiter = ',')]
     faults: Vec<String>,
     /// Nodes
@@ -70,6 +74,38 @@ pub(crate) struct RunArguments {
     /// Raft entries after which a node makes a snapshot; few, so that snapshots are seen in a short run
     #[arg(long, value_name = "N", default_value_t = 150)]
     snapshot_entries: u64,
+    /// Start nodes that have this bug, or `none` of the bugs: nodes that are not shipped
+    #[arg(long, value_name = "NAME")]
+    planted: Option<String>,
+}
+
+/// What decides a campaign against planted bugs.
+#[derive(Debug, Args)]
+pub(crate) struct PlantedArguments {
+    /// One bug by name; again for another. All by default
+    #[arg(long = "bug", value_name = "NAME")]
+    bugs: Vec<String>,
+    /// Seeds that each bug is given until it is noticed
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    seeds: u64,
+    /// How long faults come in each run: 90s, 5m. What suits the bug by default
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+    length: Option<Duration>,
+    /// Directory of results; a new one below jepsen-results by default
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+impl PlantedArguments {
+    pub(crate) fn campaign(&self, now: u64) -> Result<Campaign> {
+        let known = |name: &String| match BUGS.iter().find(|bug| bug.name == name) {
+            Some(bug) => Ok(*bug),
+            None => bail!("no bug is called {name:?}; bugs: {}", BUGS.map(|bug| bug.name).join(", ")),
+        };
+        let bugs = if self.bugs.is_empty() { BUGS.to_vec() } else { self.bugs.iter().map(known).collect::<Result<_>>()? };
+        let directory = self.out.clone().unwrap_or_else(|| PathBuf::from("jepsen-results").join(format!("planted-{now}")));
+        Ok(Campaign { bugs, seeds: self.seeds, seconds: self.length.map(|length| length.as_secs()), directory })
+    }
 }
 
 impl Chosen {
@@ -80,6 +116,9 @@ impl Chosen {
     /// Returns the chosen faults, in a fixed order and once each.
     pub(crate) fn faults(&self) -> Result<Vec<Fault>> {
         let mut chosen = Vec::new();
+        if self.faults == ["none"] {
+            return Ok(chosen);
+        }
         for word in &self.faults {
             match (FaultGroup::from_str(word, true), Fault::from_str(word, true)) {
                 (Ok(group), _) => chosen.extend(Fault::of_groups(&[group])),
@@ -108,6 +147,7 @@ impl RunArguments {
             nodes: self.chosen.nodes,
             disk_mebibytes: self.disk_mib,
             snapshot_entries: self.snapshot_entries,
+            planted: self.planted.clone(),
             command,
         })
     }

@@ -17,6 +17,7 @@ pub mod leftovers;
 pub mod network;
 pub mod nodes;
 pub mod offline;
+pub mod planted;
 pub mod program;
 pub mod random;
 pub mod run;

@@ -12,13 +12,14 @@ use anyhow::{Context as _, Result, bail};
 use clap::Parser as _;
 use proofline_jepsen::{
     leftovers::{self, Removed},
+    planted::{Finding, campaign, table},
     run::{Ground, Ruling, RunOrder, Verdict, run},
     schedule::Schedule,
     world::World,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::arguments::{Chosen, Cli, Command, RunArguments};
+use crate::arguments::{Chosen, Cli, Command, PlantedArguments, RunArguments};
 
 /// A promise was broken.
 const BROKEN: u8 = 3;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(arguments) => start(&arguments),
         Command::Schedule(chosen) => show(&chosen),
+        Command::Planted(arguments) => hunt(&arguments),
         Command::Clean => clean(),
     };
     done.unwrap_or_else(|error| {
@@ -41,6 +43,17 @@ fn show(chosen: &Chosen) -> Result<ExitCode> {
     let schedule = Schedule::draw(chosen.seed, chosen.length(), &chosen.faults()?, chosen.nodes);
     println!("{}", serde_json::to_string_pretty(&schedule)?);
     Ok(ExitCode::SUCCESS)
+}
+
+fn hunt(arguments: &PlantedArguments) -> Result<ExitCode> {
+    let order = arguments.campaign(seconds_now())?;
+    let tell = |it: &Finding| {
+        let word = if it.is_caught { "noticed" } else { "NOT NOTICED" };
+        eprintln!("{}: {word} after {} seeds, {} s: {}", it.bug, it.seeds, it.took_s, it.noticed.broken.join(", "));
+    };
+    let findings = campaign(&order, tell)?;
+    println!("{}", table(&findings));
+    Ok(if findings.iter().all(|it| it.is_caught) { ExitCode::SUCCESS } else { ExitCode::from(BROKEN) })
 }
 
 fn clean() -> Result<ExitCode> {

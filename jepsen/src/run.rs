@@ -53,6 +53,8 @@ pub struct RunOrder {
     pub disk_mebibytes: u64,
     /// Raft entries after which a node makes a snapshot.
     pub snapshot_entries: u64,
+    /// A bug that the nodes have; `None` for the nodes as they are shipped.
+    pub planted: Option<String>,
     /// The command that repeats the run.
     pub command: String,
 }
@@ -131,6 +133,7 @@ fn prepare(order: &RunOrder, name: &str, directory: &Path, namespaces: Vec<Names
         snapshot_entries: order.snapshot_entries,
         clocks: if wants_clocks { WallClocks::Own } else { WallClocks::Machine },
         binaries: Binaries::beside_current()?,
+        planted: order.planted.as_deref(),
     };
     Fleet::prepare(plan, namespaces, recorder.clone())
 }

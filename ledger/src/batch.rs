@@ -57,7 +57,15 @@ fn collector<S: Store>(writes: &Writes<'_, S>, id: &str) -> Result<Option<Regist
 }
 
 fn held_position<S: Store>(writes: &Writes<'_, S>, batch: &PreparedBatch) -> Result<Option<StatementRow>, StoreFault> {
-    writes.read(Table::Statements, &key::statement(&batch.statement.collector_id, batch.lane, batch.epoch, batch.sequence))
+    let held = writes.read::<StatementRow>(Table::Statements, &statement_key(batch))?;
+    // Planted: what was taken before this process began is not remembered.
+    Ok(crate::planted!(DuplicatesForgotten, held.filter(|held| crate::planted::is_since_start(held.first_index)), held))
+}
+
+fn statement_key(batch: &PreparedBatch) -> Vec<u8> {
+    // Planted: positions of all epochs are one.
+    let epoch = crate::planted!(ExactlyOnceWithoutEpoch, Epoch(0), batch.epoch);
+    key::statement(&batch.statement.collector_id, batch.lane, epoch, batch.sequence)
 }
 
 fn check_key(collector: &Registered, public_key: &[u8]) -> Result<(), Refusal> {
@@ -206,7 +214,9 @@ impl Taking<'_> {
         let contained = if cover.is_empty() { facts::Contained::No } else { facts::Contained::Yes };
         observed.settle(writes, decision.verdict(), contained, ledger.log.next())?;
         containment::note_covered(writes, &cover, ledger.log.next());
-        let session = match Claim::of(event) {
+        // Planted: a spawn takes no position in its session.
+        let is_left_out = crate::planted!(SpawnOutsideSession) && matches!(event.body, Some(v1::event::Body::SubAgentSpawned(_)));
+        let session = match Claim::of(event).filter(|_| !is_left_out) {
             Some(claim) => {
                 let found = ledger.sessions.grow(writes, &key::scoped(claim.tenant, claim.id))?;
                 found.map(|session| InSession { tenant: claim.tenant, id: claim.id, session })
@@ -245,7 +255,7 @@ impl Taking<'_> {
         writes.put(Table::Lanes, self.lane_key.clone(), &self.lane);
         writes.put(Table::Quotas, key::text(&batch.statement.collector_id), &self.quota);
         let row = StatementRow { statement: Some(batch.statement.clone()), digest, first_index: first_index.0 };
-        let key = key::statement(&batch.statement.collector_id, batch.lane, batch.epoch, batch.sequence);
+        let key = statement_key(batch);
         // Not digested: the signature is evidence beside the log, everything else follows from the entries.
         writes.keep(Table::Statements, key, prost::Message::encode_to_vec(&row));
     }
@@ -339,7 +349,12 @@ pub(crate) fn open_lane<S: Store>(
         Ok(quota) => quota,
         Err(refusal) => return Ok(Err(refusal)),
     };
-    let last = lane.last.clone().unwrap_or_else(|| v1::LaneHead { digest: Hash::ZERO.0.to_vec(), ..Default::default() });
+    // Planted: who opens a lane is not told what is in it.
+    let last = lane
+        .last
+        .clone()
+        .filter(|_| !crate::planted!(OpeningForgetsHead))
+        .unwrap_or_else(|| v1::LaneHead { digest: Hash::ZERO.0.to_vec(), ..Default::default() });
     let answer = v1::OpenLaneResponse { epoch: lane.epoch + 1, last: Some(last) };
     writes.put(Table::Lanes, lane_key, &LaneRow { epoch: answer.epoch, sequence: 0, closed: false, last: lane.last });
     writes.put(Table::Quotas, key::text(open.collector()), &quota);

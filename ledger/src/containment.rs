@@ -114,7 +114,10 @@ impl Cover {
     }
 
     fn add(&mut self, cases: Vec<u64>) {
-        self.all.extend(cases);
+        // Planted: containment as it was when the events were admitted.
+        let known =
+            crate::planted!(RevokeSeenAtAdmission, cases.into_iter().filter(|case| crate::planted::was_known(*case)).collect(), cases);
+        self.all.extend(known);
         self.first = self.all.first().copied();
     }
 }
@@ -171,6 +174,10 @@ fn above<S: Store>(sessions: &mut Sessions, writes: &Writes<'_, S>, claim: Claim
     let mut found = vec![claim.id.to_owned()];
     let mut next = 0;
     while let Some(id) = found.get(next).cloned() {
+        // Planted: only what is directly above.
+        if crate::planted!(CascadeOneLevel) && next > 0 {
+            break;
+        }
         next += 1;
         for parent in parents(sessions, writes, claim, &id)? {
             // Spawns may contradict what sessions say of their parents: a walk that comes back to where it was goes no further.

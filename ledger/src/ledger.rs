@@ -87,8 +87,11 @@ impl Ledger {
     /// # Errors
     /// [`StoreFault`] when the store fails or holds damaged rows.
     pub fn open(store: &impl Store) -> Result<Self, StoreFault> {
+        let log = Log::open(store)?;
+        // Planted: what was taken before this process began is not remembered.
+        crate::planted!(DuplicatesForgotten, crate::planted::opened(log.size()));
         Ok(Self {
-            log: Log::open(store)?,
+            log,
             sessions: Sessions::default(),
             memory: Memory::default(),
             changes: Vec::new(),
@@ -119,6 +122,8 @@ impl Ledger {
         let mut outcomes = Vec::with_capacity(group.items.len());
         let mut checkpoint = None;
         self.sessions.trim();
+        // Planted: containment as it was when the events were admitted.
+        crate::planted!(RevokeSeenAtAdmission, crate::planted::group_begins(self.log.containments));
         for item in &group.items {
             let outcome = self.apply_item(&mut writes, group.proposed, item)?;
             if let (PreparedItem::Checkpoint(note), Ok(Outcome::Published)) = (item, &outcome) {

@@ -35,6 +35,8 @@ mod outbox;
 mod outlet;
 pub mod outlets;
 pub mod payloads;
+#[doc(hidden)]
+pub mod planted;
 mod prepare;
 mod quota;
 mod refusal;

@@ -96,7 +96,8 @@ impl Log {
 
     /// Committed time never goes backwards, whatever a leader proposes.
     pub(crate) fn advance(&mut self, proposed: UnixNanos) {
-        self.now = self.now.max(proposed);
+        // Planted: each replica asks its own clock.
+        self.now = self.now.max(crate::planted!(TimeOfLocalClock, crate::planted::local_time(), proposed));
     }
 
     /// Commits one entry: bytes, leaf, session leaf and digest.

@@ -129,6 +129,8 @@ impl OpenSession {
         let position = Position(self.tree.size());
         let value = [&index.0.to_be_bytes()[..], &leaf.0].concat();
         writes.keep(Table::SessionLeaves, key::session_leaf(ordinal, position).to_vec(), value);
+        // Planted: the root from before the entry.
+        let before = crate::planted!(SessionRootLags).then(|| self.tree.root());
         self.tree.push(leaf, |height, root| {
             if 1 << height == SESSION_CHUNK_LEAVES {
                 let chunk = key::session_chunk(ordinal, position.0 / SESSION_CHUNK_LEAVES);
@@ -137,7 +139,7 @@ impl OpenSession {
         });
         self.last = index;
         self.has_grown = true;
-        self.tree.root()
+        before.unwrap_or_else(|| self.tree.root())
     }
 
     /// Writes the head row, which the entries determine.

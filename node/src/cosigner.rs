@@ -279,6 +279,10 @@ fn walk_on(state: &StateDb, walk: Option<Recheck>, genesis: Genesis, signed: Sig
 
 /// Compares what is asked with this node's own tree, its clock, and what it signed and checked before.
 fn check(state: &StateDb, asked: SignedTree, signed: SignedTree, checked: SignedTree) -> Result<(), NotCosigned> {
+    // Planted: whatever is asked for is signed.
+    if proofline_ledger::planted!(CheckpointUnchecked) {
+        return Ok(());
+    }
     let computed = LogTree::new(state, asked.size).root()?;
     if computed != asked.root {
         return Err(NotCosigned::OtherRoot { size: asked.size, computed, asked: asked.root });

@@ -90,7 +90,11 @@ fn dated(gathered: Gathered) -> (Group, Vec<Reply>) {
 async fn answer(written: Written, replies: Vec<Reply>, mut leadership: watch::Receiver<Leadership>) {
     let written = tokio::select! {
         written = written => written,
-        _ = leadership.wait_for(|seen| *seen != Leadership::Here) => return resolve_all(replies, Lost::FateUnknown),
+        _ = leadership.wait_for(|seen| *seen != Leadership::Here) => {
+            // Planted: what is on its way is called refused.
+            let lost = proofline_ledger::planted!(LostLeadCalledRefused, Lost::NotLeader, Lost::FateUnknown);
+            return resolve_all(replies, lost);
+        }
     };
     match written {
         Ok(Ok(written)) => {

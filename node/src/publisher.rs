@@ -92,7 +92,9 @@ impl Publisher {
         if size.0 <= published {
             return Ok(());
         }
-        let tree = SignedTree { size, root: LogTree::new(&*state, size).root()? };
+        // Planted: the root of another size, which nobody compares with his own.
+        let of = proofline_ledger::planted!(CheckpointUnchecked, TreeSize(size.0.saturating_sub(1)), size);
+        let tree = SignedTree { size, root: LogTree::new(&*state, of).root()? };
         let nodes = cosigners(&*state)?;
         let note = self.cosigned_note(listing_origin(&state)?, tree, &nodes).await?;
         let witnessed = self.witnesses.cosign(&state, tree, &note).await;
@@ -244,7 +246,7 @@ impl Published {
         let checkpoint = Checkpoint::parse_text(parsed.text()).map_err(|_| NotServed::Unreadable)?;
         let size = TreeSize(checkpoint.size.0);
         let computed = LogTree::new(&*state.view(), size).root()?;
-        if computed.0 == *checkpoint.root.as_bytes() {
+        if computed.0 == *checkpoint.root.as_bytes() || proofline_ledger::planted!(CheckpointUnchecked) {
             Ok(Self { note, size })
         } else {
             Err(NotServed::Diverged(Diverged::OtherTree { size, published: checkpoint.root, computed }))

@@ -15,6 +15,7 @@ mod clock;
 mod containment;
 mod damage;
 mod discovery;
+mod flood;
 mod forgetting;
 mod governing;
 mod lineage;

@@ -8,7 +8,7 @@ use super::{
     entry::Body,
     reading::{Batch, Reading, Replayed, Request},
 };
-use crate::history::{Action, Answer, Mark, Moment, NodeId, Operation, Receipt, Ruling};
+use crate::history::{Action, Answer, Mark, Moment, NodeId, Operation, Outcome, Receipt, Ruling};
 
 pub(super) fn agreement(reading: &Reading<'_>) -> Judgement {
     let mut found = Found::default();
@@ -173,6 +173,13 @@ fn check_observed_after_sent(reading: &Reading<'_>, found: &mut Found) {
     }
 }
 
+/// Reasons that deny that a batch was taken; the first accuses its collector.
+const DENIALS: [&str; 6] = ["EQUIVOCATION", "EPOCH_CLOSED", "EPOCH_FENCED", "LANE_NOT_OPEN", "WRONG_PREVIOUS", "WRONG_SEQUENCE"];
+
+fn denies(operation: &Operation, reasons: &[&str]) -> bool {
+    matches!(&operation.outcome, Outcome::Fail { reason, .. } if reasons.contains(&reason.as_str()))
+}
+
 pub(super) fn at_most_once(reading: &Reading<'_>) -> Judgement {
     let mut found = Found::default();
     let (mut ids, mut places, mut nonces) = (HashMap::new(), HashMap::new(), HashMap::new());
@@ -195,6 +202,11 @@ pub(super) fn at_most_once(reading: &Reading<'_>) -> Judgement {
         Anomaly::new("retry-got-another-answer", "two tries of the same request were answered differently").by([one.id, other.id])
     };
     for batch in &reading.batches {
+        // All its tries are the same bytes: whoever has the batch knows them, and nobody signed two batches at one place.
+        let since = batch.acknowledged;
+        for denied in batch.tries.iter().filter(|it| denies(it, if it.invoked > since { &DENIALS[..] } else { &DENIALS[..1] })) {
+            found.add(Anomaly::new("acknowledged-and-denied", format!("{:?}", denied.outcome)).by([denied.id]));
+        }
         let mut answers = batch.acknowledgements();
         let Some(first) = answers.next() else { continue };
         answers.for_each(|other| found.check((first.1, first.2) == (other.1, other.2), || differs(first.0, other.0).at(other.1)));

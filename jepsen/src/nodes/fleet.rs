@@ -15,6 +15,7 @@ use super::{Clock, Disk, NodeProcess, Place};
 use crate::{
     history::{Mark, NodeId, Recorder},
     network::Namespace,
+    planted,
 };
 
 const CLIENT_PORT: u16 = 7443;
@@ -55,6 +56,8 @@ pub struct FleetPlan<'a> {
     pub clocks: WallClocks,
     /// Where the programs are.
     pub binaries: Binaries,
+    /// A bug that the nodes have.
+    pub planted: Option<&'a str>,
 }
 
 /// How a node begins its life.
@@ -111,6 +114,7 @@ pub struct Fleet {
     run: String,
     directory: PathBuf,
     binaries: Binaries,
+    planted: Option<String>,
     measured: Instant,
     pub(super) snapshot_entries: u64,
 }
@@ -134,6 +138,7 @@ impl Fleet {
             run: of.run.to_owned(),
             directory: of.directory.to_owned(),
             binaries: of.binaries,
+            planted: of.planted.map(str::to_owned),
             measured: Instant::now(),
             snapshot_entries: of.snapshot_entries,
             plan,
@@ -259,7 +264,9 @@ impl Fleet {
     }
 
     fn command(&self, node: &PlannedNode, what: &str) -> Command {
-        let mut command = Command::new(self.binaries.path("proofline-node"));
+        let program = if self.planted.is_some() { planted::PROGRAM } else { "proofline-node" };
+        let mut command = Command::new(self.binaries.path(program));
+        command.envs(self.planted.iter().map(|bug| (planted::VARIABLE, bug)));
         command.args([what, "--config"]).arg(self.plan.config(node));
         command
     }

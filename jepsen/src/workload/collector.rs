@@ -26,6 +26,9 @@ const REMEMBERED_MAX: usize = 64;
 /// How long a batch is still tried after everything is to end.
 const LAST_TRIES: Duration = Duration::from_secs(10);
 
+/// One of so many rounds of nothing but refusals is the last.
+const GIVES_UP_ONE_OF: u64 = 3;
+
 /// What became of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Settled {
@@ -33,7 +36,7 @@ pub(super) enum Settled {
     Acknowledged,
     /// It is not in the log and never will be.
     Fenced,
-    /// Everything ended before an answer came.
+    /// Everything ended before an answer came, or it was refused and given up.
     Open,
 }
 
@@ -124,7 +127,7 @@ impl Collector {
 
     /// Sends one batch to one, two or three nodes at once, again and again, until it is known what became of it.
     pub(super) async fn settle(&mut self, signed: &Signed, way: Way) -> Settled {
-        let mut until = None;
+        let (mut until, mut is_refused) = (None, true);
         loop {
             let count = self.lot.one_of(&[1, 1, 1, 2, 2, 3]).copied().unwrap_or(1);
             let seats = self.reach.several(count, &mut self.lot);
@@ -133,8 +136,13 @@ impl Collector {
                 match outcome {
                     Outcome::Ok { .. } => return Settled::Acknowledged,
                     Outcome::Fail { for_good: true, .. } => return Settled::Fenced,
-                    Outcome::Fail { .. } | Outcome::Info { .. } => {}
+                    Outcome::Fail { .. } => {}
+                    Outcome::Info { .. } => is_refused = false,
                 }
+            }
+            // Whoever was told by everybody that it was not done may give it up: then it must never be in the log.
+            if is_refused && self.lot.below(GIVES_UP_ONE_OF) == 0 {
+                return Settled::Open;
             }
             if self.stage.is_stopping() && Instant::now() > *until.get_or_insert_with(|| Instant::now() + LAST_TRIES) {
                 return Settled::Open;

@@ -4,4 +4,5 @@
 mod cleaning;
 mod disk;
 mod network;
+mod planted;
 mod smoke;

@@ -117,7 +117,8 @@ impl HighWater {
         let generation = self.generation.saturating_add(1);
         self.file
             .write_all_at(&encode(generation, mark), Slot::of(generation).offset())
-            .and_then(|()| self.file.sync_data())
+            // Planted: an acknowledgement does not wait for the disk.
+            .and_then(|()| proofline_ledger::planted!(AcknowledgedBeforeFsync, Ok(()), self.file.sync_data()))
             .map_err(|source| file_error("writing", &self.path, source))?;
         self.generation = generation;
         Ok(())

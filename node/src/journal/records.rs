@@ -169,7 +169,9 @@ impl Records {
     }
 
     fn commit(&self, batch: WriteBatch) -> Result<(), JournalError> {
-        self.db.write_opt(batch, &self.synced).map_err(|error| JournalError::database("writing", error))
+        // Planted: an acknowledgement does not wait for the disk.
+        let how = proofline_ledger::planted!(AcknowledgedBeforeFsync, &WriteOptions::default(), &self.synced);
+        self.db.write_opt(batch, how).map_err(|error| JournalError::database("writing", error))
     }
 
     fn family(&self, name: &str) -> Result<&ColumnFamily, JournalError> {

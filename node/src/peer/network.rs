@@ -65,7 +65,12 @@ impl RaftNetwork<TypeConfig> for PeerConnection {
         _option: RPCOption,
     ) -> Result<AppendEntriesResponse<u64>, RPCError<u64, Member, RaftError<u64>>> {
         let request = convert::append_request(rpc).map_err(|error| unusable(&error))?;
-        let response = self.client()?.append_entries(request).await.map_err(|status| unreachable(&status))?;
+        let answered = self.client()?.append_entries(request).await.map_err(|status| unreachable(&status));
+        // Planted: silence counts as consent.
+        if proofline_ledger::planted!(AcknowledgedBeforeQuorum) && answered.is_err() {
+            return Ok(AppendEntriesResponse::Success);
+        }
+        let response = answered?;
         Ok(convert::parse_append_response(response.into_inner()).map_err(|error| unusable(&error))?)
     }
 

@@ -169,6 +169,10 @@ impl Applier {
         // Said before readers can see the new state: whoever looks at it knows that it was taken.
         self.progress.send_modify(|progress| progress.taken = TreeSize(u64::MAX));
         self.writer.install(meta, files)?;
+        // Planted: a snapshot has no rows of what is contained.
+        if proofline_ledger::planted!(SnapshotWithoutContainment) {
+            self.writer.database().forget(&[proofline_ledger::Table::Contained])?;
+        }
         self.ledger = Ledger::open(&*self.writer.database())?;
         self.progress.send_replace(Progress::opened(&self.ledger, meta.last_log_id.map(|at| at.index)));
         Ok(())

@@ -92,7 +92,9 @@ impl Audit for Api {
         self.check_role(&caller(&request)?, Rpc::GetInclusionProof, Scope::Everything)?;
         let index = EntryIndex(request.into_inner().index);
         let proof = self.read(move |view| {
-            let mut tree = view.tree();
+            // Planted: the path in the tree from before the newest entry.
+            let size = proofline_ledger::planted!(ProofOfOlderTree, TreeSize(view.size().0.saturating_sub(1)), view.size());
+            let mut tree = proofline_ledger::LogTree::new(&*view.state, size);
             let path = tree.inclusion_path(index).map_err(fault)?.ok_or_else(|| beyond(view.size().0))?;
             let leaf = tree.leaf(index).map_err(fault)?.ok_or_else(|| beyond(view.size().0))?;
             Ok(GetInclusionProofResponse {

@@ -49,7 +49,10 @@ impl Api {
     }
 
     pub(super) async fn watch(&self, caller: Caller, asked: WatchContainmentRequest) -> Result<Changes, Status> {
-        let watcher = Watcher { api: self.clone(), caller, tenant: asked.tenant_id, next: asked.from_index, sent: Instant::now() };
+        // Planted: who comes back is told of what happens from now on.
+        let next =
+            proofline_ledger::planted!(WatcherStartsLate, self.progress.borrow().tree_size.0.max(asked.from_index), asked.from_index);
+        let watcher = Watcher { api: self.clone(), caller, tenant: asked.tenant_id, next, sent: Instant::now() };
         watcher.check()?;
         // A watcher that comes from a node which was ahead of this one waits; one that names an index of no ledger is told so.
         let mut progress = self.progress.clone();

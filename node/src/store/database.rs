@@ -185,8 +185,16 @@ impl StateDb {
     /// # Errors
     /// [`StoreError`] when the database fails.
     pub fn forget_own(&self) -> Result<(), StoreError> {
+        self.forget(&Table::OF_ONE_NODE)
+    }
+
+    /// Forgets tables, as [`Self::forget_own`] does.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails.
+    pub(crate) fn forget(&self, tables: &[Table]) -> Result<(), StoreError> {
         let mut batch = WriteBatch::default();
-        for table in Table::OF_ONE_NODE {
+        for table in tables {
             batch.delete_range_cf(self.family(table.name())?, &[][..], &BEHIND_ALL[..]);
         }
         self.db.write_opt(batch, &self.unlogged).map_err(|error| StoreError::database("writing", error))
