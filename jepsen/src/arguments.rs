@@ -1,6 +1,6 @@
 //! What is typed on the command line.
 
-use std::{path::PathBuf, time::Duration};
+use std::{ops::Range, path::PathBuf, time::Duration};
 
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum as _};
@@ -20,9 +20,10 @@ use proofline_jepsen::{
         proofline-jepsen run --seed 7 --for 60s --faults process,isolate-leader\n  \
         proofline-jepsen schedule --seed 7 --for 5m                  # what would come when\n  \
         proofline-jepsen planted --bug cascade-one-level             # nodes with a bug on purpose: is it noticed?\n  \
+        proofline-jepsen simulate --seeds 0..100 --twice 5           # without processes and real time; needs no root\n  \
         proofline-jepsen clean                                       # after a harness that was killed\n\n\
         Exit codes: 0 every promise was kept, 1 failed, 2 usage, 3 a promise was broken, 4 unknown: the run proves nothing.\n\
-        It needs root, and makes its own network namespaces, mounts and loop devices; nothing of it leaves the machine or stays."
+        A run needs root, and makes its own network namespaces, mounts and loop devices; nothing of it leaves the machine or stays."
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -37,6 +38,8 @@ pub(crate) enum Command {
     Planted(PlantedArguments),
     /// Print the schedule of a seed, and do nothing
     Schedule(Chosen),
+    /// Run the replicated core in a simulation, once for each seed, and judge
+    Simulate(SimulateArguments),
     /// Remove what killed harnesses left behind
     Clean,
 }
@@ -108,6 +111,19 @@ impl PlantedArguments {
     }
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct SimulateArguments {
+    /// Seeds, the last one not included: 0..100
+    #[arg(long, value_name = "A..B", default_value = "0..100", value_parser = seeds)]
+    pub(crate) seeds: Range<u64>,
+    /// How many of the seeds are run two times: both runs must be the same
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) twice: u64,
+    /// Write everything that happened with the first seed to a file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trace: Option<PathBuf>,
+}
+
 impl Chosen {
     pub(crate) fn length(&self) -> Duration {
         self.length
@@ -155,6 +171,14 @@ impl RunArguments {
     pub(crate) fn directory(&self, now: u64) -> PathBuf {
         self.out.clone().unwrap_or_else(|| PathBuf::from("jepsen-results").join(format!("seed-{}-{now}", self.chosen.seed)))
     }
+}
+
+/// Reads `0..100`.
+fn seeds(text: &str) -> Result<Range<u64>, String> {
+    let bad = || format!("{text:?} is no range of seeds: 0..100");
+    let (from, to) = text.split_once("..").ok_or_else(bad)?;
+    let seeds = from.parse().map_err(|_| bad())?..to.parse().map_err(|_| bad())?;
+    if seeds.is_empty() { Err(bad()) } else { Ok(seeds) }
 }
 
 /// Reads `90s`, `5m` or `1h`.

@@ -5,7 +5,7 @@ mod arguments;
 use std::{
     path::Path,
     process::ExitCode,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -15,14 +15,17 @@ use proofline_jepsen::{
     planted::{Finding, campaign, table},
     run::{Ground, Ruling, RunOrder, Verdict, run},
     schedule::Schedule,
+    simulation::{simulate, simulate_all},
     world::World,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::arguments::{Chosen, Cli, Command, PlantedArguments, RunArguments};
+use crate::arguments::{Chosen, Cli, Command, PlantedArguments, RunArguments, SimulateArguments};
 
 /// A promise was broken.
 const BROKEN: u8 = 3;
+/// Seeds between two words of progress.
+const PROGRESS_EVERY: u64 = 25;
 /// The run proves nothing.
 const UNKNOWN: u8 = 4;
 
@@ -31,6 +34,7 @@ fn main() -> ExitCode {
         Command::Run(arguments) => start(&arguments),
         Command::Schedule(chosen) => show(&chosen),
         Command::Planted(arguments) => hunt(&arguments),
+        Command::Simulate(arguments) => simulate_seeds(&arguments),
         Command::Clean => clean(),
     };
     done.unwrap_or_else(|error| {
@@ -54,6 +58,28 @@ fn hunt(arguments: &PlantedArguments) -> Result<ExitCode> {
     let findings = campaign(&order, tell)?;
     println!("{}", table(&findings));
     Ok(if findings.iter().all(|it| it.is_caught) { ExitCode::SUCCESS } else { ExitCode::from(BROKEN) })
+}
+
+fn simulate_seeds(arguments: &SimulateArguments) -> Result<ExitCode> {
+    let seeds = arguments.seeds.clone();
+    if let Some(file) = &arguments.trace {
+        let run = simulate(seeds.start, None, true)?;
+        std::fs::write(file, run.trace.join("\n")).with_context(|| format!("cannot write {}", file.display()))?;
+        println!("seed {}: hash {}, trace in {}", run.seed, run.hash, file.display());
+    }
+    let began = Instant::now();
+    let all = seeds.end - seeds.start;
+    let summary = simulate_all(seeds, arguments.twice, None, |summary| {
+        if summary.seeds.is_multiple_of(PROGRESS_EVERY) {
+            eprintln!("{} of {all} seeds, {} with violations, {:.0?}", summary.seeds, summary.failed.len(), began.elapsed());
+        }
+    })?;
+    println!("{summary}{:<28}{:>14.1}", "seconds", began.elapsed().as_secs_f64());
+    for (seed, found) in &summary.failed {
+        println!("seed {seed}: {}", found.join("; "));
+        println!("  repeat it: proofline-jepsen simulate --seeds {seed}..{} --trace seed-{seed}.txt", seed + 1);
+    }
+    Ok(if summary.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(BROKEN) })
 }
 
 fn clean() -> Result<ExitCode> {

@@ -8,11 +8,11 @@
 
 mod agreement;
 mod attempt;
-mod batches;
+pub(crate) mod batches;
 mod collector;
 mod definite;
-mod event;
-mod families;
+pub(crate) mod event;
+pub(crate) mod families;
 mod governing;
 mod reach;
 mod reader;

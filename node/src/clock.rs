@@ -5,9 +5,12 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
+    sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use proofline_ledger::UnixNanos;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -66,6 +69,12 @@ impl Default for ClockReading {
 }
 
 impl ClockReading {
+    /// Returns a verdict that was given just now.
+    #[must_use]
+    pub fn judged(verdict: ClockVerdict) -> Self {
+        Self { verdict, at: Moment::now() }
+    }
+
     /// Returns the verdict for this moment: a clock that was set since it was judged is not to be trusted.
     #[must_use]
     pub fn now(&self) -> ClockVerdict {
@@ -89,6 +98,36 @@ struct Measured {
 pub fn unix_ns() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// What groups are dated by. A node takes its machine's clock; a simulation tells the time itself. Clones tell the same time.
+#[derive(Clone)]
+pub struct WallClock(Arc<dyn Fn() -> UnixNanos + Send + Sync>);
+
+impl WallClock {
+    /// Returns this machine's clock.
+    #[must_use]
+    pub fn machine() -> Self {
+        Self::of(|| UnixNanos(unix_ns()))
+    }
+
+    /// Takes a clock that shows what `tell` says.
+    #[must_use]
+    pub fn of(tell: impl Fn() -> UnixNanos + Send + Sync + 'static) -> Self {
+        Self(Arc::new(tell))
+    }
+
+    /// Returns what the clock shows.
+    #[must_use]
+    pub fn now(&self) -> UnixNanos {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for WallClock {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "WallClock({})", self.now().0)
+    }
 }
 
 /// Compares this clock with the other voters' once a second until shutdown.

@@ -6,7 +6,7 @@
 //! What it does not do: it serves no port. The `Peer` service of this node answers more than Raft, and calls the functions
 //! here for Raft's part.
 
-mod convert;
+pub mod convert;
 mod inbound;
 mod network;
 mod transfer;

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use openraft::{error::ClientWriteError, raft::ClientWriteResponse};
-use proofline_ledger::{PreparedGroup, UnixNanos};
+use proofline_ledger::PreparedGroup;
 use proofline_proto::peer::Group as GroupMessage;
 use prost::Message as _;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    clock::{ClockReading, ClockVerdict, unix_ns},
+    clock::{ClockReading, ClockVerdict, WallClock},
     inbox::{Applied, Gathered, Lost, Outbox, Reply},
     leadership::Leadership,
     replica::{Group, LogIndex, Member, Raft, TypeConfig},
@@ -26,6 +26,8 @@ pub struct Gates {
     pub leadership: watch::Receiver<Leadership>,
     /// Whether this node's clock agrees with its peers'.
     pub clock: watch::Receiver<ClockReading>,
+    /// What groups are dated by.
+    pub wall: WallClock,
 }
 
 impl Gates {
@@ -60,7 +62,7 @@ pub async fn propose(raft: Raft, mut outbox: Outbox, gates: Gates, shutdown: Can
             resolve_all(gathered.replies, lost);
             continue;
         }
-        let (group, replies) = dated(gathered);
+        let (group, replies) = dated(gathered, &gates.wall);
         match raft.client_write_ff(group).await {
             Ok(written) => {
                 let leadership = gates.leadership.clone();
@@ -78,9 +80,9 @@ pub async fn propose(raft: Raft, mut outbox: Outbox, gates: Gates, shutdown: Can
 }
 
 /// Makes a group of what was gathered, of this moment.
-fn dated(gathered: Gathered) -> (Group, Vec<Reply>) {
+fn dated(gathered: Gathered, wall: &WallClock) -> (Group, Vec<Reply>) {
     let Gathered { items, prepared, replies, .. } = gathered;
-    let proposed = UnixNanos(unix_ns());
+    let proposed = wall.now();
     let bytes = GroupMessage { proposed_unix_ns: proposed.0, items }.encode_to_vec().into();
     (Group::with_prepared(bytes, Arc::new(PreparedGroup { proposed, items: prepared })), replies)
 }

@@ -18,7 +18,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub use self::founding::{Founding, initialise};
 use self::founding::{SIGNED_TREE, found, identity};
 use crate::{
-    clock::{self, ClockReading},
+    clock::{self, ClockReading, WallClock},
     completeness::{Confirmed, Indexer},
     config::{Config, Secured},
     cosigner::Cosigner,
@@ -362,7 +362,7 @@ impl Node {
         tasks.spawn(leadership::follow(api.raft.clone(), config.node_id, leadership, core.clone()));
         tasks.spawn(clock::guard(api.peers.clone(), reading, core.clone()));
         tasks.spawn(clock::stand_aside(api.raft.clone(), api.clock.clone(), core.clone()));
-        let gates = Gates { leadership: api.leadership.clone(), clock: api.clock.clone() };
+        let gates = Gates { leadership: api.leadership.clone(), clock: api.clock.clone(), wall: WallClock::machine() };
         let proposing = tasks.spawn(proposer::propose(api.raft.clone(), outbox, gates, core.clone()));
         tasks.spawn(indexer.run(core.clone()));
         tasks.spawn(publisher(&config, &api, witnesses).run(core.clone()));

@@ -13,42 +13,42 @@ use crate::history::{BatchId, LaneId, Nonce};
 
 /// A signed batch, and what is in it.
 #[derive(Clone, Debug)]
-pub(super) struct Signed {
-    pub(super) id: BatchId,
-    pub(super) batch: v1::Batch,
-    pub(super) events: Vec<Made>,
+pub(crate) struct Signed {
+    pub(crate) id: BatchId,
+    pub(crate) batch: v1::Batch,
+    pub(crate) events: Vec<Made>,
 }
 
 /// One lane: its names and key, and the chain while it is open.
-pub(super) struct Chain {
-    pub(super) id: LaneId,
+pub(crate) struct Chain {
+    pub(crate) id: LaneId,
     origin: String,
     key: Arc<SigningKey>,
     open: Option<VolatileLane>,
 }
 
 impl Chain {
-    pub(super) fn new(origin: &str, collector: &str, lane: u32, key: Arc<SigningKey>) -> Self {
+    pub(crate) fn new(origin: &str, collector: &str, lane: u32, key: Arc<SigningKey>) -> Self {
         Self { id: LaneId { collector: collector.to_owned(), lane }, origin: origin.to_owned(), key, open: None }
     }
 
-    pub(super) fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         self.open.is_some()
     }
 
     /// Takes the answer to an opening.
-    pub(super) fn opened(&mut self, answer: &v1::OpenLaneResponse) {
+    pub(crate) fn opened(&mut self, answer: &v1::OpenLaneResponse) {
         let name = LaneName { origin: self.origin.clone(), collector_id: self.id.collector.clone(), lane: self.id.lane };
         self.open = ChainPosition::opened(answer).map(|at| VolatileLane::at(LaneSigner::new(name, Arc::clone(&self.key)), at));
     }
 
     /// Forgets the chain: the next batch needs an opening.
-    pub(super) fn abandon(&mut self) {
+    pub(crate) fn abandon(&mut self) {
         self.open = None;
     }
 
     /// Signs the next batch; `None` when the lane is not open. No events close the epoch.
-    pub(super) fn sign(&mut self, events: Vec<Made>) -> Result<Option<Signed>, LaneError> {
+    pub(crate) fn sign(&mut self, events: Vec<Made>) -> Result<Option<Signed>, LaneError> {
         let Some(lane) = &mut self.open else { return Ok(None) };
         let batch = lane.sign(events.iter().map(|made| Bytes::clone(&made.exact)).collect())?;
         let id = BatchId { lane: self.id.clone(), epoch: batch.epoch, sequence: batch.sequence };
@@ -59,7 +59,7 @@ impl Chain {
     }
 
     /// Signs an opening of the lane.
-    pub(super) fn opening(&self, nonce: Nonce) -> Option<v1::SignedOpenLane> {
+    pub(crate) fn opening(&self, nonce: Nonce) -> Option<v1::SignedOpenLane> {
         let mut open = v1::SignedOpenLane {
             public_key: self.key.verifying_key().to_bytes().to_vec(),
             collector_id: self.id.collector.clone(),

@@ -1,6 +1,9 @@
 //! A collector that sends the same batch to several nodes at once until one answers, and opens its lane anew at bad moments.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::VecDeque,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 
@@ -101,7 +104,7 @@ impl Collector {
 
     pub(super) fn events(&mut self, count: u64, kind: Kind) -> Vec<Made> {
         let session = |lot: &mut Random| self.stage.families.session(lot);
-        (0..count).map(|_| self.maker.make(kind, &session(&mut self.lot), &mut self.lot)).collect()
+        (0..count).map(|_| self.maker.make(unix_now_ns(), kind, &session(&mut self.lot), &mut self.lot)).collect()
     }
 
     /// Sees events into the log, under whichever epoch takes them. No events close the epoch.
@@ -238,4 +241,8 @@ impl Collector {
     pub(super) async fn finish(mut self) {
         while self.tries.join_next().await.is_some() {}
     }
+}
+
+fn unix_now_ns() -> u64 {
+    u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos()).unwrap_or_default()
 }

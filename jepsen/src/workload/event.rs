@@ -1,7 +1,5 @@
 //! Events: each with an id of its own, in a session of a family.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use proofline_proto::v1::{self, event::Body};
 use prost::{Message as _, bytes::Bytes};
 
@@ -16,13 +14,13 @@ const AGENT: &str = "agent-1";
 
 /// An event that was made, and its exact bytes.
 #[derive(Clone, Debug)]
-pub(super) struct Made {
-    pub(super) sent: EventSent,
-    pub(super) exact: Bytes,
+pub(crate) struct Made {
+    pub(crate) sent: EventSent,
+    pub(crate) exact: Bytes,
 }
 
 /// Makes the events of one lane.
-pub(super) struct Maker {
+pub(crate) struct Maker {
     tenant: String,
     /// Names the run and the lane in every id.
     stamp: [u8; 8],
@@ -32,7 +30,7 @@ pub(super) struct Maker {
 
 /// What an event is to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// Words that nobody reads.
     Note,
     /// An action that is asked for before it is done.
@@ -40,29 +38,29 @@ pub(super) enum Kind {
 }
 
 impl Maker {
-    pub(super) fn new(seed: u64, collector: &str, lane: u32, tenant: &str, payload_bytes_max: u64) -> Self {
+    pub(crate) fn new(seed: u64, collector: &str, lane: u32, tenant: &str, payload_bytes_max: u64) -> Self {
         let name = format!("{seed}/{collector}/{lane}");
         let mut stamp = [0; 8];
         stamp.copy_from_slice(&Digest::of(name.as_bytes()).0[..8]);
         Self { tenant: tenant.to_owned(), stamp, made: 0, payload_bytes_max }
     }
 
-    pub(super) fn make(&mut self, kind: Kind, session: &Session, lot: &mut Random) -> Made {
+    /// Makes an event that was observed at that time, in nanoseconds since 1970.
+    pub(crate) fn make(&mut self, observed_unix_ns: u64, kind: Kind, session: &Session, lot: &mut Random) -> Made {
         self.made += 1;
         let mut id = [0; 16];
         let (run, count) = id.split_at_mut(8);
         run.copy_from_slice(&self.stamp);
         count.copy_from_slice(&self.made.to_be_bytes());
-        let exact = Bytes::from(self.event(EventId(id), kind, session, lot).encode_to_vec());
+        let exact = Bytes::from(self.event(EventId(id), observed_unix_ns, kind, session, lot).encode_to_vec());
         Made { sent: EventSent { id: EventId(id), session: session.id.clone(), digest: Digest::of(&exact) }, exact }
     }
 
-    fn event(&self, id: EventId, kind: Kind, session: &Session, lot: &mut Random) -> v1::Event {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    fn event(&self, id: EventId, observed_unix_ns: u64, kind: Kind, session: &Session, lot: &mut Random) -> v1::Event {
         v1::Event {
             event_id: id.0.to_vec(),
             tenant_id: self.tenant.clone(),
-            observed_unix_ns: u64::try_from(now).unwrap_or_default(),
+            observed_unix_ns,
             vantage: v1::Vantage::GatewayObserved.into(),
             session: Some(v1::SessionRef {
                 session_id: session.id.clone(),

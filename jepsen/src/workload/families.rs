@@ -14,33 +14,33 @@ const KEPT: u64 = 4;
 
 /// A session that events can be of.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Session {
-    pub(super) id: String,
+pub(crate) struct Session {
+    pub(crate) id: String,
     /// Empty for a root.
-    pub(super) parent: String,
+    pub(crate) parent: String,
     /// Sessions directly below it.
-    pub(super) spawns: Vec<String>,
+    pub(crate) spawns: Vec<String>,
 }
 
 /// Which family events are written to now.
 #[derive(Clone, Debug)]
-pub(super) struct Families {
+pub(crate) struct Families {
     prefix: String,
     newest: Arc<watch::Sender<u64>>,
 }
 
 impl Families {
-    pub(super) fn new(prefix: &str) -> Self {
+    pub(crate) fn new(prefix: &str) -> Self {
         Self { prefix: prefix.to_owned(), newest: Arc::new(watch::Sender::new(1)) }
     }
 
     /// Begins the next family.
-    pub(super) fn advance(&self) {
+    pub(crate) fn advance(&self) {
         self.newest.send_modify(|newest| *newest += 1);
     }
 
     /// Returns a session to write to: mostly of the newest family, sometimes of one that may be revoked already.
-    pub(super) fn session(&self, lot: &mut Random) -> Session {
+    pub(crate) fn session(&self, lot: &mut Random) -> Session {
         let newest = *self.newest.borrow();
         let family = if lot.below(4) > 0 { newest } else { newest.saturating_sub(lot.below(KEPT)).max(1) };
         let mut path = Vec::new();
@@ -51,7 +51,7 @@ impl Families {
     }
 
     /// Returns a session to revoke: of the newest family, the root as often as not.
-    pub(super) fn to_revoke(&self, lot: &mut Random) -> Session {
+    pub(crate) fn to_revoke(&self, lot: &mut Random) -> Session {
         let mut path = Vec::new();
         for _ in 0..lot.below(2) * lot.below(GENERATIONS) {
             path.push(lot.below(CHILDREN));

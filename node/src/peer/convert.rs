@@ -50,7 +50,11 @@ fn parse_log_entry(entry: peer::LogEntry) -> Result<Entry<TypeConfig>, PeerError
     Ok(Entry { log_id, payload })
 }
 
-pub(super) fn append_request(request: AppendEntriesRequest<TypeConfig>) -> Result<peer::AppendEntriesRequest, PeerError> {
+/// Writes an append as it is sent.
+///
+/// # Errors
+/// [`PeerError`] when a membership cannot be written.
+pub fn append_request(request: AppendEntriesRequest<TypeConfig>) -> Result<peer::AppendEntriesRequest, PeerError> {
     Ok(peer::AppendEntriesRequest {
         vote: Some(vote(request.vote)),
         previous: request.prev_log_id.map(log_id),
@@ -80,7 +84,11 @@ pub(super) fn append_response(response: AppendEntriesResponse<u64>) -> Result<pe
     Ok(peer::AppendEntriesResponse { result: Some(result) })
 }
 
-pub(super) fn parse_append_response(response: peer::AppendEntriesResponse) -> Result<AppendEntriesResponse<u64>, PeerError> {
+/// Reads the answer to an append.
+///
+/// # Errors
+/// [`PeerError`] when it is not what a node sends.
+pub fn parse_append_response(response: peer::AppendEntriesResponse) -> Result<AppendEntriesResponse<u64>, PeerError> {
     Ok(match response.result.ok_or(PeerError::Malformed("the result is missing"))? {
         AppendResult::Success(_) => AppendEntriesResponse::Success,
         AppendResult::Partial(upto) => AppendEntriesResponse::PartialSuccess(Some(parse_log_id(upto))),
@@ -89,7 +97,9 @@ pub(super) fn parse_append_response(response: peer::AppendEntriesResponse) -> Re
     })
 }
 
-pub(super) fn vote_request(request: &VoteRequest<u64>) -> peer::VoteRequest {
+/// Writes a request for a vote as it is sent.
+#[must_use]
+pub fn vote_request(request: &VoteRequest<u64>) -> peer::VoteRequest {
     peer::VoteRequest { vote: Some(vote(request.vote)), last: request.last_log_id.map(log_id) }
 }
 
@@ -102,7 +112,11 @@ pub(super) fn vote_response(response: &VoteResponse<u64>) -> peer::VoteResponse 
     peer::VoteResponse { vote: Some(vote(*of)), granted: *vote_granted, last: last_log_id.map(log_id) }
 }
 
-pub(super) fn parse_vote_response(response: peer::VoteResponse) -> Result<VoteResponse<u64>, PeerError> {
+/// Reads the answer to a request for a vote.
+///
+/// # Errors
+/// [`PeerError`] when it is not what a node sends.
+pub fn parse_vote_response(response: peer::VoteResponse) -> Result<VoteResponse<u64>, PeerError> {
     let vote = parse_vote(response.vote)?;
     Ok(VoteResponse { vote, vote_granted: response.granted, last_log_id: response.last.map(parse_log_id) })
 }

@@ -41,6 +41,18 @@ impl SnapshotFiles {
         Self { directory }
     }
 
+    /// Names files below a path that belong to somebody else: nothing is made, looked at or removed there.
+    #[must_use]
+    pub fn named(path: PathBuf) -> Self {
+        Self::new(Arc::new(Directory::kept(path)))
+    }
+
+    /// Returns where the files lie.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
     pub(super) fn directory(&self) -> &Directory {
         &self.directory
     }

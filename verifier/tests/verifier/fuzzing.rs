@@ -3,8 +3,8 @@
 
 use std::{fs, path::Path};
 
+use ed25519_dalek::rand_core::Rng as _;
 use proptest::test_runner::{RngAlgorithm, TestRng};
-use proptest::prelude::RngCore as _;
 
 #[path = "../../fuzz/forms.rs"]
 mod forms;
