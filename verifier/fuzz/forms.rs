@@ -11,7 +11,7 @@ const POLICY: &[u8] = include_bytes!("../vectors/two-of-three.policy");
 const CHECKPOINT: &[u8] = include_bytes!("../vectors/older.checkpoint");
 
 /// Pages of answers, under a checkpoint that is trusted: what the network brings to a client.
-pub fn answer(bytes: &[u8]) {
+pub(crate) fn answer(bytes: &[u8]) {
     let Ok(policy) = Policy::parse(POLICY) else { return };
     let Ok(checkpoint) = policy.verify_checkpoint(CHECKPOINT) else { return };
     let Ok(mut page) = decode_canonical::<v1::LineagePage>("LineagePage", bytes) else { return };
@@ -27,7 +27,7 @@ pub fn answer(bytes: &[u8]) {
 }
 
 /// Files of evidence, as zip files and as pages for people.
-pub fn evidence(bytes: &[u8]) {
+pub(crate) fn evidence(bytes: &[u8]) {
     let Ok(policy) = Policy::parse(POLICY) else { return };
     let mut page = HtmlReport::default();
     let report = page.verify("file", bytes, &policy, None);
@@ -37,7 +37,7 @@ pub fn evidence(bytes: &[u8]) {
 }
 
 /// Files that are recognised by their content, and the entries in them.
-pub fn files(bytes: &[u8]) {
+pub(crate) fn files(bytes: &[u8]) {
     let Ok(policy) = Policy::parse(POLICY) else { return };
     let _ = verify(bytes, &policy, None).to_string();
     if let Ok(entry) = LogEntry::parse(bytes) {
@@ -46,7 +46,7 @@ pub fn files(bytes: &[u8]) {
 }
 
 /// Notes, checkpoints, policies, keys and proofs in text.
-pub fn texts(bytes: &[u8]) {
+pub(crate) fn texts(bytes: &[u8]) {
     let _ = Policy::parse(bytes).map(|policy| policy.encode());
     let _ = TlogProof::parse(bytes).map(|proof| proof.encode());
     let _ = ConsistencyProof::parse(bytes).map(|proof| proof.encode());
