@@ -85,7 +85,7 @@ async fn report_health(health: tonic_health::server::HealthReporter, api: Api, s
             Here | Other(_) => Serving,
             Nobody | Rising => NotServing,
         };
-        for service in ["", "proofline.v1.Ingest", "proofline.v1.Control"] {
+        for service in ["", "proofline.v1.Ingest", "proofline.v1.Control", "proofline.v1.Payloads"] {
             health.set_service_status(service, status).await;
         }
         health.set_service_status("proofline.v1.Audit", Serving).await;

@@ -14,7 +14,7 @@ use tonic_reflection::pb::v1::{
 
 use crate::world::{World, channel};
 
-const SERVICES: [&str; 3] = ["proofline.v1.Audit", "proofline.v1.Control", "proofline.v1.Ingest"];
+const SERVICES: [&str; 4] = ["proofline.v1.Audit", "proofline.v1.Control", "proofline.v1.Ingest", "proofline.v1.Payloads"];
 
 async fn health(of: Channel, service: &str) -> ServingStatus {
     let request = HealthCheckRequest { service: service.to_owned() };
@@ -39,7 +39,7 @@ async fn files(of: Channel, request: MessageRequest) -> Vec<FileDescriptorProto>
 #[tokio::test]
 async fn a_node_is_healthy_while_a_leader_is_known_and_reads_need_none() {
     let mut world = World::found(3, Tls::Mutual).await;
-    for service in ["", SERVICES[0], SERVICES[1], SERVICES[2]] {
+    for service in std::iter::once("").chain(SERVICES) {
         assert_eq!(health(world.channel(0, "admin"), service).await, ServingStatus::Serving, "{service:?}");
     }
     let mut ingest = HealthClient::new(world.channel(0, "admin")).watch(HealthCheckRequest { service: SERVICES[2].to_owned() }).await;

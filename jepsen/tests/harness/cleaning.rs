@@ -9,6 +9,8 @@ use std::{
 
 use proofline_jepsen::leftovers::{MARKS, RUN_VARIABLE};
 
+use crate::alone;
+
 const UP_WITHIN: Duration = Duration::from_secs(60);
 
 /// What there is of a run outside its directory.
@@ -61,6 +63,7 @@ fn under_way(directory: &Path) -> (Child, String) {
 
 #[test]
 fn what_a_killed_harness_left_behind_is_removed_by_the_next() {
+    let _alone = alone();
     let root = tempfile::tempdir().unwrap();
     let directory = root.path().canonicalize().unwrap().join("run");
     let (mut child, run) = under_way(&directory);
@@ -76,6 +79,7 @@ fn what_a_killed_harness_left_behind_is_removed_by_the_next() {
 
 #[test]
 fn a_harness_that_is_interrupted_removes_everything_itself_and_the_living_are_left_alone() {
+    let _alone = alone();
     let root = tempfile::tempdir().unwrap();
     let directory = root.path().canonicalize().unwrap().join("run");
     let (mut child, run) = under_way(&directory);

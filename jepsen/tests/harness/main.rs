@@ -6,3 +6,12 @@ mod disk;
 mod network;
 mod planted;
 mod smoke;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+static RUNS: Mutex<()> = Mutex::new(());
+
+/// One run at a time: a run sweeps what dead ones left when it begins, and two share the processors that each needs.
+fn alone() -> MutexGuard<'static, ()> {
+    RUNS.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -4,8 +4,11 @@ use std::process::{Command, Stdio};
 
 use proofline_jepsen::planted::SMOKE;
 
+use crate::alone;
+
 #[test]
 fn bugs_on_purpose_are_noticed() {
+    let _alone = alone();
     let root = tempfile::tempdir().unwrap();
     let directory = root.path().join("planted");
     let mut command = Command::new(env!("CARGO_BIN_EXE_proofline-jepsen"));

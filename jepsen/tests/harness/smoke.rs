@@ -5,11 +5,14 @@ use std::{
     process::{Command, Stdio},
 };
 
+use crate::alone;
+
 /// Kinds of faults of every group but clocks, few enough to come within a minute.
 const FAULTS: &str = "kill-leader,pause,power-loss,bit-flip,isolate-leader,slow-network";
 
 #[test]
 fn a_cluster_keeps_its_promises_through_a_minute_of_faults() {
+    let _alone = alone();
     let root = tempfile::tempdir().unwrap();
     let directory = root.path().join("run");
     let mut command = Command::new(env!("CARGO_BIN_EXE_proofline-jepsen"));
