@@ -102,7 +102,7 @@ impl Watch {
     /// What a node comes back with must be at least what it promised.
     pub(super) fn restarted(&mut self, node: u64, vote: Option<Vote<u64>>) {
         let promised = self.votes.get(&node).copied();
-        if let Some(promised) = promised.filter(|promised| vote.is_none_or(|vote| !(vote >= *promised))) {
+        if let Some(promised) = promised.filter(|promised| !vote.is_some_and(|vote| vote >= *promised)) {
             self.find(format!("node {node} promised the vote {promised} and came back with {vote:?}"));
         }
     }
