@@ -21,6 +21,7 @@ use crate::ledger::{Judged, Ledger};
 use crate::limits::{
     CONTAINMENT_CASES_MAX, CONTAINMENT_TARGETS_MAX, ENTRY_BYTES_MAX, ID_BYTES_MAX, REASON_BYTES_MAX, SESSIONS_ABOVE_MAX, SPAWNERS_MAX,
 };
+use crate::lists::{List, Place, State};
 use crate::log::{Draft, InSession};
 use crate::outbox;
 use crate::refusal::Refusal;
@@ -298,6 +299,9 @@ fn begin<S: Store>(
         incomplete,
     };
     let added = add_targets(ledger, writes, id, &mut case, targets)?;
+    for place in listed(&case, State::Open, id) {
+        place.enter(writes, &[]);
+    }
     writes.put(Table::ContainmentCases, id.to_be_bytes().to_vec(), &case);
     ledger.changes.push(case.change(ContainmentChange::Began, id, added, cause));
     // What was stopped is evidence from now on.
@@ -312,6 +316,11 @@ fn begin<S: Store>(
     incidents::hold(ledger, writes, &hold);
     incidents::note_containment(writes, &asked.tenant_id, &it.incident_id, id)?;
     Ok(id)
+}
+
+fn listed(case: &CaseRow, state: State, number: u64) -> [Place<'_>; 2] {
+    let tenant = case.targets.first().map_or("*", |it| &it.tenant_id);
+    [(List::Containments, tenant), (List::ContainmentsOfAll, "*")].map(|(list, tenant)| Place { list, tenant, state, number })
 }
 
 fn extend<S: Store>(
@@ -401,6 +410,12 @@ pub(crate) fn release<S: Store>(ledger: &mut Ledger, writes: &mut Writes<'_, S>,
     }
     ledger.generation += 1;
     case.released_by = Some(cause.0);
+    for place in listed(&case, State::Open, it.containment_id) {
+        place.leave(writes);
+    }
+    for place in listed(&case, State::Closed, it.containment_id) {
+        place.enter(writes, &[]);
+    }
     writes.put(Table::ContainmentCases, key, &case);
     let targets = case.targets.clone();
     let change = case.change(ContainmentChange::Released, it.containment_id, targets, cause);

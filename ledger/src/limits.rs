@@ -92,6 +92,8 @@ pub const VERIFICATION_STATE_BYTES_MAX: usize = 256;
 pub const DELIVERY_ERROR_BYTES_MAX: usize = 64;
 /// Tenants without an old enough intent that one page of unresolved intents skips.
 pub const TENANTS_SKIPPED_MAX: usize = 256;
+/// Agents that one page of agents in one state looks at.
+pub const LOOKED_AT_MAX: usize = 1_000;
 /// Keys that a question can begin with.
 pub const LINEAGE_STARTS_MAX: usize = 64;
 /// Steps that a question can go.

@@ -10,6 +10,8 @@ use crate::frontier::Frontier;
 use crate::hash::{Hash, LogHash};
 use crate::ids::{EntryIndex, Lane, TreeSize, UnixNanos};
 use crate::key;
+use crate::limits::LOOKED_AT_MAX;
+use crate::lists::{self, List, Wanted};
 use crate::row::{self, AgentRow, CaseRow, CollectorRow, HeadRow, LaneRow, SessionRow, decode};
 use crate::session_proof::{SessionAt, covered};
 use crate::store::{Direction, KeyRange, Row, Store, StoreFault, Table};
@@ -154,7 +156,8 @@ pub fn collectors(store: &impl Store, after: &str, limit: usize) -> Result<Vec<v
     rows.iter().map(|row| decode(Table::Collectors, &row.key, &row.value).map(collector_summary)).collect()
 }
 
-/// Lists the agents of a tenant in one state, or in any when `state` is unspecified.
+/// Lists the agents of a tenant in one state, or in any when `state` is unspecified, and says behind which the next page begins.
+/// Looks at no more than [`LOOKED_AT_MAX`] of them: a page may be short, or empty, and not be the last.
 ///
 /// # Errors
 /// [`StoreFault`] when the store fails.
@@ -164,24 +167,23 @@ pub fn agents(
     state: v1::AgentState,
     after: &str,
     limit: usize,
-) -> Result<Vec<v1::AgentSummary>, StoreFault> {
+) -> Result<(Vec<v1::AgentSummary>, String), StoreFault> {
     let mut found = Vec::new();
-    let mut from = page_start(tenant, after);
-    let behind = key::behind(&key::text(tenant));
-    loop {
-        let rows = store.scan(Table::Agents, KeyRange { from: &from, to: &behind }, Direction::Ascending, limit)?;
-        let Some(last) = rows.last() else { return Ok(found) };
-        from = next_key(last.key.clone());
-        for row in &rows {
-            let agent = agent_summary(tenant, row)?;
-            if (state == v1::AgentState::Unspecified || agent.state() == state) && found.len() < limit {
-                found.push(agent);
-            }
+    let range = KeyRange { from: &page_start(tenant, after), to: &key::behind(&key::text(tenant)) };
+    let in_any = state == v1::AgentState::Unspecified;
+    let looked_at = if in_any { limit } else { LOOKED_AT_MAX };
+    let rows = store.scan(Table::Agents, range, Direction::Ascending, looked_at)?;
+    for row in &rows {
+        let agent = agent_summary(tenant, row)?;
+        if in_any || agent.state() == state {
+            found.push(agent);
         }
         if found.len() >= limit {
-            return Ok(found);
+            return Ok((found, scoped_id(tenant, row)));
         }
     }
+    let next = rows.last().filter(|_| rows.len() >= looked_at).map_or_else(String::new, |row| scoped_id(tenant, row));
+    Ok((found, next))
 }
 
 fn agent_summary(tenant: &str, row: &Row) -> Result<v1::AgentSummary, StoreFault> {
@@ -313,19 +315,27 @@ fn containment_change(store: &impl Store, key: Vec<u8>) -> Result<ContainmentEnt
     }
 }
 
-/// Returns containments by their number, from behind `after` on, at most `limit` of them.
+/// Returns containments of a tenant, and those of everybody, by their number, from behind `after` on, at most `limit` of them;
+/// with the tenant `*`, all there are.
 ///
 /// # Errors
 /// [`StoreFault`] when the store fails.
-pub fn containments(store: &impl Store, after: u64, limit: usize) -> Result<Vec<v1::ContainmentSummary>, StoreFault> {
-    let range = KeyRange { from: &after.saturating_add(1).to_be_bytes(), to: &key::behind(&[]) };
-    let rows = store.scan(Table::ContainmentCases, range, Direction::Ascending, limit)?;
-    rows.iter()
-        .map(|row| {
-            let case: CaseRow = decode(Table::ContainmentCases, &row.key, &row.value)?;
-            let id = row.key.as_slice().try_into().map(u64::from_be_bytes);
-            let id = id.map_err(|_| StoreFault::Damaged { table: Table::ContainmentCases, key: row.key.clone() })?;
-            Ok(case.summary(id))
-        })
-        .collect()
+pub fn containments(
+    store: &impl Store,
+    tenant: &str,
+    wanted: Wanted,
+    after: u64,
+    limit: usize,
+) -> Result<Vec<v1::ContainmentSummary>, StoreFault> {
+    let found = match tenant {
+        "*" => lists::page(store, List::ContainmentsOfAll, &["*"], wanted, after, limit)?,
+        _ => lists::page(store, List::Containments, &["*", tenant], wanted, after, limit)?,
+    };
+    found.into_iter().map(|(id, _)| containment(store, id)).collect()
+}
+
+fn containment(store: &impl Store, id: u64) -> Result<v1::ContainmentSummary, StoreFault> {
+    let damaged = || StoreFault::Damaged { table: Table::ContainmentCases, key: id.to_be_bytes().to_vec() };
+    let case: CaseRow = row::read(store, Table::ContainmentCases, &id.to_be_bytes())?.ok_or_else(damaged)?;
+    Ok(case.summary(id))
 }

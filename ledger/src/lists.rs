@@ -15,6 +15,10 @@ pub(crate) enum List {
     Approvals = 1,
     /// Holds, by their number.
     Holds = 2,
+    /// Containments, by their number, under the tenant of what was asked for.
+    Containments = 3,
+    /// The same once more, for who looks over all tenants.
+    ContainmentsOfAll = 4,
 }
 
 /// What of a list is wanted.

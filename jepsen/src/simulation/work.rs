@@ -11,7 +11,7 @@ use std::{
 
 use ed25519_dalek::SigningKey;
 use proofline_client::Signatory;
-use proofline_ledger::listing;
+use proofline_ledger::{Wanted, listing};
 use proofline_proto::{peer::item::Item, v1, v1::command::Action as Command};
 use prost::Message as _;
 use tokio::{sync::mpsc, task::JoinHandle};
@@ -185,7 +185,7 @@ async fn respond(world: Arc<World>, families: Families, stops: Arc<AtomicBool>) 
 
 async fn release(world: &Arc<World>, stops: &AtomicBool, lot: &mut Random, node: u64, index: u64) {
     pause(lot, 50, 400).await;
-    let cases = listing::containments(&open(&world.disk(node)).live.store, 0, usize::MAX).unwrap_or_default();
+    let cases = listing::containments(&open(&world.disk(node)).live.store, "*", Wanted::Everything, 0, usize::MAX).unwrap_or_default();
     let Some(containment) = cases.iter().find(|it| it.cause_index == index).map(|it| it.containment_id) else { return };
     let release = Command::Release(v1::Release { containment_id: containment, reason: "simulated".to_owned(), ..Default::default() });
     let number = nonce(lot);

@@ -1,4 +1,4 @@
-use proofline_ledger::{Refusal, listing};
+use proofline_ledger::{Refusal, limits::LOOKED_AT_MAX, listing};
 use proofline_proto::v1;
 use v1::command::Action;
 
@@ -144,7 +144,7 @@ fn unknown_agents_surface_and_decommissioned_ones_are_recorded_and_denied() {
     let (mut world, mut collector) = World::with_collector();
     let receipt = collector.append(&mut world, vec![event("s", "shadow")]).unwrap();
     assert_eq!(rules(&receipt.events[0]), ["built-in/agent-unregistered"]);
-    let list = |world: &World, state| listing::agents(&world.store, TENANT, state, "", 10).unwrap();
+    let list = |world: &World, state| listing::agents(&world.store, TENANT, state, "", 10).unwrap().0;
     let seen = list(&world, v1::AgentState::Unregistered);
     assert_eq!((seen[0].agent_id.as_str(), seen[0].first_seen_index), ("shadow", receipt.first_index));
     world.command(&[ALICE], register_agent("shadow")).unwrap();
@@ -156,6 +156,25 @@ fn unknown_agents_surface_and_decommissioned_ones_are_recorded_and_denied() {
     assert_eq!((receipt.events[0].verdict(), receipt.events[0].session_position), (v1::Verdict::Deny, 2));
     assert_eq!(rules(&receipt.events[0]), ["built-in/agent-decommissioned"]);
     assert!(matches!(world.command(&[ALICE], register_agent("shadow")), Err(Refusal::AlreadyDone { .. })));
+}
+
+#[test]
+fn a_page_of_agents_in_one_state_looks_at_a_bounded_number_and_says_where_to_go_on() {
+    let (mut world, mut collector) = World::with_collector();
+    let names: Vec<String> = (0..LOOKED_AT_MAX + 2).map(|n| format!("agent-{n:06}")).collect();
+    for some in names.chunks(500) {
+        collector.append(&mut world, some.iter().map(|agent| event(agent, agent)).collect()).unwrap();
+    }
+    let last = names.last().unwrap();
+    world.command(&[ALICE], register_agent(last)).unwrap();
+    world.command(&[ALICE], revoke_agent(last)).unwrap();
+    let page = |after: &str, limit| listing::agents(&world.store, TENANT, v1::AgentState::Decommissioned, after, limit).unwrap();
+    let (found, next) = page("", 10);
+    assert!(found.is_empty(), "the one that is wanted stands behind those that were looked at");
+    let (all, _) = listing::agents(&world.store, TENANT, v1::AgentState::Unspecified, "", LOOKED_AT_MAX).unwrap();
+    assert_eq!(Some(&next), all.last().map(|it| &it.agent_id));
+    let (found, next) = page(&next, 10);
+    assert_eq!((found.len(), &found[0].agent_id, next.as_str()), (1, last, ""));
 }
 
 #[test]

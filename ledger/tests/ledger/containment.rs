@@ -1,4 +1,4 @@
-use proofline_ledger::{Divergence, EntryIndex, Refusal, Replay, listing};
+use proofline_ledger::{Divergence, EntryIndex, Refusal, Replay, Wanted, listing};
 use proofline_proto::v1;
 use v1::command::Action;
 use v1::{ContainmentAction, ContainmentChange, TargetKind, Verdict};
@@ -209,7 +209,7 @@ fn two_responders_release_and_what_another_containment_holds_stays() {
     assert!(matches!(again, Refusal::AlreadyDone { state: "released", .. }));
     let unknown = world.command(&[RESPONDER, SECOND_RESPONDER], release(9)).unwrap_err();
     assert!(matches!(unknown, Refusal::UnknownSubject { .. }));
-    let listed = listing::containments(&world.store, 0, 10).unwrap();
+    let listed = listing::containments(&world.store, TENANT, Wanted::Everything, 0, 10).unwrap();
     assert_eq!(listed.iter().map(|it| (it.containment_id, it.released_by_index > 0)).collect::<Vec<_>>(), [(1, true), (2, true)]);
 }
 
@@ -306,7 +306,7 @@ fn a_change_with_many_targets_is_spread_over_entries_that_fit() {
     let released: Vec<usize> =
         changes(&world).iter().filter(|(change, ..)| *change == ContainmentChange::Released).map(|(_, _, targets)| targets.len()).collect();
     assert_eq!(released, [64, 64, 64, 64], "one containment holds 256 targets at most");
-    assert!(listing::containments(&world.store, 0, 10).unwrap()[0].incomplete);
+    assert!(listing::containments(&world.store, TENANT, Wanted::Everything, 0, 10).unwrap()[0].incomplete);
     assert!(world.entries().iter().all(|entry| entry.len() <= proofline_ledger::limits::ENTRY_BYTES_MAX));
     assert_eq!(verdicts(&mut world, &mut collector, vec![event("s", "a")]), [ALLOW]);
 }
@@ -354,6 +354,30 @@ fn every_containment_of_a_session_holds_what_it_comes_to_show() {
 }
 
 #[test]
+fn a_page_of_containments_is_full_whatever_stands_between() {
+    let (mut world, mut collector) = World::with_collector();
+    let sessions: Vec<String> = (0..9).map(|n| format!("s-{n}")).collect();
+    verdicts(&mut world, &mut collector, sessions.iter().map(|id| event(id, "a")).collect());
+    for session in &sessions {
+        world.command(&[RESPONDER], revoke(session)).unwrap();
+    }
+    for id in [2, 3, 4, 5, 6] {
+        world.command(&[RESPONDER, SECOND_RESPONDER], release(id)).unwrap();
+    }
+    let page = |tenant: &str, wanted, after| {
+        let found = listing::containments(&world.store, tenant, wanted, after, 3).unwrap();
+        found.iter().map(|it| it.containment_id).collect::<Vec<_>>()
+    };
+    for tenant in [TENANT, "*"] {
+        assert_eq!(page(tenant, Wanted::Open, 0), [1, 7, 8], "those released take no place on the page");
+        assert_eq!(page(tenant, Wanted::Open, 8), [9]);
+        assert_eq!(page(tenant, Wanted::Everything, 0), [1, 2, 3]);
+        assert_eq!(page(tenant, Wanted::Everything, 6), [7, 8, 9]);
+    }
+    assert!(page("another", Wanted::Everything, 0).is_empty());
+}
+
+#[test]
 fn more_than_is_remembered_of_a_session_is_said_to_be_missing() {
     let (mut world, mut collector) = World::with_collector();
     for n in 0..17 {
@@ -362,7 +386,7 @@ fn more_than_is_remembered_of_a_session_is_said_to_be_missing() {
     verdicts(&mut world, &mut collector, vec![event("t", "a")]);
     world.command(&[RESPONDER], revoke("s")).unwrap();
     world.command(&[RESPONDER], revoke("t")).unwrap();
-    let listed = listing::containments(&world.store, 0, 10).unwrap();
+    let listed = listing::containments(&world.store, TENANT, Wanted::Everything, 0, 10).unwrap();
     assert_eq!(listed.iter().map(|it| it.incomplete).collect::<Vec<_>>(), [true, false]);
 }
 

@@ -31,7 +31,7 @@ fn change(state: AgentState) -> Action {
 }
 
 fn state(world: &World) -> AgentState {
-    listing::agents(&world.store, TENANT, AgentState::Unspecified, "", 10).unwrap()[0].state()
+    listing::agents(&world.store, TENANT, AgentState::Unspecified, "", 10).unwrap().0[0].state()
 }
 
 #[test]

@@ -1,5 +1,5 @@
 use ed25519_dalek::Signer as _;
-use proofline_ledger::{Direction, EntryIndex, Outcome, Refusal, Replay, listing, message_id, outlets, signed};
+use proofline_ledger::{Direction, EntryIndex, Outcome, Refusal, Replay, Wanted, listing, message_id, outlets, signed};
 use proofline_proto::{peer, v1};
 use v1::command::Action;
 use v1::outlet::Kind;
@@ -407,7 +407,7 @@ fn what_happened_after_a_containment_is_found_without_looking_at_the_rest() {
     for index in [denied.first_index, both.first_index] {
         assert_eq!(world.entry(index).decision.unwrap().verdict(), v1::Verdict::Deny);
     }
-    assert!(listing::containments(&world.store, 0, 10).unwrap().len() == 2);
+    assert!(listing::containments(&world.store, TENANT, Wanted::Everything, 0, 10).unwrap().len() == 2);
 }
 
 fn verify(id: &str, state: &str) -> Action {

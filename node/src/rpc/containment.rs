@@ -9,10 +9,8 @@ use std::{
 };
 
 use futures::{Stream, StreamExt as _, stream};
-use proofline_ledger::{ContainmentEntry, EntryIndex, listing};
-use proofline_proto::v1::{
-    ContainmentSummary, ListContainmentsRequest, ListContainmentsResponse, WatchContainmentRequest, WatchContainmentResponse,
-};
+use proofline_ledger::{ContainmentEntry, EntryIndex, Wanted, listing};
+use proofline_proto::v1::{ListContainmentsRequest, ListContainmentsResponse, WatchContainmentRequest, WatchContainmentResponse};
 use tonic::Status;
 
 use super::{
@@ -23,6 +21,7 @@ use super::{
 use crate::{
     access::{Caller, Rpc, Scope},
     leadership::Leadership,
+    store::StateDb,
 };
 
 /// How long a watcher hears nothing at most.
@@ -38,14 +37,11 @@ impl Api {
     pub(super) async fn containments(&self, caller: &Caller, asked: ListContainmentsRequest) -> Result<ListContainmentsResponse, Status> {
         self.check_role(caller, Rpc::ListContainments, Scope::Tenant(&asked.tenant_id))?;
         let limit = page(asked.page_size)?.min(PAGE_MAX);
-        let after = asked.after_id;
-        let found = self.read_applied(move |applied| listing::containments(applied, after, limit)).await?;
-        let next_after = if found.len() == limit { found.last().map_or(0, |it| it.containment_id) } else { 0 };
-        let is_asked_for = |it: &ContainmentSummary| {
-            (asked.released || it.released_by_index == 0)
-                && it.targets.first().is_some_and(|of| of.tenant_id == asked.tenant_id || of.tenant_id == "*" || asked.tenant_id == "*")
-        };
-        Ok(ListContainmentsResponse { containments: found.into_iter().filter(is_asked_for).collect(), next_after })
+        let wanted = if asked.released { Wanted::Everything } else { Wanted::Open };
+        let read = move |applied: &StateDb| listing::containments(applied, &asked.tenant_id, wanted, asked.after_id, limit);
+        let containments = self.read_applied(read).await?;
+        let next_after = containments.last().filter(|_| containments.len() == limit).map_or(0, |it| it.containment_id);
+        Ok(ListContainmentsResponse { containments, next_after })
     }
 
     pub(super) async fn watch(&self, caller: Caller, asked: WatchContainmentRequest) -> Result<Changes, Status> {

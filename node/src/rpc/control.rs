@@ -38,10 +38,8 @@ impl Control for Api {
         self.check_role(&caller, Rpc::ListAgents, Scope::Tenant(&asked.tenant_id))?;
         let limit = page(asked.page_size)?;
         let state = AgentState::try_from(asked.state).map_err(|_| Status::invalid_argument("unknown agent state"))?;
-        let agents =
+        let (agents, next_after) =
             self.read_applied(move |applied| listing::agents(applied, &asked.tenant_id, state, &asked.after_agent_id, limit)).await?;
-        let next_after =
-            if agents.len() == limit { agents.last().map(|it| it.agent_id.clone()).unwrap_or_default() } else { String::new() };
         Ok(Response::new(ListAgentsResponse { agents, next_after }))
     }
 
