@@ -269,8 +269,8 @@ class Answer:
             if entry is None or entry.kind != "state_commitment" or entry.body["size"] > entry.index or len(entry.body["map_root"]) != 32:
                 raise Wrong("commitment", "missing, or of another form")
             self.size, self.map_root = entry.body["size"], entry.body["map_root"]
-        elif page["ranges"]:
-            raise Wrong("commitment", "lists without one")
+        elif page["ranges"] or self.question["starts"]:
+            raise Wrong("commitment", "keys or lists without one")
         self.limit = self.size if self.size is not None and self.question["starts"] else self.checkpoint.size
         if self.question["to_index"] > self.limit:
             raise Wrong("commitment", "the window reaches beyond it")
@@ -301,11 +301,6 @@ class Answer:
         inside = self.in_window(entries)
         if not self.question["starts"]:
             return self.take_every(page, inside, bounds)
-        if self.size is None:
-            if any(index < self.next for index in inside):
-                raise Wrong("page-entries", "repeated")
-            self.next = inside[-1] + 1 if inside else self.next
-            return set(inside)
         for one in page["ranges"]:
             try:
                 check_map(key_of(one["key"]), one, self.map_root)
@@ -452,8 +447,6 @@ class Answer:
                     raise Wrong("session-roots", f"at entry {entry.index}")
 
     def completeness(self):
-        if self.question["starts"] and self.size is None:
-            return "unknown"
         return "complete" if self.ended else "incomplete"
 
 

@@ -69,8 +69,6 @@ pub enum Extent {
         /// At which position of the list, or at which entry.
         from: u64,
     },
-    /// No commitment vouches for the lists.
-    NoCommitment,
 }
 
 /// What is known of an answer behind its last page.
@@ -212,7 +210,8 @@ impl Answer {
         })
     }
 
-    /// Checks the commitment on a page, and on the first one what it vouches for.
+    /// Checks the commitment on a page, and on the first one what it vouches for. Without one nothing would tie the entries to
+    /// what was asked.
     fn commit(
         &mut self,
         page: &v1::LineagePage,
@@ -223,7 +222,7 @@ impl Answer {
         if self.commitment_index != 0 {
             let entry = shown.get(&self.commitment_index).map(|it| &it.entry);
             self.commitment = Some(Commitment::read(EntryIndex(self.commitment_index), entry)?);
-        } else if !page.ranges.is_empty() {
+        } else if !(page.ranges.is_empty() && self.question.starts.is_empty()) {
             return Err(CommitmentError::NoneNamed.into());
         }
         let most = limit(self.commitment.as_ref(), &self.question, checkpoint.size);
@@ -240,10 +239,9 @@ impl Answer {
         shown: &BTreeMap<u64, FoundEntry>,
         bounds: &BTreeSet<EntryIndex>,
     ) -> Result<BTreeSet<EntryIndex>, AnswerFault> {
-        match self.commitment {
-            _ if self.question.starts.is_empty() => self.take_every(page, shown, bounds),
+        match self.commitment.filter(|_| !self.question.starts.is_empty()) {
             Some(commitment) => self.take_lists(page, shown, &commitment),
-            None => self.take_unvouched(shown),
+            None => self.take_every(page, shown, bounds),
         }
     }
 
@@ -276,18 +274,6 @@ impl Answer {
             return Err(PageEntryError::NotDense { expected: self.next }.into());
         }
         Ok(listed)
-    }
-
-    /// Without a commitment: entries, of which nothing says that they are all.
-    fn take_unvouched(&mut self, shown: &BTreeMap<u64, FoundEntry>) -> Result<BTreeSet<EntryIndex>, AnswerFault> {
-        let listed = self.in_window(shown);
-        for index in &listed {
-            if *index < self.next {
-                return Err(PageEntryError::Repeated(*index).into());
-            }
-            self.next = EntryIndex(index.0 + 1);
-        }
-        Ok(listed.into_iter().collect())
     }
 
     fn take_lists(
@@ -400,9 +386,6 @@ impl Answer {
     fn extent(&mut self, has_ended: bool) -> Extent {
         if self.question.starts.is_empty() {
             return if has_ended { Extent::Complete } else { Extent::CutShort { list: None, from: self.next.0 } };
-        }
-        if self.commitment.is_none() {
-            return Extent::NoCommitment;
         }
         if has_ended {
             return if self.shows_end { Extent::Complete } else { Extent::CutShort { list: None, from: self.question.to.0 } };

@@ -64,8 +64,8 @@ pub enum CommitmentError {
         /// Where it may end.
         limit: u64,
     },
-    /// Lists without a commitment.
-    #[error("the answer has lists, but names no commitment")]
+    /// Lists, or keys that are asked about, without a commitment.
+    #[error("the answer is about keys or has lists, but names no commitment")]
     NoneNamed,
 }
 

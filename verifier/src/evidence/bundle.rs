@@ -109,7 +109,6 @@ fn walk(
     report.completeness = match &pages.summary.extent {
         Extent::Complete => Completeness::Complete,
         Extent::CutShort { .. } => Completeness::Incomplete,
-        Extent::NoCommitment => Completeness::Unknown,
     };
     Some(())
 }
@@ -176,7 +175,6 @@ fn facts_of(manifest: &Manifest, summary: &AnswerSummary) -> Vec<Fact> {
         Extent::Complete => fact("complete", format!("all of the window, up to entry {}", question.to.0.saturating_sub(1))),
         Extent::CutShort { list: Some(key), from } => fact("incomplete from", format!("position {from} of the list of {key}")),
         Extent::CutShort { list: None, from } => fact("incomplete from", format!("entry {from}")),
-        Extent::NoCommitment => fact("unknown from", "the beginning: no commitment vouches for the lists".to_owned()),
     });
     facts
 }

@@ -102,11 +102,11 @@ fn an_answer_without_its_last_page_says_from_where_it_is_incomplete() {
 }
 
 #[test]
-fn an_answer_without_a_commitment_is_of_unknown_completeness() {
+fn entries_without_a_commitment_are_no_answer_about_a_key() {
     let asked = v1::LineageQuestion { from_index: 4, to_index: 6, ..question(&[], Way::Unspecified, 0) };
     let mut pages = LINEAGE.answer(&asked, 10);
     pages[0].question.as_mut().unwrap().starts = question(&[(D::Session, "s-main")], Way::Up, 1).starts;
-    assert_eq!(verify(&LINEAGE, &pages).unwrap().extent, Extent::NoCommitment);
+    assert_eq!(verdict(&LINEAGE, &pages), "commitment");
 }
 
 #[test]

@@ -180,7 +180,6 @@ fn extent(of: &Extent) -> (&'static str, String) {
         Extent::Complete => ("complete", "every entry of the window that the question leads to is here".to_owned()),
         Extent::CutShort { list: Some(key), from } => ("incomplete", format!("cut short at position {from} of the list of {key}")),
         Extent::CutShort { list: None, from } => ("incomplete", format!("cut short at entry {from}")),
-        Extent::NoCommitment => ("unknown", "no commitment vouches for the lists".to_owned()),
     }
 }
 
@@ -211,6 +210,6 @@ pub(super) fn summary_json(of: &AnswerSummary) -> Value {
 pub(super) fn exit_of(extent: &Extent) -> Exit {
     match extent {
         Extent::Complete => Exit::Done,
-        Extent::CutShort { .. } | Extent::NoCommitment => Exit::Undecided,
+        Extent::CutShort { .. } => Exit::Undecided,
     }
 }

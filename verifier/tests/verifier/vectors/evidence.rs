@@ -138,13 +138,13 @@ fn valid() -> Vec<Vector> {
         Vector::undecided("continued-elsewhere.evidence.zip", continued(7), "consistency", "it brings a proof from another size")
             .holding("story.checkpoint", None),
         Vector::valid("cut.evidence.zip", cut(), "the answer ends before its last page").and_is("incomplete"),
-        Vector::valid("unvouched.evidence.zip", unvouched(), "keys without a commitment").and_is("unknown"),
     ]
 }
 
 fn refused_by_the_answer() -> Vec<Vector> {
     let wrong = |name: &str, bytes, check, why| Vector::wrong(&format!("{name}.evidence.zip"), bytes, check, why);
     vec![
+        wrong("unvouched", unvouched(), "commitment", "entries as an answer about a key, and no commitment that ties them to it"),
         wrong("pages-mixed", mixed(), "page-order", "a page under another checkpoint"),
         wrong("page-number", altered(1, |page| page.number = 2), "page-order", "a page with another number"),
         wrong(
