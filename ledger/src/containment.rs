@@ -12,7 +12,7 @@ use proofline_proto::v1;
 use v1::{ContainmentChange, TargetKind};
 
 use self::target::{check, is_short, servers, target, target_key};
-pub(crate) use self::target::{server, shown};
+pub(crate) use self::target::{names_something, server, shown};
 use crate::event::is_identifier;
 use crate::ids::{EntryIndex, UnixNanos};
 use crate::incidents;
@@ -193,9 +193,7 @@ fn above<S: Store>(sessions: &mut Sessions, writes: &Writes<'_, S>, claim: Claim
     Ok(found)
 }
 
-/// Returns the sessions directly above one: the parent that it names, and those that spawned it for the agent that it has. Of one
-/// that has not begun nobody knows the agent: until then everyone who spawned it is above it, or what begins below it before it
-/// does would escape.
+/// Returns the sessions directly above one: the parent that it names, and those that spawned it.
 fn parents<S: Store>(sessions: &mut Sessions, writes: &Writes<'_, S>, claim: Claim<'_>, id: &str) -> Result<Vec<String>, StoreFault> {
     let key = key::scoped(claim.tenant, id);
     let (mut parents, agent) = match sessions.find(writes, &key)? {
@@ -203,8 +201,7 @@ fn parents<S: Store>(sessions: &mut Sessions, writes: &Writes<'_, S>, claim: Cla
         None => (Vec::new(), None),
     };
     if let Some(row) = writes.read::<SpawnsRow>(Table::Spawns, &key)? {
-        let spawners = row.spawners.into_iter().filter(|spawner| agent.as_ref().is_none_or(|agent| spawner.child_agent == *agent));
-        parents.extend(spawners.map(|spawner| spawner.session_id));
+        parents.extend(row.above(agent.as_deref()));
     }
     parents.retain(|parent| !parent.is_empty());
     Ok(parents)

@@ -153,11 +153,12 @@ fn held_under<S: Store>(writes: &Writes<'_, S>, prefix: &[u8], wanted: usize) ->
 /// Returns the agent of a session, and the sessions directly above it: the parent that it names, and those that spawned it.
 fn agent_and_above<S: Store>(writes: &Writes<'_, S>, tenant: &str, session: &str) -> Result<(String, Vec<String>), StoreFault> {
     let key = key::scoped(tenant, session);
-    let SessionRow { agent_id, parent, .. } = writes.read(Table::Sessions, &key)?.unwrap_or_default();
+    let begun = writes.read::<SessionRow>(Table::Sessions, &key)?;
     let spawns = writes.read::<SpawnsRow>(Table::Spawns, &key)?.unwrap_or_default();
-    let spawners = spawns.spawners.into_iter().filter(|of| of.child_agent == agent_id).map(|of| of.session_id);
-    let above = spawners.chain([parent]).filter(|above| !above.is_empty()).collect();
-    Ok((agent_id, above))
+    let spawners = spawns.above(begun.as_ref().map(|of| of.agent_id.as_str()));
+    let parent = begun.as_ref().map(|of| of.parent.clone());
+    let above = spawners.chain(parent).filter(|above| !above.is_empty()).collect();
+    Ok((begun.map(|of| of.agent_id).unwrap_or_default(), above))
 }
 
 /// Returns what the payloads of an event stand under themselves.

@@ -3,6 +3,7 @@
 use proofline_proto::v1;
 use v1::{IncidentCause, IncidentStage};
 
+use crate::containment::names_something;
 use crate::event::is_identifier;
 use crate::holding;
 use crate::ids::{EntryIndex, UnixNanos};
@@ -139,13 +140,7 @@ pub(crate) fn place<S: Store>(
     index: EntryIndex,
 ) -> Result<(), Refusal> {
     let short = [&it.matter, &it.authority].iter().all(|text| !text.is_empty() && text.len() <= REASON_BYTES_MAX);
-    let is_target = |target: &&v1::Target| {
-        let is_tenant = target.kind() == v1::TargetKind::Tenant;
-        target.kind() != v1::TargetKind::Unspecified
-            && is_identifier(&target.tenant_id)
-            && if is_tenant { target.id.is_empty() } else { is_identifier(&target.id) }
-    };
-    let Some(target) = it.target.as_ref().filter(is_target).filter(|_| short) else {
+    let Some(target) = it.target.as_ref().filter(|target| names_something(target)).filter(|_| short) else {
         return Err(Refusal::Malformed("a hold names what is held, in which matter, and by whose authority"));
     };
     let row = HoldRow {

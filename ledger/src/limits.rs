@@ -84,6 +84,8 @@ pub const OUTLET_ID_BYTES_MAX: usize = 64;
 pub const OUTLETS_MAX: usize = 64;
 /// Messages of one outlet that may wait. What comes beyond is counted, not kept.
 pub const OUTBOX_MAX: u64 = 4_096;
+/// Messages behind which a stream is not verified.
+pub const VERIFIED_BEHIND_MAX: u64 = 16;
 /// Longest time after which an outlet may escalate, in seconds: a day.
 pub const ESCALATE_AFTER_MAX_S: u32 = 86_400;
 /// Longest state of a verification event, in bytes.

@@ -10,7 +10,9 @@ use crate::event::is_identifier;
 use crate::ids::EntryIndex;
 use crate::key;
 use crate::ledger::{Judged, Ledger};
-use crate::limits::{ESCALATE_AFTER_MAX_S, OUTBOX_MAX, OUTLET_ID_BYTES_MAX, OUTLETS_MAX, REASON_BYTES_MAX, VERIFICATION_STATE_BYTES_MAX};
+use crate::limits::{
+    ESCALATE_AFTER_MAX_S, OUTLET_ID_BYTES_MAX, OUTLETS_MAX, REASON_BYTES_MAX, VERIFICATION_STATE_BYTES_MAX, VERIFIED_BEHIND_MAX,
+};
 use crate::outbox;
 use crate::refusal::Refusal;
 use crate::row::{OutletRow, decode};
@@ -103,8 +105,10 @@ pub(crate) fn verify<S: Store>(ledger: &mut Ledger, writes: &mut Writes<'_, S>, 
     if row.state() != v1::OutletState::Active {
         return Ok(Err(Refusal::AlreadyDone { what: "outlet", name: id.to_owned(), state: "paused or disabled: resume it first" }));
     }
-    if row.pending >= OUTBOX_MAX {
-        return Ok(Err(Refusal::TooLarge { what: "messages that wait for the outlet", actual: row.pending + 1, limit: OUTBOX_MAX }));
+    // What waits already tells how the stream is; the room is for what is contained.
+    if row.pending >= VERIFIED_BEHIND_MAX {
+        let (what, limit) = ("messages that wait for the outlet before a verification", VERIFIED_BEHIND_MAX);
+        return Ok(Err(Refusal::TooLarge { what, actual: row.pending + 1, limit }));
     }
     outbox::put_verification(ledger, writes, &mut row, index);
     writes.put(Table::Outlets, key::text(id), &row);

@@ -175,6 +175,15 @@ pub(crate) struct SpawnsRow {
     pub(crate) spawners: Vec<Spawner>,
 }
 
+impl SpawnsRow {
+    /// Returns the sessions that spawned this one for the agent that it has. Of one that has not begun nobody knows the agent:
+    /// until then everyone who spawned it is above it, or what begins below it before it does would escape.
+    pub(crate) fn above(self, agent: Option<&str>) -> impl Iterator<Item = String> {
+        let spawned = self.spawners.into_iter().filter(move |of| agent.is_none_or(|agent| of.child_agent == agent));
+        spawned.map(|of| of.session_id)
+    }
+}
+
 /// A session that said it spawned another, and for which agent.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Spawner {

@@ -78,13 +78,18 @@ pub(super) fn check(it: &v1::Contain) -> Result<&v1::Target, Refusal> {
     if !fits {
         return Err(Refusal::Malformed("the action of the containment does not fit its target"));
     }
-    let is_tenant = target.kind() == TargetKind::Tenant;
+    if names_something(target) { Ok(target) } else { Err(Refusal::Malformed("the containment names no target")) }
+}
+
+/// Tells whether an event can show what a target names: with another name it would stop, or hold, nothing.
+pub(crate) fn names_something(target: &v1::Target) -> bool {
     let is_id = match target.kind() {
+        TargetKind::Unspecified => false,
+        TargetKind::Tenant => return target.id.is_empty() && is_identifier(&target.tenant_id),
         TargetKind::AgentInstance => {
             target.id.split_once('/').is_some_and(|(agent, instance)| is_identifier(agent) && is_identifier(instance))
         }
-        _ => is_identifier(&target.id),
+        TargetKind::Session | TargetKind::Credential | TargetKind::Agent | TargetKind::Server => is_identifier(&target.id),
     };
-    let is_named = if is_tenant { target.id.is_empty() } else { is_id && target.tenant_id != "*" };
-    if is_named && is_identifier(&target.tenant_id) { Ok(target) } else { Err(Refusal::Malformed("the containment names no target")) }
+    is_id && target.tenant_id != "*" && is_identifier(&target.tenant_id)
 }

@@ -261,9 +261,14 @@ fn sessions_above<S: Store>(writes: &Writes<'_, S>, claim: Claim<'_>, agent: &st
         let is_vouched = found.last().is_none_or(|it| it.is_vouched)
             && (bound.as_ref().is_none_or(|bound| *bound == agent && !agent.is_empty())
                 || is_spawned(writes, tenant, &next, &below, &agent)?);
+        // One that was spawned and has not begun hides nothing of what is above it.
+        let above = match &bound {
+            Some(_) => traits.above,
+            None => writes.read::<SpawnsRow>(Table::Spawns, &key)?.and_then(|row| row.above(None).next()).unwrap_or_default(),
+        };
         (below, agent) = (next.clone(), bound.unwrap_or_default());
         found.push(Above { id: next, key, tainted: traits.tainted, classification: counts.classification, is_vouched });
-        next = traits.above;
+        next = above;
     }
     Ok(found)
 }

@@ -112,6 +112,10 @@ fn what_was_untrusted_taints_the_session_and_those_below_it() {
     assert_eq!(seen(&mut world, &mut collector, send(event("s-1", "agent-1"))), ["r0"]);
     assert_eq!(seen(&mut world, &mut collector, send(child("s-2", "s-1"))), ["r0"]);
     assert!(seen(&mut world, &mut collector, send(event("s-3", "agent-1"))).is_empty());
+    // Also those below a session that was spawned and has not begun.
+    let spawned = v1::SubAgentSpawned { child_session_id: "unseen".to_owned(), child_agent_id: "late".to_owned(), ..Default::default() };
+    seen(&mut world, &mut collector, v1::Event { body: Some(Body::SubAgentSpawned(spawned)), ..event("s-1", "agent-1") });
+    assert_eq!(seen(&mut world, &mut collector, send(child("s-4", "unseen"))), ["r0"]);
 }
 
 #[test]

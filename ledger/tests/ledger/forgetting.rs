@@ -146,11 +146,19 @@ fn whatever_covers_a_payload_of_the_subject_defers_the_erasure() {
     intent.tool.as_mut().unwrap().server_id = "mcp".to_owned();
     let spawn = v1::SubAgentSpawned { child_session_id: "below".to_owned(), child_agent_id: "worker".to_owned(), ..Default::default() };
     let spawner = v1::Event { body: Some(v1::event::Body::SubAgentSpawned(spawn)), ..event("spawner", "boss") };
-    append(&mut world, &mut collector, vec![event("above", "lead"), shown, spawner, event("begun-for-u-1", "other")]);
+    // Above stands a session that one says it spawned, and that has not begun.
+    let unseen = v1::SubAgentSpawned { child_session_id: "unseen".to_owned(), child_agent_id: "late".to_owned(), ..Default::default() };
+    let mut above = event("above", "lead");
+    above.session.as_mut().unwrap().parent_session_id = "unseen".to_owned();
+    let root = v1::Event { body: Some(v1::event::Body::SubAgentSpawned(unseen)), ..event("root", "chief") };
+    append(&mut world, &mut collector, vec![root, above, shown, spawner, event("begun-for-u-1", "other")]);
     let covering = [
         (Session, TENANT, "below"),
         (Session, TENANT, "above"),
         (Session, TENANT, "spawner"),
+        (Session, TENANT, "unseen"),
+        (Session, TENANT, "root"),
+        (Agent, TENANT, "chief"),
         (Session, TENANT, "begun-for-u-1"),
         (Agent, TENANT, "worker"),
         (Agent, TENANT, "lead"),

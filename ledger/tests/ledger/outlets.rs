@@ -446,9 +446,9 @@ fn a_verification_is_refused_where_nothing_would_be_sent() {
     deliver(&mut world, delivery("idp", 0, first, 0, DeliveryResult::Paused)).unwrap();
     assert!(matches!(refused(&mut world, verify("idp", "y")), Refusal::AlreadyDone { .. }), "paused");
     world.command(&[ALICE], resume("idp")).unwrap();
-    for n in 1..proofline_ledger::limits::OUTBOX_MAX {
+    for n in 1..proofline_ledger::limits::VERIFIED_BEHIND_MAX {
         world.command(&[ALICE], verify("idp", &n.to_string())).unwrap();
     }
-    assert!(matches!(refused(&mut world, verify("idp", "z")), Refusal::TooLarge { .. }), "it would not be kept");
+    assert!(matches!(refused(&mut world, verify("idp", "z")), Refusal::TooLarge { .. }), "the room is for what is contained");
     assert_eq!(standing(&world, "idp").dropped, 0);
 }
