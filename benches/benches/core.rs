@@ -321,7 +321,7 @@ fn lineage(criterion: &mut Criterion) {
     criterion.bench_function("lineage: a page of 100 entries out of 200,000 in 20,000 sessions", |bench| {
         let mut answer = Lineage::begin(&world.store, question.clone(), under.clone()).unwrap();
         bench.iter(|| {
-            let page = answer.next_page().unwrap();
+            let page = answer.next_page(&mut || true).unwrap();
             if page.as_ref().is_none_or(|page| page.last) {
                 answer = Lineage::begin(&world.store, question.clone(), under.clone()).unwrap();
             }

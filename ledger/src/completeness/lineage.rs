@@ -21,6 +21,9 @@ use crate::limits::LINEAGE_STATES_MAX;
 use crate::listing;
 use crate::store::{Store, StoreFault, Table};
 
+/// Places that are looked at between two questions whether to go on.
+const LOOKED_AT_ONCE: usize = 1_024;
+
 /// Why a question has no answer, or no further page.
 #[derive(Debug, Error)]
 pub enum LineageFault {
@@ -33,6 +36,9 @@ pub enum LineageFault {
     /// More hangs together than one answer shows.
     #[error("the question leads to more than {LINEAGE_STATES_MAX} keys; narrow it by depth, kinds or time")]
     TooWide,
+    /// Whoever has the page made did not want it any more.
+    #[error("the page was given up on the way")]
+    Stopped,
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreFault),
@@ -91,6 +97,8 @@ pub struct Lineage<'a, S> {
     dense: Option<u64>,
     number: u64,
     is_done: bool,
+    /// Places that were looked at since it was last asked whether to go on.
+    looked: usize,
 }
 
 impl<'a, S: Store> Lineage<'a, S> {
@@ -119,6 +127,7 @@ impl<'a, S: Store> Lineage<'a, S> {
             dense: (!by_key).then_some(question.from_index),
             number: 0,
             is_done: false,
+            looked: 0,
             question,
         };
         lineage.start()?;
@@ -147,18 +156,19 @@ impl<'a, S: Store> Lineage<'a, S> {
         Ok(())
     }
 
-    /// Returns the next page, or `None` behind the last.
+    /// Returns the next page, or `None` behind the last. A page may be long in coming, where what it could hold was given before:
+    /// `goes_on` is asked now and then.
     ///
     /// # Errors
-    /// [`LineageFault`] when the answer gets too wide, or the store fails. There is no further page then.
-    pub fn next_page(&mut self) -> Result<Option<v1::LineagePage>, LineageFault> {
+    /// [`LineageFault`] when the answer gets too wide, is stopped, or the store fails. There is no further page then.
+    pub fn next_page(&mut self, goes_on: &mut dyn FnMut() -> bool) -> Result<Option<v1::LineagePage>, LineageFault> {
         if self.is_done {
             return Ok(None);
         }
         self.is_done = true;
         let mut page = Draft::new(self.under.page_entries);
         self.open(&mut page)?;
-        let is_last = if self.dense.is_some() { self.fill_densely(&mut page)? } else { self.fill(&mut page)? };
+        let is_last = if self.dense.is_some() { self.fill_densely(&mut page)? } else { self.fill(&mut page, goes_on)? };
         let frame = v1::LineagePage {
             number: self.number,
             last: is_last,
@@ -205,10 +215,10 @@ impl<'a, S: Store> Lineage<'a, S> {
     }
 
     /// Fills a page from the lists. Tells whether nothing is left.
-    fn fill(&mut self, page: &mut Draft) -> Result<bool, LineageFault> {
+    fn fill(&mut self, page: &mut Draft, goes_on: &mut dyn FnMut() -> bool) -> Result<bool, LineageFault> {
         loop {
             if let Some(mut reading) = self.lists.pop_front() {
-                let read = self.read(&mut reading, page)?;
+                let read = self.read(&mut reading, page, goes_on)?;
                 if read == Read::PageFull {
                     self.lists.push_front(reading);
                     return Ok(false);
@@ -249,7 +259,7 @@ impl<'a, S: Store> Lineage<'a, S> {
     }
 
     /// Reads a list on, until it ends or needs room that the page does not have.
-    fn read(&mut self, of: &mut Reading<'a, S>, page: &mut Draft) -> Result<Read, LineageFault> {
+    fn read(&mut self, of: &mut Reading<'a, S>, page: &mut Draft, goes_on: &mut dyn FnMut() -> bool) -> Result<Read, LineageFault> {
         if of.was_given && of.next_distance.is_none() {
             return Ok(Read::Whole);
         }
@@ -268,6 +278,7 @@ impl<'a, S: Store> Lineage<'a, S> {
                 page.end_range(&mut of.list)?;
                 return Ok(Read::PageFull);
             }
+            self.ask(goes_on)?;
             let index = of.list.index(of.next)?;
             if !of.was_given {
                 page.list(index);
@@ -282,6 +293,11 @@ impl<'a, S: Store> Lineage<'a, S> {
             page.end_range(&mut of.list)?;
         }
         Ok(Read::Whole)
+    }
+
+    fn ask(&mut self, goes_on: &mut dyn FnMut() -> bool) -> Result<(), LineageFault> {
+        self.looked += 1;
+        if self.looked.is_multiple_of(LOOKED_AT_ONCE) && !goes_on() { Err(LineageFault::Stopped) } else { Ok(()) }
     }
 
     /// Gives an entry of the window, and follows it.

@@ -183,7 +183,7 @@ fn ask(world: &World, of: v1::LineageQuestion, page_entries: usize) -> Result<Ve
     let mut verifier = proofline_verifier::AnswerVerifier::new(checkpoint, &under.note).asking(of.clone());
     let mut lineage = Lineage::begin(&world.store, of.clone(), under)?;
     let mut pages = Vec::new();
-    while let Some(page) = lineage.next_page()? {
+    while let Some(page) = lineage.next_page(&mut || true)? {
         verifier.push(&page).unwrap_or_else(|error| panic!("{} by the verifier: {error}, asked {of:?}", error.check().as_str()));
         pages.push(page);
     }
@@ -527,12 +527,39 @@ fn an_answer_that_leads_to_too_much_says_so_behind_its_pages() {
     commit(&mut world);
     let wide = question(vec![start(Dimension::Session, "wide")], LineageDirection::Down, 1);
     let mut answer = Lineage::begin(&world.store, wide.clone(), under(&world, 100)).unwrap();
-    assert!(!answer.next_page().unwrap().unwrap().last);
-    let end = std::iter::from_fn(|| answer.next_page().transpose()).find_map(Result::err);
+    assert!(!answer.next_page(&mut || true).unwrap().unwrap().last);
+    let end = std::iter::from_fn(|| answer.next_page(&mut || true).transpose()).find_map(Result::err);
     assert!(matches!(end, Some(LineageFault::TooWide)), "{end:?}");
-    assert!(answer.next_page().unwrap().is_none(), "nothing comes behind it");
+    assert!(answer.next_page(&mut || true).unwrap().is_none(), "nothing comes behind it");
     let narrow = v1::LineageQuestion { kinds: vec![Dimension::Tool.into()], ..wide };
     assert!(ask(&world, narrow, 1_000).unwrap().last().unwrap().last);
+}
+
+#[test]
+fn a_page_that_is_long_in_coming_can_be_given_up() {
+    let (mut world, mut collector) = World::with_collector();
+    for _ in 0..30 {
+        collector.append(&mut world, (0..100).map(|_| event("long", "agent-1")).collect()).unwrap();
+    }
+    commit(&mut world);
+    // Upwards the whole list is given; downwards it is gone through again, and nothing of it stands on a page.
+    let both = question(vec![start(Dimension::Session, "long")], LineageDirection::Both, 1);
+    let mut answer = Lineage::begin(&world.store, both, under(&world, 1_000)).unwrap();
+    let mut asked_on_one_page = 0;
+    let end = loop {
+        let mut asked = 0;
+        let page = answer.next_page(&mut || {
+            asked += 1;
+            asked < 2
+        });
+        asked_on_one_page = asked_on_one_page.max(asked);
+        match page {
+            Ok(Some(_)) => (),
+            Ok(None) => break None,
+            Err(error) => break Some(error),
+        }
+    };
+    assert!(matches!(end, Some(LineageFault::Stopped)), "{end:?} after it was asked {asked_on_one_page} times on one page");
 }
 
 #[test]

@@ -207,12 +207,17 @@ impl Answer {
             return;
         }
         loop {
-            // A role that was taken away ends the answer, too.
-            let may_go_on = api.check_scope(&caller, &asked).and_then(|()| in_time(until));
-            let page = match may_go_on.and_then(|()| lineage.next_page().map_err(lineage_status)) {
+            // A role that was taken away ends the answer, too; and nobody works for a reader who is gone.
+            let mut denied = None;
+            let mut goes_on = || {
+                denied = api.check_scope(&caller, &asked).and_then(|()| in_time(until)).err();
+                denied.is_none() && !pages.is_closed()
+            };
+            let made = if goes_on() { lineage.next_page(&mut goes_on) } else { Err(LineageFault::Stopped) };
+            let page = match made {
                 Ok(Some(page)) => Ok(page),
                 Ok(None) => return,
-                Err(status) => Err(status),
+                Err(error) => Err(denied.unwrap_or_else(|| lineage_status(error))),
             };
             let is_end = page.is_err();
             let taken = runtime.block_on(tokio::time::timeout(TAKEN_WITHIN, pages.send(page)));
@@ -267,6 +272,8 @@ fn lineage_status(error: LineageFault) -> Status {
             | QuestionProblem::EdgeTwice,
         ) => malformed("MALFORMED_QUESTION", message),
         LineageFault::NothingCommitted => again("NOTHING_COMMITTED", message),
+        // Nobody hears it: whoever is denied is told that, and the reader is gone.
+        LineageFault::Stopped => Status::cancelled(message),
         LineageFault::TooWide => refused("LINEAGE_TOO_WIDE", message),
         LineageFault::Store(error) => fault(error),
     }
