@@ -279,6 +279,14 @@ pub enum StoreFault {
         /// What the store said.
         reason: String,
     },
+    /// The store holds something else than was written to it.
+    #[error("reading table {table} failed: {reason}", table = table.name())]
+    Corrupted {
+        /// Table that was read.
+        table: Table,
+        /// What the store said.
+        reason: String,
+    },
     /// A row is there, but it is not what this ledger writes.
     #[error("table {table} holds a damaged row under key {key:02x?}", table = table.name())]
     Damaged {

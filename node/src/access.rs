@@ -229,8 +229,11 @@ impl fmt::Display for Caller {
 /// The tenant that a call is about.
 #[derive(Clone, Copy, Debug)]
 pub enum Scope<'a> {
-    /// One tenant.
+    /// One tenant, which the request names.
     Tenant(&'a str),
+    /// The tenant of an entry that the request names by its place, or all where the entry belongs to none. Who may not read the
+    /// entry is not told whose it is.
+    OfEntry(Option<&'a str>),
     /// All of them, or what belongs to none.
     Everything,
 }
@@ -238,8 +241,16 @@ pub enum Scope<'a> {
 impl Scope<'_> {
     const fn tenant(&self) -> &str {
         match self {
-            Self::Tenant(tenant) => tenant,
-            Self::Everything => "*",
+            Self::Tenant(tenant) | Self::OfEntry(Some(tenant)) => tenant,
+            Self::Everything | Self::OfEntry(None) => "*",
+        }
+    }
+
+    fn named(&self) -> String {
+        match self {
+            Self::Tenant(tenant) => format!("tenant {tenant:?}"),
+            Self::OfEntry(_) => "the tenant of that entry".to_owned(),
+            Self::Everything => "tenant \"*\"".to_owned(),
         }
     }
 }
@@ -248,14 +259,14 @@ impl Scope<'_> {
 #[derive(Debug, Error)]
 pub enum Denied {
     /// The caller lacks the role.
-    #[error("{caller} may not call {rpc:?} for tenant {tenant:?}: it holds none of {roles:?} there")]
+    #[error("{caller} may not call {rpc:?} for {of}: it holds none of {roles:?} there")]
     LacksRole {
         /// Who called.
         caller: Caller,
         /// What.
         rpc: Rpc,
-        /// For whom, `*` for all.
-        tenant: String,
+        /// For whom, in words.
+        of: String,
         /// What would do.
         roles: &'static [Role],
     },
@@ -286,7 +297,7 @@ pub fn check_role(state: &StateDb, caller: &Caller, rpc: Rpc, scope: Scope<'_>) 
             return Ok(());
         }
     }
-    Err(Denied::LacksRole { caller: caller.clone(), rpc, tenant: scope.tenant().to_owned(), roles })
+    Err(Denied::LacksRole { caller: caller.clone(), rpc, of: scope.named(), roles })
 }
 
 /// Checks that `caller` is the collector `id`, and returns its registration.

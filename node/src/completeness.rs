@@ -5,6 +5,7 @@
 //! what is stored is what questions are answered from, unless so much is new that it has to be written on the way. What a
 //! crash or a snapshot takes away is made again out of the entries.
 
+mod opinion;
 mod work;
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
@@ -18,13 +19,17 @@ use thiserror::Error;
 use tokio::{
     sync::{
         broadcast::{self, error::TryRecvError},
-        watch,
+        mpsc, watch,
     },
     time::{Instant, MissedTickBehavior},
 };
 use tokio_util::sync::CancellationToken;
 
-use self::work::{Found, Work};
+pub use self::opinion::{Checker, Question, Voters};
+use self::{
+    opinion::Verdict,
+    work::{Found, Work},
+};
 use crate::{
     failure::{Failure, FailureReporter},
     inbox::{Applied, Inbox, Submission},
@@ -95,6 +100,19 @@ pub enum Untrue {
         /// Digest here.
         computed: Hash,
     },
+    /// This node led and would have committed to what most voters found to be something else.
+    #[error(
+        "over {size} entries this node computed map {map_root:?} and state {state_digest:?}, and more than half of the voters something \
+         else. Nothing was committed. Do not restart, keep the directory, replace this node"
+    )]
+    Outvoted {
+        /// What it would have covered.
+        size: TreeSize,
+        /// Root here.
+        map_root: Hash,
+        /// Digest here.
+        state_digest: Hash,
+    },
     /// The state could not be read.
     #[error(transparent)]
     Unreadable(#[from] StoreFault),
@@ -111,8 +129,11 @@ impl From<Untrue> for Failure {
         let reason = error.to_string();
         match error {
             Untrue::Map { .. } => Self::OtherMap { reason },
-            Untrue::State { .. } => Self::OtherState { reason },
-            Untrue::Unreadable(StoreFault::Damaged { .. }) => Self::StorageDamaged { reason },
+            Untrue::State { .. } | Untrue::Outvoted { .. } => Self::OtherState { reason },
+            Untrue::Unreadable(StoreFault::Damaged { .. } | StoreFault::Corrupted { .. })
+            | Untrue::Store(StoreError::Corrupted { .. } | StoreError::PositionDamaged { .. } | StoreError::PointerDamaged { .. }) => {
+                Self::StorageDamaged { reason }
+            }
             Untrue::Unreadable(StoreFault::Unreadable { .. }) | Untrue::Store(_) | Untrue::Interrupted => {
                 Self::DiskFailed { action: "indexing entries by key", reason }
             }
@@ -134,6 +155,10 @@ pub struct Indexer {
     pub states: broadcast::Receiver<StateAt>,
     /// Where commitments go.
     pub inbox: Inbox,
+    /// The other voters.
+    pub voters: Arc<dyn Voters>,
+    /// What other nodes ask before they propose.
+    pub questions: mpsc::Receiver<Question>,
     /// Where it says what is true.
     pub confirmed: watch::Sender<Confirmed>,
     /// How often a commitment is proposed while entries with keys come.
@@ -171,11 +196,12 @@ impl Indexer {
             let news = async |progress: &mut watch::Receiver<Progress>| {
                 progress.wait_for(|now| (now.committed, now.taken) != (seen.committed, seen.taken)).await.map(drop)
             };
-            let is_tick = tokio::select! {
+            let woken = tokio::select! {
                 () = shutdown.cancelled() => return Ok(()),
-                _ = ticks.tick() => true,
-                changed = news(&mut self.progress) => if changed.is_err() { return Ok(()) } else { false },
-                changed = self.published.changed() => if changed.is_err() { return Ok(()) } else { false },
+                _ = ticks.tick() => Woken::Tick,
+                Some(question) = self.questions.recv() => Woken::Asked(question),
+                changed = news(&mut self.progress) => if changed.is_err() { return Ok(()) } else { Woken::News },
+                changed = self.published.changed() => if changed.is_err() { return Ok(()) } else { Woken::News },
             };
             let is_leading = *self.leadership.borrow() == Leadership::Here;
             let Progress { tree_size: size, taken, .. } = *self.progress.borrow();
@@ -183,12 +209,18 @@ impl Indexer {
                 // Another state was installed meanwhile: the next step takes it up.
                 continue;
             }
-            if is_tick && work.is_far_behind(size) {
-                work = work.go_ahead(size, shutdown.clone()).await?;
-            } else if is_tick && is_leading {
-                states.drain(&mut self.states);
-                work = self.propose(work, &states, &shutdown).await?;
-            }
+            states.drain(&mut self.states);
+            work = match woken {
+                Woken::Tick if work.is_far_behind(size) => work.go_ahead(size, shutdown.clone()).await?,
+                Woken::Tick if is_leading => self.propose(work, &states, &shutdown).await?,
+                Woken::Asked(Question { said, reply }) if !work.is_far_behind(size) => {
+                    let (opinion, work) = work.opinion(said, states.clone(), shutdown.clone()).await?;
+                    // Whoever asked may have given up.
+                    let _gave_up = reply.send(opinion);
+                    work
+                }
+                Woken::Tick | Woken::Asked(_) | Woken::News => work,
+            };
         }
     }
 
@@ -231,6 +263,11 @@ impl Indexer {
         let Some(root) = root else { return Ok(work) };
         self.metrics.interval_seconds.set(began.elapsed().as_secs_f64());
         let said = StateCommitment { size: at.size.0, map_root: root.0.to_vec(), state_digest: at.digest.0.to_vec() };
+        match opinion::ask(&*self.voters, &said).await {
+            Verdict::Shared => (),
+            Verdict::Outvoted => return Err(Untrue::Outvoted { size: at.size, map_root: root, state_digest: at.digest }),
+            Verdict::Open => return Ok(work),
+        }
         if let Ok(prepared) = PreparedCommitment::new(said.clone()) {
             let item = Item { item: Some(item::Item::Commitment(said)) };
             let admitted = self.inbox.admit_command(Submission::new(item, PreparedItem::Commitment(prepared)));
@@ -243,6 +280,13 @@ impl Indexer {
         }
         Ok(work)
     }
+}
+
+/// Why the indexer goes on.
+enum Woken {
+    Tick,
+    News,
+    Asked(Question),
 }
 
 fn head(state: &StateStore) -> Result<StateAt, StoreFault> {

@@ -26,8 +26,8 @@ use crate::{
     store::{StateDb, StateStore},
 };
 
-/// How long a request may wait for this node to apply what it names.
-const APPLIED_WITHIN: Duration = Duration::from_secs(2);
+/// How long a request may wait until this node has applied what it names, and found the commitments in it to be true.
+const READY_WITHIN: Duration = Duration::from_secs(2);
 /// How far committed time may be ahead of this node's clock.
 const AHEAD_MAX_NS: u64 = 60_000_000_000;
 /// Requests that may wait; a leader has one under way.
@@ -125,9 +125,15 @@ struct Request {
     reply: oneshot::Sender<Result<Cosignature, NotCosigned>>,
 }
 
-/// Asks the cosigner of this node. Requests are answered one after the other.
+/// Asks the cosigner of this node. Requests are answered one after the other; each waits by itself for what it needs, so that
+/// one which asks for what will never be holds up no other.
 #[derive(Clone, Debug)]
-pub struct CosignerHandle(mpsc::Sender<Request>);
+pub struct CosignerHandle {
+    requests: mpsc::Sender<Request>,
+    state: StateStore,
+    progress: watch::Receiver<Progress>,
+    confirmed: watch::Receiver<Confirmed>,
+}
 
 impl CosignerHandle {
     /// Has a tree head cosigned.
@@ -135,9 +141,26 @@ impl CosignerHandle {
     /// # Errors
     /// [`NotCosigned`].
     pub async fn cosign(&self, tree: SignedTree) -> Result<Cosignature, NotCosigned> {
+        self.clone().ready(tree.size).await?;
         let (reply, answer) = oneshot::channel();
-        self.0.send(Request { tree, reply }).await.map_err(|_| NotCosigned::ShuttingDown)?;
+        self.requests.send(Request { tree, reply }).await.map_err(|_| NotCosigned::ShuttingDown)?;
         answer.await.map_err(|_| NotCosigned::ShuttingDown)?
+    }
+
+    /// Waits until this node has applied so much, and found out that the newest commitment in it is true, with all before it.
+    async fn ready(mut self, size: TreeSize) -> Result<(), NotCosigned> {
+        let until = tokio::time::Instant::now() + READY_WITHIN;
+        let reached = self.progress.wait_for(|seen| seen.tree_size >= size);
+        if !matches!(tokio::time::timeout_at(until, reached).await, Ok(Ok(_))) {
+            return Err(NotCosigned::Behind { applied: self.progress.borrow().tree_size, size });
+        }
+        let Some(commitment) = newest_commitment(&*self.state.view(), size)?.map(|of| of.index) else { return Ok(()) };
+        let taken = self.progress.borrow().taken;
+        let confirmed = self.confirmed.wait_for(|known| known.covers(taken, commitment));
+        match tokio::time::timeout_at(until, confirmed).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(NotCosigned::Unconfirmed { size, commitment }),
+        }
     }
 }
 
@@ -164,9 +187,13 @@ impl Cosigner {
     pub fn start(self) -> (CosignerHandle, impl Future<Output = ()>) {
         let (sender, mut requests) = mpsc::channel::<Request>(WAITING_MAX);
         let failures = self.failures.clone();
+        let (state, progress, confirmed) = (self.state.clone(), self.progress.clone(), self.confirmed.clone());
         let mut signer = Signer::new(self);
         let serving = async move {
             while let Some(Request { tree, reply }) = requests.recv().await {
+                if reply.is_closed() {
+                    continue;
+                }
                 let answer = signer.answer(tree).await;
                 if let Err(error @ (NotCosigned::OtherRoot { .. } | NotCosigned::Inconsistent { .. })) = &answer {
                     tracing::error!(%error, "refused to cosign: this node and the leader do not agree on the log");
@@ -180,7 +207,7 @@ impl Cosigner {
                 drop(reply.send(answer));
             }
         };
-        (CosignerHandle(sender), serving)
+        (CosignerHandle { requests: sender, state, progress, confirmed }, serving)
     }
 }
 
@@ -200,15 +227,14 @@ impl Signer {
     }
 
     async fn answer(&mut self, tree: SignedTree) -> Result<Cosignature, NotCosigned> {
-        let reached = self.of.progress.wait_for(|seen| seen.tree_size >= tree.size);
-        let has_applied = matches!(tokio::time::timeout(APPLIED_WITHIN, reached).await, Ok(Ok(_)));
-        if !has_applied {
-            return Err(NotCosigned::Behind { applied: self.of.progress.borrow().tree_size, size: tree.size });
+        let applied = self.of.progress.borrow().tree_size;
+        if applied < tree.size {
+            return Err(NotCosigned::Behind { applied, size: tree.size });
         }
         // One view for all of it, and taken before the question how much of it was applied here.
         let state = self.of.state.view();
         self.recheck(&state).await?;
-        self.wait_for_commitment(&state, tree.size).await?;
+        self.check_commitment(&state, tree.size)?;
         let (signed, checked) = (self.of.signed.newest(), self.checked);
         check(&state, tree, signed, checked)?;
         if signed != tree {
@@ -224,15 +250,12 @@ impl Signer {
         Ok(Cosignature { unix_s, signature: self.of.key.sign(&message).to_bytes() })
     }
 
-    /// Waits until this node has found out that the newest commitment which the tree covers is true, with all before it.
-    async fn wait_for_commitment(&mut self, state: &StateDb, size: TreeSize) -> Result<(), NotCosigned> {
+    /// Checks that this node has found out that the newest commitment which the tree covers is true, with all before it.
+    fn check_commitment(&self, state: &StateDb, size: TreeSize) -> Result<(), NotCosigned> {
         let Some(commitment) = newest_commitment(state, size)?.map(|of| of.index) else { return Ok(()) };
         let taken = self.of.progress.borrow().taken;
-        let confirmed = self.of.confirmed.wait_for(|known| known.covers(taken, commitment));
-        match tokio::time::timeout(APPLIED_WITHIN, confirmed).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(NotCosigned::Unconfirmed { size, commitment }),
-        }
+        let is_true = self.of.confirmed.borrow().covers(taken, commitment);
+        if is_true { Ok(()) } else { Err(NotCosigned::Unconfirmed { size, commitment }) }
     }
 
     /// Checks what was taken on trust, for a while; the next request goes on from there.

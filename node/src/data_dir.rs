@@ -5,6 +5,7 @@
 //! journal/      the Raft log
 //! high-water    what the Raft log must at least hold
 //! state/        the replicated state and its snapshots
+//! contradiction why this node ended because it contradicts the others, if it did
 //! payloads/     what the log does not hold, sealed, and the keys to it: of this node alone
 //! ```
 //! Always true: a directory that holds a journal or a state also holds the identity of the node that made them. A

@@ -8,6 +8,7 @@ pub mod access;
 pub mod clock;
 pub mod completeness;
 pub mod config;
+mod contradiction;
 pub mod cosigner;
 mod damage;
 pub mod data_dir;

@@ -75,7 +75,9 @@ impl From<&VaultError> for Failure {
     fn from(error: &VaultError) -> Self {
         let reason = error.to_string();
         match error {
-            VaultError::Damaged { .. } | VaultError::State(StoreFault::Damaged { .. }) => Self::StorageDamaged { reason },
+            VaultError::Damaged { .. } | VaultError::State(StoreFault::Damaged { .. } | StoreFault::Corrupted { .. }) => {
+                Self::StorageDamaged { reason }
+            }
             VaultError::File { .. }
             | VaultError::Database { .. }
             | VaultError::Randomness

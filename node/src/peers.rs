@@ -4,10 +4,11 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use arc_swap::ArcSwap;
 use proofline_proto::peer::{
-    CosignRequest, CosignResponse, GetStatusRequest, GetStatusResponse, HeldPayload, ListPayloadsRequest, ListPayloadsResponse,
-    OutletProblem, PayloadPlace, ProposeRequest, ProposeResponse, StorePayloadResponse, peer_client::PeerClient,
+    CheckCommitmentRequest, CosignRequest, CosignResponse, GetStatusRequest, GetStatusResponse, HeldPayload, ListPayloadsRequest,
+    ListPayloadsResponse, Opinion, OutletProblem, PayloadPlace, ProposeRequest, ProposeResponse, StorePayloadResponse,
+    peer_client::PeerClient,
 };
-use proofline_proto::v1::{GetErasureRequest, NodeErasure};
+use proofline_proto::v1::{GetErasureRequest, NodeErasure, StateCommitment};
 use tonic::{Status, Streaming, transport::Channel};
 
 use crate::{
@@ -97,6 +98,15 @@ impl Peers {
     /// The voter's refusal, or `UNAVAILABLE` when it cannot be reached.
     pub async fn cosign(&self, voter: u64, request: CosignRequest) -> Result<CosignResponse, Status> {
         Ok(self.client(voter)?.cosign(request).await?.into_inner())
+    }
+
+    /// Asks a voter what it thinks of a commitment.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE` when it cannot be reached, or has no opinion.
+    pub async fn check_commitment(&self, voter: u64, said: StateCommitment) -> Result<Opinion, Status> {
+        let request = CheckCommitmentRequest { commitment: Some(said) };
+        Ok(self.client(voter)?.check_commitment(request).await?.into_inner().opinion())
     }
 
     /// Asks a node how it is.

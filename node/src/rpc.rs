@@ -30,7 +30,7 @@ pub use self::{forward::Forwarding, lineage::Answering};
 use crate::{
     access::{Caller, Denied, Rpc, Scope, check_role},
     clock::ClockReading,
-    completeness::Confirmed,
+    completeness::{Checker, Confirmed},
     cosigner::CosignerHandle,
     inbox::Inbox,
     leadership::Leadership,
@@ -74,6 +74,8 @@ pub struct Api {
     pub raft: Raft,
     /// This node's cosigner.
     pub cosigner: CosignerHandle,
+    /// What this node thinks of commitments that others would propose.
+    pub checker: Checker,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Room for streams on their way to the leader.

@@ -5,7 +5,7 @@
 
 mod founding;
 
-use std::{io, sync::Arc};
+use std::{io, path::Path, sync::Arc};
 
 use thiserror::Error;
 use tokio::{
@@ -19,8 +19,9 @@ pub use self::founding::{Founding, initialise};
 use self::founding::{SIGNED_TREE, found, identity};
 use crate::{
     clock::{self, ClockReading, WallClock},
-    completeness::{Confirmed, Indexer},
+    completeness::{Checker, Confirmed, Indexer},
     config::{Config, Secured},
+    contradiction,
     cosigner::Cosigner,
     data_dir::{DataDir, DataDirError},
     exit::ExitCode,
@@ -163,6 +164,7 @@ struct Storage {
 impl Storage {
     async fn open(config: &Config, failures: FailureReporter) -> Result<Self, NodeError> {
         let dir = DataDir::open(&config.data_dir, identity(config))?;
+        contradiction::check(dir.root())?;
         let signed = SignedTreeFile::open(&dir.root().join(SIGNED_TREE))?;
         if Journal::trace(&dir)? == JournalTrace::None {
             return Err(JournalError::Gone { path: dir.high_water() }.into());
@@ -316,6 +318,7 @@ impl Node {
             failures: failures.clone(),
         };
         let (cosigner, cosigning) = cosigner.start();
+        let (checker, questions) = Checker::new(progress.clone());
         let metrics = Arc::new(Metrics::default());
         let forwarding = Forwarding::default();
         let api = Api {
@@ -329,6 +332,7 @@ impl Node {
             peers,
             raft,
             cosigner,
+            checker,
             metrics,
             forwarding,
             outlets: Arc::new(config.outlets.clone()),
@@ -345,6 +349,8 @@ impl Node {
             leadership: api.leadership.clone(),
             states,
             inbox: api.inbox.clone(),
+            voters: Arc::new(api.peers.clone()),
+            questions,
             confirmed: confirming,
             interval: config.commitment_interval,
             metrics: Arc::clone(&api.metrics),
@@ -383,11 +389,19 @@ impl Node {
 
         let ended = tokio::select! {
             () = shutdown.cancelled() => None,
-            failure = failed.failed() => Some(failure),
+            failure = failed.failed() => Some(noted(&config.data_dir, failure)),
         };
         stop(Stopping { clients, core, listening, proposing, between, tasks, api, threads }).await;
         ended.map_or(Ok(()), |failure| Err(failure.into()))
     }
+}
+
+/// Keeps on the disk what a restart would not find out again.
+fn noted(dir: &Path, failure: Failure) -> Failure {
+    if let Err(error) = contradiction::note(dir, &failure) {
+        tracing::error!(%error, "why this node ends cannot be noted: do not start it again, replace it");
+    }
+    failure
 }
 
 struct Sockets {

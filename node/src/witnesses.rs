@@ -28,6 +28,10 @@ use crate::{
 const WITHIN: Duration = Duration::from_secs(1);
 /// Pause after the first failure; it doubles with each one that follows.
 const PAUSE: Duration = Duration::from_secs(1);
+/// An answer that took longer is slow.
+const SLOW: Duration = Duration::from_millis(500);
+/// How long a witness that cosigns slowly is left in peace.
+const PAUSE_IF_SLOW: Duration = Duration::from_secs(5);
 const PAUSE_MAX: Duration = Duration::from_secs(64);
 /// Witnesses of one node.
 pub const WITNESSES_MAX: usize = 8;
@@ -176,6 +180,7 @@ impl Witnesses {
             return None;
         }
         let name = witness.key.name().to_string();
+        let began = Instant::now();
         let answered = self.cosigned_by(witness, &mut now.size, state, tree, note).await;
         let cosigned = match answered {
             Ok(signature) => {
@@ -183,11 +188,19 @@ impl Witnesses {
                     tracing::info!(witness = name, "the witness cosigns again");
                 }
                 (now.size, now.failures) = (tree.size, 0);
+                if began.elapsed() > SLOW {
+                    // A checkpoint waits for the slowest: this one gets every so often one of them, and not all.
+                    now.resting_until = Instant::now() + PAUSE_IF_SLOW;
+                }
                 Some(signature)
             }
             Err(error) => {
                 if now.failures == 0 || matches!(error, NotCosigned::Ahead { .. }) {
                     tracing::error!(witness = name, %error, "a witness did not cosign; checkpoints are published without it");
+                }
+                if matches!(error, NotCosigned::Ahead { .. }) {
+                    // Asked anew next time: what it said was its word, and may have been a slip.
+                    now.size = TreeSize(0);
                 }
                 now.resting_until = Instant::now() + PAUSE.saturating_mul(1 << now.failures.min(6)).min(PAUSE_MAX);
                 now.failures = now.failures.saturating_add(1);

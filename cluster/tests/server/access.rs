@@ -328,6 +328,8 @@ async fn every_procedure_asks_for_its_role() {
     world.grant("responder", Role::Responder, "*").await;
     world.grant("operator", Role::Operator, "*").await;
     world.published(0, 4).await;
+    let denied = world.audit(0, "nobody").get_entry(v1::GetEntryRequest { index: 3 }).await.unwrap_err();
+    assert!(denied.message().contains("may not call") && !denied.message().contains(TENANT), "who owns an entry is no stranger's business");
     for (identity, open) in OPEN {
         for (procedure, got) in doors(&world, identity).await {
             let expected = if open.contains(&procedure) { "in" } else { "denied" };

@@ -128,6 +128,30 @@ async fn a_damaged_state_is_noticed() {
 }
 
 #[tokio::test]
+async fn a_node_that_contradicted_the_others_does_not_start_again() {
+    let (mut world, data) = stopped_with_data().await;
+    fs::write(data.join("contradiction"), br#"{"what":"other_state","reason":"at entry 7 it had another state"}"#).unwrap();
+    let (code, message) = exit(&mut world, 0).await;
+    assert_eq!(code, 16, "{message}");
+    assert!(message.contains("at entry 7"), "{message}");
+}
+
+#[tokio::test]
+async fn a_table_of_the_state_that_holds_something_else_is_storage_damaged() {
+    let (mut world, data) = stopped_with_data().await;
+    let files = fs::read_dir(data.join("state/db-1")).unwrap().map(|entry| entry.unwrap().path());
+    let tables: Vec<_> = files.filter(|path| path.extension().is_some_and(|kind| kind == "sst")).collect();
+    assert!(!tables.is_empty(), "an orderly stop leaves tables");
+    for table in tables {
+        // The first block of rows: the table opens, and what is wrong with it shows when somebody reads there.
+        flip(&table, 40);
+    }
+    let (code, message) = exit(&mut world, 0).await;
+    assert_eq!(code, 10, "a restart does not bring it back: {message}");
+    assert!(message.contains("new node id"), "it says what to do: {message}");
+}
+
+#[tokio::test]
 async fn a_database_that_lost_a_file_is_storage_damaged() {
     for database in ["state/db-1", "journal"] {
         let (mut world, data) = stopped_with_data().await;

@@ -237,6 +237,10 @@ impl Peer for OnlyStatus {
         nothing()
     }
 
+    async fn check_commitment(&self, _: Request<peer::CheckCommitmentRequest>) -> Result<Response<peer::CheckCommitmentResponse>, Status> {
+        nothing()
+    }
+
     async fn get_status(&self, _: Request<peer::GetStatusRequest>) -> Result<Response<peer::GetStatusResponse>, Status> {
         let status = v1::NodeStatus { node_id: 9, ..Default::default() };
         Ok(Response::new(peer::GetStatusResponse { status: Some(status), clock_unix_ns: 0, outlets: Vec::new() }))
@@ -283,6 +287,7 @@ async fn between_nodes_only_members_are_answered() {
     let refusals = [
         stranger.get_status(peer::GetStatusRequest { outlets: false }).await.map(drop),
         stranger.cosign(peer::CosignRequest::default()).await.map(drop),
+        stranger.check_commitment(peer::CheckCommitmentRequest::default()).await.map(drop),
         stranger.propose(peer::ProposeRequest::default()).await.map(drop),
         stranger.store_payload(peer::HeldPayload::default()).await.map(drop),
         stranger.fetch_payload(peer::PayloadPlace::default()).await.map(drop),

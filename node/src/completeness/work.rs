@@ -6,6 +6,7 @@ use std::{
 };
 
 use proofline_ledger::{CommitmentAt, EntryIndex, Hash, KeyIndex, TreeSize, confirmed_commitment, next_commitment};
+use proofline_proto::{peer::Opinion, v1::StateCommitment};
 use tokio_util::sync::CancellationToken;
 
 use super::{Confirmed, KnownStates, Untrue};
@@ -169,6 +170,30 @@ impl Work {
         let is_done = |of: CommitmentAt| self.written == Some(of.index) || self.index.size() > of.size;
         let is_covered = self.confirmed.is_none_or(|of| of.index.0 < covered.0 && is_done(of));
         is_covered && size > self.confirmed.map_or(TreeSize(0), |of| of.size) && size >= self.index.size()
+    }
+
+    /// Computes what another node would commit to, as far as this one still can.
+    pub(super) async fn opinion(
+        mut self,
+        said: StateCommitment,
+        states: KnownStates,
+        shutdown: CancellationToken,
+    ) -> Result<(Opinion, Self), Untrue> {
+        let size = TreeSize(said.size);
+        let Some(digest) = states.digest_at(size).filter(|_| size >= self.index.size()) else { return Ok((Opinion::Unspecified, self)) };
+        if digest.0[..] != said.state_digest[..] {
+            return Ok((Opinion::OtherState, self));
+        }
+        let blocking = tokio::task::spawn_blocking(move || {
+            let is_there = self.reach(size, &shutdown)?;
+            let opinion = match self.index.root().0[..] == said.map_root[..] {
+                _ if !is_there => Opinion::Unspecified,
+                true => Opinion::Same,
+                false => Opinion::OtherMap,
+            };
+            Ok((opinion, self))
+        });
+        blocking.await.map_err(|_| Untrue::Interrupted)?
     }
 
     /// Computes the map at a size; `None` when no entry with keys came since the last commitment, or the node shuts down.

@@ -183,7 +183,7 @@ impl Applier {
 fn failure(error: &ApplyError) -> Option<Failure> {
     let reason = error.to_string();
     match error {
-        ApplyError::Unreadable(StoreFault::Damaged { .. })
+        ApplyError::Unreadable(StoreFault::Damaged { .. } | StoreFault::Corrupted { .. })
         | ApplyError::Store(StoreError::Corrupted { .. } | StoreError::PositionDamaged { .. } | StoreError::PointerDamaged { .. }) => {
             Some(Failure::StorageDamaged { reason })
         }

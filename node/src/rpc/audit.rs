@@ -54,7 +54,7 @@ impl Audit for Api {
         let index = EntryIndex(request.into_inner().index);
         let entry = self.read(move |view| view.entry(index)).await?;
         let tenant = tenant(&entry);
-        self.check_role(&caller, Rpc::GetEntry, tenant.as_deref().map_or(Scope::Everything, Scope::Tenant))?;
+        self.check_role(&caller, Rpc::GetEntry, Scope::OfEntry(tenant.as_deref()))?;
         Ok(Response::new(GetEntryResponse { entry }))
     }
 

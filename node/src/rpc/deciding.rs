@@ -119,7 +119,7 @@ impl Api {
         let read = move |view: &View| Ok((view.entry(index)?, listing::facts(&*view.state, index).map_err(fault)?));
         let (entry, facts) = self.read(read).await?;
         let tenant = tenant(&entry);
-        self.check_role(caller, Rpc::GetFacts, tenant.as_deref().map_or(Scope::Everything, Scope::Tenant))?;
+        self.check_role(caller, Rpc::GetFacts, Scope::OfEntry(tenant.as_deref()))?;
         let none = || unknown("NO_FACTS", format!("no facts are kept of entry {index}: no rule had something to say about it"));
         let facts = facts.ok_or_else(none)?;
         Ok(GetFactsResponse { facts: facts.encode_to_vec() })

@@ -145,7 +145,7 @@ impl Api {
         let size = self.progress.borrow().tree_size;
         let entry = self.read_applied(move |state| listing::entry(state, index)).await?;
         let tenant = entry.as_deref().and_then(tenant);
-        self.check_role(caller, Rpc::GetPayload, tenant.as_deref().map_or(Scope::Everything, Scope::Tenant))?;
+        self.check_role(caller, Rpc::GetPayload, Scope::OfEntry(tenant.as_deref()))?;
         if entry.is_none() {
             return Err(beyond_log(size.0));
         }

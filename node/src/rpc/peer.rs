@@ -7,9 +7,9 @@ use openraft::ServerState;
 use proofline_ledger::{Hash, TreeSize, listing};
 use proofline_proto::{
     peer::{
-        AppendEntriesRequest, AppendEntriesResponse, CosignRequest, CosignResponse, GetStatusRequest, GetStatusResponse, HeldPayload,
-        InstallSnapshotResponse, ListPayloadsRequest, ListPayloadsResponse, PayloadPlace, ProposeRequest, ProposeResponse, SnapshotChunk,
-        StorePayloadResponse, VoteRequest, VoteResponse, item, peer_server::Peer,
+        AppendEntriesRequest, AppendEntriesResponse, CheckCommitmentRequest, CheckCommitmentResponse, CosignRequest, CosignResponse,
+        GetStatusRequest, GetStatusResponse, HeldPayload, InstallSnapshotResponse, ListPayloadsRequest, ListPayloadsResponse, PayloadPlace,
+        ProposeRequest, ProposeResponse, SnapshotChunk, StorePayloadResponse, VoteRequest, VoteResponse, item, peer_server::Peer,
     },
     v1::{GetErasureRequest, NodeErasure, NodeRole, NodeStatus},
 };
@@ -109,6 +109,14 @@ impl Peer for PeerRpc {
         let cosignature = self.0.cosigner.cosign(SignedTree { size: TreeSize(asked.size), root }).await;
         let cosignature = cosignature.map_err(|error| cosign_status(&error))?;
         Ok(Response::new(CosignResponse { unix_s: cosignature.unix_s, signature: cosignature.signature.to_vec() }))
+    }
+
+    async fn check_commitment(&self, request: Request<CheckCommitmentRequest>) -> Result<Response<CheckCommitmentResponse>, Status> {
+        self.check_caller(&request, About::Service)?;
+        let said = request.into_inner().commitment.ok_or_else(|| Status::invalid_argument("no commitment is named"))?;
+        let opinion = self.0.checker.opinion(said).await;
+        let opinion = opinion.ok_or_else(|| Status::unavailable("this node has not computed so much, or has gone beyond it"))?;
+        Ok(Response::new(CheckCommitmentResponse { opinion: opinion.into() }))
     }
 
     async fn get_status(&self, request: Request<GetStatusRequest>) -> Result<Response<GetStatusResponse>, Status> {

@@ -232,7 +232,7 @@ pub(super) fn beyond_log(size: u64) -> Status {
 /// The local store failed.
 pub(super) fn fault_status(fault: &StoreFault) -> Status {
     let code = match fault {
-        StoreFault::Damaged { .. } => Code::DataLoss,
+        StoreFault::Damaged { .. } | StoreFault::Corrupted { .. } => Code::DataLoss,
         StoreFault::Unreadable { .. } => Code::Internal,
     };
     tracing::error!(%fault, "a read failed");

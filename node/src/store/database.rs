@@ -12,7 +12,7 @@ use super::{
     directory::Directory,
     position::{APPLIED, MEMBERSHIP, encode_applied},
 };
-use crate::replica::Member;
+use crate::{damage::is_damage, replica::Member};
 
 /// Holds nothing but the position: one odd key among the ledger's would make every file overlap.
 const POSITION: &str = "position";
@@ -348,7 +348,9 @@ fn family_options(caches: &Caches, lookups: Lookups) -> Options {
 }
 
 fn unreadable(table: Table, error: rocksdb::Error) -> StoreFault {
-    StoreFault::Unreadable { table, reason: error.into_string() }
+    let is_damaged = is_damage(&error);
+    let reason = error.into_string();
+    if is_damaged { StoreFault::Corrupted { table, reason } } else { StoreFault::Unreadable { table, reason } }
 }
 
 impl std::fmt::Debug for StateDb {

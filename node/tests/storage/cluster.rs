@@ -80,6 +80,13 @@ impl Peer for Service {
         Err(Status::unimplemented("not in this test"))
     }
 
+    async fn check_commitment(
+        &self,
+        _: Request<message::CheckCommitmentRequest>,
+    ) -> Result<Response<message::CheckCommitmentResponse>, Status> {
+        Err(Status::unimplemented("not in this test"))
+    }
+
     async fn cosign(&self, _: Request<message::CosignRequest>) -> Result<Response<message::CosignResponse>, Status> {
         Err(Status::unimplemented("not in this test"))
     }

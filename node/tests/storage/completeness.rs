@@ -1,12 +1,16 @@
 //! State commitments among real nodes: true ones are found to be true, and a leader that lies is left alone.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
+use futures::future::BoxFuture;
 use proofline_ledger::{
     CommitmentAt, Hash, KeyIndex, LogTree, Store as _, Table, TreeSize, indexed_commitment, listing, newest_commitment,
 };
 use proofline_node::{
-    completeness::{Confirmed, Indexer},
+    completeness::{Checker, Confirmed, Indexer, Voters},
     cosigner::{Cosigner, CosignerHandle, NotCosigned},
     exit::ExitCode,
     failure::{self, Failure, FailureWatch},
@@ -18,7 +22,7 @@ use proofline_node::{
     signed_tree::{SignedTree, SignedTreeFile},
 };
 use proofline_proto::{
-    peer::{self, item::Item},
+    peer::{self, Opinion, item::Item},
     v1,
 };
 use proofline_verifier::BatchDigest;
@@ -32,6 +36,32 @@ use crate::recheck::{batch, genesis, key, opening, registration};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Whom an indexer asks before it proposes.
+#[derive(Default)]
+struct Others(Mutex<Vec<(u64, Answer)>>);
+
+#[derive(Clone)]
+enum Answer {
+    Of(Checker),
+    Always(Option<Opinion>),
+}
+
+impl Voters for Others {
+    fn others(&self) -> Vec<u64> {
+        self.0.lock().unwrap().iter().map(|(id, _)| *id).collect()
+    }
+
+    fn ask(&self, voter: u64, said: v1::StateCommitment) -> BoxFuture<'_, Option<Opinion>> {
+        let answer = self.0.lock().unwrap().iter().find(|(id, _)| *id == voter).map(|(_, answer)| answer.clone());
+        Box::pin(async move {
+            match answer? {
+                Answer::Of(checker) => checker.opinion(said).await,
+                Answer::Always(opinion) => opinion,
+            }
+        })
+    }
+}
+
 /// A node with what finds out about commitments, and what must not sign before it has.
 struct Voter {
     node: Node,
@@ -40,6 +70,8 @@ struct Voter {
     published: watch::Sender<Option<Published>>,
     leadership: watch::Sender<Leadership>,
     confirmed: watch::Receiver<Confirmed>,
+    others: Arc<Others>,
+    checker: Checker,
     indexer: Option<Indexer>,
     proposals: Option<Outbox>,
     _signed: TempDir,
@@ -57,6 +89,9 @@ impl Voter {
         let signed = tempfile::tempdir().unwrap();
         let file = signed.path().join("signed-tree");
         SignedTreeFile::create(&file).unwrap();
+        let (checker, questions) = Checker::new(node.progress.clone());
+        let others = Arc::new(Others::default());
+        let voters = Arc::clone(&others);
         let indexer = Indexer {
             state: node.store.clone(),
             progress: node.progress.clone(),
@@ -64,6 +99,8 @@ impl Voter {
             leadership: leads,
             states: node.states.subscribe(),
             inbox: inbox.clone(),
+            voters,
+            questions,
             confirmed: confirming,
             interval: Duration::from_millis(100),
             metrics: Arc::new(Metrics::default()),
@@ -81,7 +118,20 @@ impl Voter {
         let (cosigner, serving) = cosigner.start();
         tokio::spawn(serving);
         let (indexer, proposals) = (Some(indexer), Some(proposals));
-        Self { node, cosigner, failed, published, leadership, confirmed, indexer, proposals, _signed: signed, _inbox: inbox }
+        Self {
+            node,
+            cosigner,
+            failed,
+            published,
+            leadership,
+            confirmed,
+            others,
+            checker,
+            indexer,
+            proposals,
+            _signed: signed,
+            _inbox: inbox,
+        }
     }
 
     /// Begins to index.
@@ -131,6 +181,10 @@ async fn write(voter: &Node, items: Vec<Item>) {
 /// Three nodes with a genesis, a collector and its lane: three entries, with keys.
 async fn three() -> [Voter; 3] {
     let voters = [Voter::start(1).await, Voter::start(2).await, Voter::start(3).await];
+    for voter in &voters {
+        let others = voters.iter().filter(|other| other.node.id != voter.node.id);
+        *voter.others.0.lock().unwrap() = others.map(|other| (other.node.id, Answer::Of(other.checker.clone()))).collect();
+    }
     initialize(&voters[0].node, &voters.each_ref().map(|voter| &voter.node)).await;
     let first = leader(&voters.each_ref().map(|voter| &voter.node)).await;
     write(first, vec![Item::Genesis(genesis())]).await;
@@ -281,4 +335,70 @@ async fn a_long_log_without_commitments_is_indexed_before_one_is_proposed() {
     }
     assert_eq!((said.size, said.map_root), (204_803, index.root().0.to_vec()));
     assert_eq!(index.keys(), 1, "all of them are the collector's");
+}
+
+/// Three nodes of which the first leads, and what it would commit to is answered so by the others. Returns what it did.
+async fn proposes_among(opinions: [Option<Opinion>; 2]) -> (Voter, Outbox) {
+    let [mut first, second, third] = three().await;
+    let answers = [second.node.id, third.node.id].into_iter().zip(opinions.map(Answer::Always));
+    *first.others.0.lock().unwrap() = answers.collect();
+    let proposals = first.proposals.take().unwrap();
+    applied_everywhere(std::slice::from_ref(&first), &second.node).await;
+    first.leadership.send_replace(Leadership::Here);
+    first.index();
+    (first, proposals)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_whom_most_voters_contradict_ends_alone_and_commits_to_nothing() {
+    for other in [Opinion::OtherMap, Opinion::OtherState] {
+        let (first, mut proposals) = proposes_among([Some(other); 2]).await;
+        let failure = first.failure().await;
+        assert!(matches!(&failure, Failure::OtherState { reason } if reason.contains("Nothing was committed")), "{failure}");
+        let proposed = tokio::time::timeout(Duration::from_millis(300), proposals.group()).await;
+        assert!(proposed.is_err(), "nothing false went to the log");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_other_voter_who_computed_the_same_is_enough() {
+    for silent in [None, Some(Opinion::OtherMap)] {
+        let (_first, mut proposals) = proposes_among([silent, Some(Opinion::Same)]).await;
+        let gathered = tokio::time::timeout(PATIENCE, proposals.group()).await.expect("it proposes").unwrap();
+        assert!(matches!(gathered.items[0].item, Some(Item::Commitment(_))));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_majority_of_one_opinion_nothing_is_proposed_and_nobody_ends() {
+    for opinions in [[None, None], [None, Some(Opinion::OtherMap)]] {
+        let (first, mut proposals) = proposes_among(opinions).await;
+        let proposed = tokio::time::timeout(Duration::from_secs(1), proposals.group()).await;
+        assert!(proposed.is_err(), "{opinions:?}");
+        // As soon as somebody agrees, it goes on.
+        let id = first.others.others()[0];
+        *first.others.0.lock().unwrap() = vec![(id, Answer::Always(Some(Opinion::Same)))];
+        let gathered = tokio::time::timeout(PATIENCE, proposals.group()).await.expect("it proposes").unwrap();
+        assert!(matches!(gathered.items[0].item, Some(Item::Commitment(_))));
+    }
+}
+
+#[tokio::test]
+async fn requests_for_what_will_never_be_hold_up_no_other() {
+    let voters = three().await;
+    let far = SignedTree { size: TreeSize(u64::MAX), root: Hash::ZERO };
+    let mut endless: Vec<_> = (0..32)
+        .map(|_| {
+            tokio::spawn({
+                let cosigner = voters[0].cosigner.clone();
+                async move { cosigner.cosign(far).await }
+            })
+        })
+        .collect();
+    // Each of them is on its way before the one that can be answered.
+    tokio::task::yield_now().await;
+    voters[0].cosign().await.unwrap();
+    assert!(endless.iter().all(|request| !request.is_finished()), "it was answered before any of them gave up");
+    let refused = endless.remove(0).await.unwrap().unwrap_err();
+    assert!(matches!(refused, NotCosigned::Behind { .. }), "{refused}");
 }

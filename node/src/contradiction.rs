@@ -1,0 +1,90 @@
+//! What ended this node because it contradicts the others, kept on the disk.
+//!
+//! Only the running node knew: which state it had at which size is not stored. Started again by a supervisor it would find
+//! nothing wrong, take the commitment for true and cosign what it had refuted. So the note stands in the data directory, and
+//! ends every start until the directory is wiped.
+
+use std::{fs, io, path::Path};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{durable, failure::Failure};
+
+const FILE: &str = "contradiction";
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Note {
+    what: What,
+    reason: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum What {
+    OtherMap,
+    OtherState,
+    OtherTree,
+}
+
+/// Notes a failure, if it is a contradiction.
+///
+/// On return: no crash forgets it. A crash before loses it, as if it had not been found yet.
+pub(crate) fn note(root: &Path, failure: &Failure) -> io::Result<()> {
+    let (what, reason) = match failure {
+        Failure::OtherMap { reason } => (What::OtherMap, reason),
+        Failure::OtherState { reason } => (What::OtherState, reason),
+        Failure::Diverged { reason } => (What::OtherTree, reason),
+        Failure::DiskFailed { .. } | Failure::StorageDamaged { .. } | Failure::OtherGenesis { .. } | Failure::GenesisRefused { .. } => {
+            return Ok(());
+        }
+    };
+    durable::replace(&root.join(FILE), &serde_json::to_vec(&Note { what, reason: reason.clone() })?)
+}
+
+/// Tells of what was noted. A note that cannot be read is one all the same.
+///
+/// # Errors
+/// The failure that ended this node before.
+pub(crate) fn check(root: &Path) -> Result<(), Failure> {
+    let noted = match fs::read(root.join(FILE)) {
+        Ok(bytes) => serde_json::from_slice::<Note>(&bytes).map_err(|error| error.to_string()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => Err(error.to_string()),
+    };
+    Err(match noted {
+        Ok(Note { what: What::OtherMap, reason }) => Failure::OtherMap { reason },
+        Ok(Note { what: What::OtherState, reason }) => Failure::OtherState { reason },
+        Ok(Note { what: What::OtherTree, reason }) => Failure::Diverged { reason },
+        Err(error) => Failure::StorageDamaged { reason: format!("the note why this node ended cannot be read: {error}") },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_contradiction_is_told_at_every_start() {
+        let root = tempfile::tempdir().unwrap();
+        check(root.path()).unwrap();
+        for failure in [
+            Failure::OtherMap { reason: "map".to_owned() },
+            Failure::OtherState { reason: "state".to_owned() },
+            Failure::Diverged { reason: "tree".to_owned() },
+        ] {
+            note(root.path(), &failure).unwrap();
+            assert_eq!(check(root.path()).unwrap_err(), failure);
+            assert_eq!(check(root.path()).unwrap_err(), failure, "telling it does not take it away");
+        }
+    }
+
+    #[test]
+    fn other_failures_leave_no_note_and_a_damaged_note_is_none_of_the_disk() {
+        let root = tempfile::tempdir().unwrap();
+        note(root.path(), &Failure::DiskFailed { action: "writing", reason: "full".to_owned() }).unwrap();
+        check(root.path()).unwrap();
+        fs::write(root.path().join(FILE), b"{").unwrap();
+        assert!(matches!(check(root.path()).unwrap_err(), Failure::StorageDamaged { .. }));
+    }
+}
