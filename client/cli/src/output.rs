@@ -37,6 +37,17 @@ impl Answer {
         Self { exit: Exit::of(&error), failure: Some(error), ..self }
     }
 
+    /// Says what the answer rests on that nothing proves.
+    pub(crate) fn resting_on(mut self, word: &str) -> Self {
+        self.text.push_str("not proven: ");
+        self.text.push_str(word);
+        self.text.push('\n');
+        if let Some(object) = self.json.as_object_mut() {
+            object.insert("not_proven".to_owned(), Value::from(vec![word]));
+        }
+        self
+    }
+
     /// Prints the answer in the wished form.
     pub(crate) fn print(&self, format: OutputFormat) -> io::Result<()> {
         match format {

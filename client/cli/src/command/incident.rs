@@ -63,7 +63,9 @@ async fn scope(id: &str, tenant: String, purpose: String, connection: &Connectio
             "no containment of a session, agent, credential or server names incident {id:?} in this tenant (`proofline containment list`)"
         );
     }
-    lineage::reached_from(&keys, DirectionName::Both, purpose, "proofline.incident-scope/v1", connection).await
+    let reached = lineage::reached_from(&keys, DirectionName::Both, purpose, "proofline.incident-scope/v1", connection).await?;
+    Ok(reached
+        .resting_on("which containments name the incident is the node's word; what is around them is proven as far as the summary says"))
 }
 
 async fn list(tenant: &str, closed: bool, connection: &Connection) -> Result<Answer> {

@@ -27,7 +27,8 @@ pub(super) async fn run(command: ReviewCommand, connection: &Connection) -> Resu
             let declared = purpose::declared(&tenant, connection).await?;
             let keys = KeyArguments { agent: vec![agent], tenant: Some(tenant), ..KeyArguments::default() };
             let (entries, summary) = of_keys(&keys, window, connection).await?;
-            Ok(access(&review_access(&entries, &declared), &summary))
+            let reviewed = access(&review_access(&entries, &declared), &summary);
+            Ok(reviewed.resting_on("what the purposes grant is the node's word; what was used is proven as far as the summary says"))
         }
         ReviewCommand::Coverage { window } => {
             let (reach, purpose) = reach(window);
