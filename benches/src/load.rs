@@ -52,6 +52,8 @@ pub(crate) enum Rules {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Commitments {
     AsShipped,
+    /// After so many milliseconds.
+    Every(u64),
     None,
 }
 
@@ -97,8 +99,10 @@ impl Bench {
     async fn cluster_with(&self, nodes: u64, tls: Tls, commitments: Commitments) -> Result<RunningCluster> {
         let directory = tempfile::tempdir_in(&self.data)?;
         let plan = Plan::create(&directory.path().join("cluster"), nodes, tls)?;
-        if commitments == Commitments::None {
-            plan.commit_every(NEVER_MS)?;
+        match commitments {
+            Commitments::AsShipped => (),
+            Commitments::Every(milliseconds) => plan.commit_every(milliseconds)?,
+            Commitments::None => plan.commit_every(NEVER_MS)?,
         }
         Ok(RunningCluster { cluster: Cluster::found(plan, Binaries::beside_current()?).await?, _directory: directory })
     }

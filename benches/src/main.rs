@@ -71,6 +71,9 @@ enum Command {
         /// Do not commit to the map over all keys meanwhile
         #[arg(long)]
         no_commitments: bool,
+        /// Commit to it so often, in milliseconds, instead of as shipped
+        #[arg(long, value_name = "MS", conflicts_with = "no_commitments")]
+        commit_every: Option<u64>,
         /// Events of 100 agents, 1,000 sessions and 5,000 resources, instead of one agent and one resource
         #[arg(long)]
         wide: bool,
@@ -127,10 +130,14 @@ enum Command {
 async fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Run { data, out, seconds } => run(&Bench::new(data, Duration::from_secs(seconds))?, &out).await,
-        Command::Load { nodes, batch, in_flight, tls, rules, no_commitments, wide, offered, data, seconds } => {
+        Command::Load { nodes, batch, in_flight, tls, rules, no_commitments, commit_every, wide, offered, data, seconds } => {
             let rules = if rules { Rules::Pack } else { Rules::None };
             let tls = if tls { Tls::Mutual } else { Tls::Off };
-            let commitments = if no_commitments { Commitments::None } else { Commitments::AsShipped };
+            let commitments = match commit_every {
+                _ if no_commitments => Commitments::None,
+                Some(milliseconds) => Commitments::Every(milliseconds),
+                None => Commitments::AsShipped,
+            };
             let breadth = if wide { Breadth::Wide } else { Breadth::Narrow };
             let scenario = Scenario { nodes, batch, in_flight, tls, rules, commitments, breadth, offered };
             let row = Bench::new(data, Duration::from_secs(seconds))?.run(scenario).await?;
