@@ -293,7 +293,7 @@ impl Config {
 
 /// A leader's pause between two state commitments.
 fn commitment_interval(milliseconds: Option<u64>) -> Result<Duration, ConfigError> {
-    match milliseconds.unwrap_or(2_000) {
+    match milliseconds.unwrap_or(1_000) {
         allowed @ 100..=60_000 => Ok(Duration::from_millis(allowed)),
         _ => Err(ConfigError::CommitmentInterval),
     }
@@ -385,7 +385,7 @@ mod tests {
 
     #[test]
     fn commitments_come_every_two_seconds_unless_the_file_says_otherwise_within_reason() {
-        assert_eq!(commitment_interval(None).unwrap(), Duration::from_secs(2));
+        assert_eq!(commitment_interval(None).unwrap(), Duration::from_secs(1));
         assert_eq!(commitment_interval(Some(100)).unwrap(), Duration::from_millis(100));
         for wrong in [0, 99, 60_001] {
             assert!(matches!(commitment_interval(Some(wrong)), Err(ConfigError::CommitmentInterval)), "{wrong}");
