@@ -261,11 +261,8 @@ mod tests {
         for (parent, told, expected) in cases {
             let session = v1::SessionRef { session_id: "s".to_owned(), parent_session_id: parent.to_owned(), ..Default::default() };
             let event = v1::Event { event_id: vec![7; 16], session: Some(session), body: Some(told), ..Default::default() };
-            let recorded = v1::RecordedEvent {
-                event: event.encode_to_vec().into(),
-                at: Some(v1::BatchPosition { count: 1, ..Default::default() }),
-                ..Default::default()
-            };
+            let recorded =
+                v1::RecordedEvent { event: event.encode_to_vec().into(), at: Some(v1::BatchPosition { count: 1, ..Default::default() }) };
             let Some(Body::Event { id, parent, spawned, .. }) = super::event(recorded, Ruling::Allow) else { panic!("no event") };
             assert_eq!((id, (parent.as_deref(), spawned.as_deref())), (EventId([7; 16]), expected));
         }
