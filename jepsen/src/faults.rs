@@ -9,6 +9,7 @@ mod disk;
 mod membership;
 mod network;
 mod process;
+mod tails;
 
 use std::fmt::Write as _;
 
@@ -95,6 +96,7 @@ impl NodeLane<'_> {
                 self.observer.view().await.and_then(|view| Some(view.leader()?.1)).into_iter().collect()
             }
             Fault::KillAll | Fault::PowerLossAll | Fault::RollingRestart | Fault::Helix => places,
+            Fault::LostTails => majority_behind(&places, planned.place),
             Fault::PowerLossTwo => places.into_iter().filter(|place| *place != planned.place).collect(),
             _ => vec![planned.place],
         }
@@ -126,12 +128,14 @@ impl NodeLane<'_> {
             Fault::StuckDisk => self.stick_disk(planned, first).await,
             Fault::ClockJump | Fault::ClockSkew | Fault::ClockRate => self.set_clock(planned, first).await,
             Fault::BitFlip | Fault::Truncate | Fault::OldCopy | Fault::Delete => self.damage(planned, first).await,
+            Fault::LostTails => self.lose_tails(planned, targets).await,
             Fault::Helix => self.damage_each_elsewhere(planned).await,
             Fault::ReplaceNode => self.replace_node(first).await,
             Fault::SnapshotInstall => self.install_snapshot(planned, first).await,
             Fault::Isolate
             | Fault::IsolateLeader
             | Fault::DeafLeader
+            | Fault::DeafLeaderBriefly
             | Fault::MuteLeader
             | Fault::Bridge
             | Fault::Ring
@@ -159,5 +163,24 @@ impl NodeLane<'_> {
             self.fleet.at(place)?.expected.clear();
         }
         Ok(())
+    }
+}
+
+/// Returns a majority of the places, from the one behind `spared` on.
+fn majority_behind(places: &[Place], spared: Place) -> Vec<Place> {
+    let behind = places.iter().position(|place| *place == spared).map_or(0, |at| at + 1);
+    places.iter().cycle().skip(behind).take(places.len() / 2 + 1).copied().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_majority_spares_who_is_to_be_spared() {
+        let places = |of: &[usize]| of.iter().map(|place| Place(*place)).collect::<Vec<_>>();
+        assert_eq!(majority_behind(&places(&[0, 1, 2]), Place(1)), places(&[2, 0]));
+        assert_eq!(majority_behind(&places(&[0, 1, 2, 3, 4]), Place(4)), places(&[0, 1, 2]));
+        assert_eq!(majority_behind(&places(&[]), Place(0)), places(&[]));
     }
 }

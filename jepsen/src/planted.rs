@@ -38,7 +38,7 @@ const fn bug(name: &'static str, what: &'static str, faults: &'static str, secon
 use Predicate as P;
 
 /// Every bug.
-pub const BUGS: [PlantedBug; 16] = [
+pub const BUGS: [PlantedBug; 18] = [
     bug(
         "acknowledged-before-fsync",
         "the journal and its mark are not synced before a node says that it has an entry",
@@ -56,15 +56,15 @@ pub const BUGS: [PlantedBug; 16] = [
     bug(
         "lost-lead-called-refused",
         "a leader that loses the lead calls refused what is still on its way",
-        "isolate-leader,pause-leader,kill",
-        40,
+        "deaf-leader-briefly",
+        60,
         &[P::NothingInvented],
     ),
     bug(
         "start-without-checks",
         "a node starts with a log that ends before its mark, is broken in its chain, or lacks its vote",
-        "helix,truncate,delete",
-        60,
+        "lost-tails",
+        30,
         &[P::NothingLost, P::Agreement, P::Corruption],
     ),
     bug(
@@ -114,6 +114,14 @@ pub const BUGS: [PlantedBug; 16] = [
         "kill,kill-leader",
         30,
         &[P::Streams],
+    ),
+    bug("equivocation-unrecorded", "who signs two batches at one place is told so, and nothing is kept of it", "", 20, &[P::AtMostOnce]),
+    bug(
+        "deposed-leader-answers",
+        "a leader that hears nobody answers an opening out of its own state",
+        "isolate-leader",
+        40,
+        &[P::Linearizable],
     ),
 ];
 

@@ -22,6 +22,8 @@ pub enum Fault {
     IsolateLeader,
     /// The leader hears nobody, and everybody hears it
     DeafLeader,
+    /// As deaf-leader, long enough for an election, and shorter than clients wait
+    DeafLeaderBriefly,
     /// Nobody hears the leader, and it hears everybody
     MuteLeader,
     /// Two nodes hear each other only through the third
@@ -80,6 +82,8 @@ pub enum Fault {
     OldCopy,
     /// A file of a killed node is gone
     Delete,
+    /// The Raft logs of a majority lose their ends, while all nodes are down
+    LostTails,
     /// Each node is damaged in another part; comes last
     Helix,
     /// A node loses its disk, and another one joins in its place
@@ -157,7 +161,7 @@ impl Fault {
     pub fn kind(self) -> FaultKind {
         match self {
             Self::Isolate | Self::IsolateLeader => FaultKind::Partition,
-            Self::DeafLeader | Self::MuteLeader => FaultKind::OneWay,
+            Self::DeafLeader | Self::DeafLeaderBriefly | Self::MuteLeader => FaultKind::OneWay,
             Self::Bridge => FaultKind::Bridge,
             Self::Ring => FaultKind::Ring,
             Self::Flap | Self::Swizzle => FaultKind::Flap,
@@ -176,7 +180,7 @@ impl Fault {
             Self::ClockJump => FaultKind::ClockJump,
             Self::ClockSkew | Self::ClockRate => FaultKind::ClockSkew,
             Self::BitFlip => FaultKind::BitFlip,
-            Self::Truncate => FaultKind::Truncate,
+            Self::Truncate | Self::LostTails => FaultKind::Truncate,
             Self::OldCopy => FaultKind::OldCopy,
             Self::Delete => FaultKind::Delete,
             Self::Helix => FaultKind::Helix,
@@ -228,6 +232,8 @@ impl Fault {
             Self::Kill | Self::KillLeader | Self::KillAll => (200, 4_000),
             Self::PowerLoss | Self::PowerLossTwo | Self::PowerLossAll => (200, 2_000),
             Self::StuckDisk => (1_000, 5_000),
+            Self::DeafLeaderBriefly => (1_200, 2_400),
+            Self::LostTails => (4_000, 7_000),
             Self::OldCopy | Self::BitFlip | Self::Truncate | Self::Delete | Self::Helix => (3_000, 6_000),
             Self::ReplaceNode | Self::RollingRestart => (500, 2_000),
             Self::SnapshotInstall => (45_000, 45_000),

@@ -32,7 +32,6 @@ use tokio::{sync::watch, task::JoinSet};
 
 pub use agreement::{await_agreement, read_everything};
 pub use definite::{FOR_GOOD, NOT_DONE, refusal_of, write_outcome};
-pub use event::sessions_of;
 pub use governing::CollectorIdentity;
 pub use shape::Shape;
 

@@ -50,6 +50,12 @@ fn every_alteration_is_noticed_by_the_predicate_that_is_named_for_it() {
 }
 
 #[test]
+fn every_predicate_is_named_for_an_alteration() {
+    let named: BTreeSet<Predicate> = MUTATIONS.iter().map(|mutation| mutation.caught_by).collect();
+    assert_eq!(named, Predicate::ALL.into_iter().collect());
+}
+
+#[test]
 fn every_alteration_stands_in_the_document_of_the_checks() {
     let text = include_str!("../CHECKS.md");
     for mutation in &MUTATIONS {

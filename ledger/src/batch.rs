@@ -294,7 +294,8 @@ fn repeated<S: Store>(
     if held.digest == batch.digest.0 {
         return Ok(Ok(first_receipt(writes, batch, EntryIndex(held.first_index))?));
     }
-    let recorded = record_equivocation(ledger, writes, batch, held)?;
+    // Planted: who signed twice is told so, and nothing is kept of it.
+    let recorded = crate::planted!(EquivocationUnrecorded, EntryIndex(held.first_index), record_equivocation(ledger, writes, batch, held)?);
     Ok(Err(Refusal::Equivocation { epoch: batch.epoch, sequence: batch.sequence, recorded }))
 }
 

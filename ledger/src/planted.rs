@@ -89,6 +89,8 @@ mod chosen {
         SessionRootLags = "session-root-lags",
         TimeOfLocalClock = "time-of-local-clock",
         WatcherStartsLate = "watcher-starts-late",
+        EquivocationUnrecorded = "equivocation-unrecorded",
+        DeposedLeaderAnswers = "deposed-leader-answers",
     }
 
     /// Chooses the bug that the environment names, before anything else runs; [`NONE`] chooses none.

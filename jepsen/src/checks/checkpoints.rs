@@ -1,6 +1,6 @@
 //! P10 to P13: checkpoints, and proofs that lead to them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use proofline_verifier::{LeafIndex, LogHash, TreeHash as _, TreeHead, TreeSize, verify_consistency, verify_inclusion};
 
@@ -8,6 +8,7 @@ use super::{
     Judgement,
     anomaly::{Anomaly, Found},
     availability::stable_spans,
+    parallel,
     reading::Reading,
 };
 use crate::history::{Action, Answer, CheckpointSeen, Digest, Moment, NodeId, Operation};
@@ -18,19 +19,18 @@ const ALTERED_MAX: usize = 64;
 pub(super) fn truth(reading: &Reading<'_>) -> Judgement {
     let mut found = Found::default();
     let seen = reading.checkpoints();
-    let roots = reading.roots(seen.iter().map(|(checkpoint, ..)| checkpoint.size));
-    let mut verified: HashMap<&str, bool> = HashMap::new();
+    let (verified, mut roots) = (verified(reading, &seen), HashMap::new());
     for (checkpoint, operation, node) in &seen {
         let wrong =
             |name, detail: String| Anomaly::new(name, detail).at(checkpoint.size).by(operation.map(|operation| operation.id)).on([*node]);
-        match roots.get(&checkpoint.size) {
+        match *roots.entry(checkpoint.size).or_insert_with(|| reading.root(checkpoint.size)) {
             None => found.add(wrong("checkpoint-beyond-the-log", format!("the log has {} entries", reading.size()))),
             Some(root) => {
-                found.check(*root == checkpoint.root, || wrong("wrong-root", format!("it says {}, the log gives {root}", checkpoint.root)))
+                found.check(root == checkpoint.root, || wrong("wrong-root", format!("it says {}, the log gives {root}", checkpoint.root)))
             }
         }
         if !checkpoint.note.is_empty() {
-            let is_good = *verified.entry(&checkpoint.note).or_insert_with(|| is_signed(reading, checkpoint));
+            let is_good = verified.get(checkpoint.note.as_str()) == Some(&(checkpoint.size, checkpoint.root));
             found.check(is_good, || wrong("checkpoint-does-not-verify", "the signatures do not meet the policy".to_owned()));
         }
     }
@@ -38,17 +38,25 @@ pub(super) fn truth(reading: &Reading<'_>) -> Judgement {
         found.open("nobody saw a checkpoint");
     }
     for (signed, node) in reading.case.finals.nodes.iter().filter_map(|node| Some((node.signed?, node.node))) {
-        let root = reading.roots([signed.0]);
-        let is_true = root.get(&signed.0) == Some(&signed.1);
+        let is_true = reading.root(signed.0) == Some(signed.1);
         found.check(is_true, || Anomaly::new("signed-another-tree", "what the node signed last is not the log").at(signed.0).on([node]));
     }
     found.judgement()
 }
 
-fn is_signed(reading: &Reading<'_>, checkpoint: &CheckpointSeen) -> bool {
+/// Returns what the notes say whose signatures meet the policy: each different one is verified once.
+fn verified<'a>(reading: &Reading<'_>, seen: &[(&'a CheckpointSeen, Option<&Operation>, NodeId)]) -> HashMap<&'a str, (u64, Digest)> {
+    let notes: HashSet<&str> = seen.iter().map(|(checkpoint, ..)| checkpoint.note.as_str()).filter(|note| !note.is_empty()).collect();
+    let notes: Vec<&str> = notes.into_iter().collect();
+    notes.iter().copied().zip(parallel::map(&notes, |note| signed(reading, note))).filter_map(|(note, says)| Some((note, says?))).collect()
+}
+
+/// Returns the size and the root of a note that is signed as one of the policies wants it.
+fn signed(reading: &Reading<'_>, note: &str) -> Option<(u64, Digest)> {
     let origin = &reading.case.history.run.origin;
-    let verified = reading.case.finals.policies.iter().filter_map(|policy| policy.verify_checkpoint(checkpoint.note.as_bytes()).ok());
-    verified.into_iter().any(|it| (it.size.0, *it.root.as_bytes()) == (checkpoint.size, checkpoint.root.0) && it.origin.as_str() == origin)
+    let mut verified = reading.case.finals.policies.iter().filter_map(|policy| policy.verify_checkpoint(note.as_bytes()).ok());
+    let checkpoint = verified.find(|checkpoint| checkpoint.origin.as_str() == origin)?;
+    Some((checkpoint.size.0, Digest(*checkpoint.root.as_bytes())))
 }
 
 pub(super) fn no_equivocation(reading: &Reading<'_>) -> Judgement {

@@ -186,13 +186,15 @@ fn check_real_time(reading: &Reading<'_>, walk: &Walk<'_>, found: &mut Found) {
     for (request, session, index) in revocations(reading) {
         revoked.entry(session).or_default().push((request.acknowledged, index, request));
     }
+    // Many events are of one session, and who is above it is the same for all of them.
+    let mut above: HashMap<&str, Vec<&str>> = HashMap::new();
     for batch in &reading.batches {
         for (operation, first, receipts) in batch.acknowledgements() {
             for ((index, event), receipt) in (first..).zip(batch.events).zip(receipts) {
                 if receipt.ruling != Ruling::Allow {
                     continue;
                 }
-                for above in walk.above(&event.session) {
+                for above in above.entry(&event.session).or_insert_with(|| walk.above(&event.session)).iter().copied() {
                     for (acknowledged, from, request) in revoked.get(above).into_iter().flatten() {
                         let is_released = walk.cases.get(above).into_iter().flatten().any(|case| case.from == *from && case.to <= index);
                         // Who is said to be above may have said so only later.

@@ -19,7 +19,7 @@ pub(super) fn durable(reading: &Reading<'_>) -> Judgement {
 }
 
 fn follow(reading: &Reading<'_>, found: &mut Found, predicate: Predicate, name: &'static str) {
-    match predicate.check(reading) {
+    match reading.judged(predicate) {
         Judgement::True => {}
         Judgement::Unknown(why) => found.open(format!("{predicate} is unknown: {}", why.join("; "))),
         Judgement::False { anomalies, .. } => {

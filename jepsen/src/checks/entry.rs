@@ -2,12 +2,9 @@
 
 use proofline_proto::v1::{self, command::Action, entry_core::Body as Recorded};
 use proofline_verifier::{ContentHash, TreeHash as _};
-use prost::Message as _;
+use prost::{Message, bytes::Bytes};
 
-use crate::{
-    history::{BatchId, Digest, EventId, LaneId, Nonce, Ruling},
-    workload::sessions_of,
-};
+use crate::history::{BatchId, Digest, EventId, LaneId, Nonce, Ruling};
 
 /// One entry.
 #[derive(Clone, Debug)]
@@ -99,6 +96,11 @@ pub enum Body {
         /// The closing batch.
         batch: BatchId,
     },
+    /// Two batches were signed at one place.
+    Equivocation {
+        /// The place.
+        batch: BatchId,
+    },
     /// What is contained changed.
     Containment {
         /// Began, extended or released.
@@ -117,9 +119,10 @@ pub enum Body {
 impl Entry {
     /// Parses exact bytes; `None` when they are no entry.
     #[must_use]
-    pub fn parse(exact: &[u8]) -> Option<Self> {
-        let entry = v1::Entry::decode(exact).ok()?;
-        let core = v1::EntryCore::decode(entry.core.as_ref()).ok()?;
+    pub fn parse(exact: &Bytes) -> Option<Self> {
+        // Parts of the bytes are shared, not copied.
+        let entry = v1::Entry::decode(exact.clone()).ok()?;
+        let core = v1::EntryCore::decode(entry.core.clone()).ok()?;
         let session = core.session.map(|at| SessionPlace {
             session: at.session_id,
             position: at.position,
@@ -130,6 +133,15 @@ impl Entry {
         Some(Self { index: core.index, committed_unix_ns: core.committed_unix_ns, session, body: body(core.body?, ruling)? })
     }
 
+    /// Returns the batch that it is of.
+    #[must_use]
+    pub const fn batch(&self) -> Option<&BatchId> {
+        match &self.body {
+            Body::Event { batch, .. } | Body::Rejected { batch, .. } | Body::Closed { batch } => Some(batch),
+            _ => None,
+        }
+    }
+
     /// Returns the nonce of a command or an opening.
     #[must_use]
     pub const fn nonce(&self) -> Option<Nonce> {
@@ -137,7 +149,12 @@ impl Entry {
             Body::Revoke { nonce, .. } | Body::Release { nonce, .. } | Body::Command { nonce, .. } | Body::Opened { nonce, .. } => {
                 Some(*nonce)
             }
-            Body::Event { .. } | Body::Rejected { .. } | Body::Closed { .. } | Body::Containment { .. } | Body::Other => None,
+            Body::Event { .. }
+            | Body::Rejected { .. }
+            | Body::Closed { .. }
+            | Body::Equivocation { .. }
+            | Body::Containment { .. }
+            | Body::Other => None,
         }
     }
 }
@@ -165,13 +182,17 @@ fn body(of: Recorded, ruling: Ruling) -> Option<Body> {
             Body::Opened { lane, epoch: it.epoch, nonce: Nonce(request.nonce.as_slice().try_into().ok()?) }
         }
         Recorded::LaneClosed(it) => Body::Closed { batch: batch(it.at?) },
+        Recorded::Equivocation(it) => {
+            let second = it.second?;
+            let lane = LaneId { collector: second.collector_id, lane: second.lane };
+            Body::Equivocation { batch: BatchId { lane, epoch: second.epoch, sequence: second.sequence } }
+        }
         Recorded::Containment(it) => {
             let is_session = |target: &&v1::Target| target.kind() == v1::TargetKind::Session;
             let sessions = it.targets.iter().filter(is_session).map(|target| target.id.clone()).collect();
             Body::Containment { change: it.change(), id: it.containment_id, cause: it.cause_index, sessions }
         }
         Recorded::Genesis(_)
-        | Recorded::Equivocation(_)
         | Recorded::OutletDelivery(_)
         | Recorded::StateCommitment(_)
         | Recorded::AccessRecorded(_)
@@ -179,24 +200,71 @@ fn body(of: Recorded, ruling: Ruling) -> Option<Body> {
     })
 }
 
+/// What is looked at of an event. Logs are long and most of an event is passed over.
+#[derive(Clone, PartialEq, Message)]
+struct EventGlimpse {
+    #[prost(bytes = "vec", tag = "1")]
+    id: Vec<u8>,
+    #[prost(message, optional, tag = "5")]
+    session: Option<SessionGlimpse>,
+    #[prost(message, optional, tag = "28")]
+    spawned: Option<SpawnGlimpse>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct SessionGlimpse {
+    #[prost(string, tag = "2")]
+    parent: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct SpawnGlimpse {
+    #[prost(string, tag = "1")]
+    child: String,
+}
+
 fn event(recorded: v1::RecordedEvent, ruling: Ruling) -> Option<Body> {
     let exact = &recorded.event;
-    let event = v1::Event::decode(exact.as_ref()).ok()?;
-    let (_, parent, spawned) = sessions_of(&event)?;
+    let glimpse = EventGlimpse::decode(exact.as_ref()).ok()?;
+    let (parent, spawned) = (glimpse.session?.parent, glimpse.spawned.map(|it| it.child));
     let at = recorded.at?;
     Some(Body::Event {
         offset: at.offset,
         count: at.count,
         batch: batch(at),
         // An id that is not one of ours is one that nobody sent.
-        id: EventId(event.event_id.as_slice().try_into().unwrap_or_default()),
+        id: EventId(glimpse.id.as_slice().try_into().unwrap_or_default()),
         digest: Digest::of(exact),
         ruling,
-        parent: parent.map(str::to_owned),
-        spawned: spawned.map(str::to_owned),
+        parent: Some(parent).filter(|parent| !parent.is_empty()),
+        spawned,
     })
 }
 
 fn batch(at: v1::BatchPosition) -> BatchId {
     BatchId { lane: LaneId { collector: at.collector_id, lane: at.lane }, epoch: at.epoch, sequence: at.sequence }
+}
+
+#[cfg(test)]
+mod tests {
+    use proofline_proto::v1::event::Body as Told;
+
+    use super::*;
+
+    #[test]
+    fn a_glimpse_shows_what_the_whole_event_says() {
+        let spawned = v1::SubAgentSpawned { child_session_id: "below".to_owned(), ..Default::default() };
+        let cases = [
+            ("above", Told::SubAgentSpawned(spawned), (Some("above"), Some("below"))),
+            ("", Told::Annotation(v1::Annotation::default()), (None, None)),
+        ];
+        for (parent, told, expected) in cases {
+            let session = v1::SessionRef { session_id: "s".to_owned(), parent_session_id: parent.to_owned(), ..Default::default() };
+            let event = v1::Event { event_id: vec![7; 16], session: Some(session), body: Some(told), ..Default::default() };
+            let recorded =
+                v1::RecordedEvent { event: event.encode_to_vec().into(), at: Some(v1::BatchPosition { count: 1, ..Default::default() }) };
+            let Some(Body::Event { id, parent, spawned, .. }) = super::event(recorded, Ruling::Allow) else { panic!("no event") };
+            assert_eq!((id, (parent.as_deref(), spawned.as_deref())), (EventId([7; 16]), expected));
+        }
+    }
 }

@@ -1,4 +1,9 @@
-use std::fmt;
+use std::{
+    fmt,
+    num::NonZeroUsize,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+};
 
 use super::{Case, Judgement, Predicate, Reading};
 
@@ -55,12 +60,30 @@ impl fmt::Display for Report {
 /// Judges a run by every predicate.
 #[must_use]
 pub fn judge(case: &Case) -> Report {
-    let reading = Reading::of(case);
-    Report { judgements: Predicate::ALL.into_iter().map(|predicate| (predicate, predicate.check(&reading))).collect() }
+    judge_read(&Reading::of(case))
+}
+
+/// Judges a run that was read, on all processors.
+#[must_use]
+pub fn judge_read(reading: &Reading<'_>) -> Report {
+    let next = AtomicUsize::new(0);
+    let worker = || {
+        while let Some(predicate) = Predicate::ALL.get(next.fetch_add(1, Ordering::Relaxed)) {
+            reading.judged(*predicate);
+        }
+    };
+    thread::scope(|scope| {
+        let others = thread::available_parallelism().map_or(1, NonZeroUsize::get) - 1;
+        for _ in 0..others {
+            scope.spawn(worker);
+        }
+        worker();
+    });
+    Report { judgements: Predicate::ALL.into_iter().map(|predicate| (predicate, reading.judged(predicate).clone())).collect() }
 }
 
 /// Judges a run by one predicate.
 #[must_use]
 pub fn judge_one(case: &Case, predicate: Predicate) -> Judgement {
-    predicate.check(&Reading::of(case))
+    Reading::of(case).judged(predicate).clone()
 }

@@ -5,6 +5,7 @@ mod containment;
 mod history;
 mod log;
 mod reads;
+mod time;
 
 use std::fmt::Write as _;
 
@@ -27,7 +28,7 @@ const fn by(caught_by: Predicate, name: &'static str, alter: fn(&mut Alteration<
 }
 
 /// Every alteration, by the number of the predicate.
-pub const MUTATIONS: [Mutation; 48] = [
+pub const MUTATIONS: [Mutation; 55] = [
     by(Predicate::Agreement, "the end of one node's log is another", log::fork),
     by(Predicate::Agreement, "one node lacks the last entries", log::shorten),
     by(Predicate::Agreement, "one node has another state", log::other_state),
@@ -42,16 +43,20 @@ pub const MUTATIONS: [Mutation; 48] = [
     by(Predicate::NothingInvented, "one try of what is in the log was refused for good", history::refuse_for_good),
     by(Predicate::NothingInvented, "an entry was read before it was sent", reads::read_early),
     by(Predicate::NothingInvented, "a command that was refused is in the log", history::refuse_command),
+    by(Predicate::NothingInvented, "somebody stands there for a second batch that he never signed", history::forget_equivocation),
     by(Predicate::AtMostOnce, "an entry stands twice", log::double_entry),
     by(Predicate::AtMostOnce, "two events have one id", log::double_id),
     by(Predicate::AtMostOnce, "a retry was given another index", history::retry_elsewhere),
     by(Predicate::AtMostOnce, "a retry was given another verdict", history::retry_other_verdict),
+    by(Predicate::AtMostOnce, "two batches at one place were acknowledged", history::acknowledge_both),
+    by(Predicate::AtMostOnce, "a second batch at one place is not in the log", log::drop_equivocation),
     by(Predicate::RealTime, "two requests that followed each other stand in the other order", log::swap_in_time),
     by(Predicate::SessionOrder, "a session skips a position", log::skip_position),
     by(Predicate::SessionOrder, "a lane skips a sequence", log::skip_sequence),
     by(Predicate::SessionOrder, "a session root is of another session", log::other_session_root),
     by(Predicate::SessionOrder, "committed time goes back", log::time_goes_back),
     by(Predicate::Linearizable, "an opening was told of an older batch", history::stale_opening),
+    by(Predicate::Linearizable, "an opening that is not in the log was told of no batch", history::lost_opening),
     by(Predicate::Reads, "a read gave other entries", reads::other_entries),
     by(Predicate::Reads, "a read of a session lacks its last entry", reads::session_lacks_entry),
     by(Predicate::Reads, "a node forgot a batch that it had told of", reads::head_goes_back),
@@ -79,6 +84,9 @@ pub const MUTATIONS: [Mutation; 48] = [
     ),
     by(Predicate::Durable, "an acknowledged entry is gone after a power loss", log::lose_power),
     by(Predicate::Corruption, "a flipped bit was served", log::serve_damage),
+    by(Predicate::Recovery, "the nodes were the same a second too late", time::late_recovery),
+    by(Predicate::Liveness, "nothing was acknowledged for a while", time::no_writes),
+    by(Predicate::Overload, "a node held a byte too much", time::too_much_memory),
     by(Predicate::NotVacuous, "a scheduled fault was never seen", history::unseen_fault),
 ];
 

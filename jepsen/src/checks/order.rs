@@ -8,7 +8,7 @@ use super::{
     entry::Body,
     reading::Reading,
 };
-use crate::history::{Answer, LaneHead, LaneId, Moment, OperationId};
+use crate::history::{Action, Answer, LaneHead, LaneId, Moment, OperationId};
 
 /// A request with its place in the log.
 struct Placed {
@@ -45,16 +45,14 @@ pub(super) fn real_time(reading: &Reading<'_>) -> Judgement {
 
 /// Finds the place of every request: by its answer, or by the log when it had none.
 fn placed(reading: &Reading<'_>) -> Vec<Placed> {
-    let mut batches = HashMap::new();
-    for (index, entry) in (0..).zip(&reading.entries) {
-        let body = entry.as_ref().map(|entry| &entry.body);
-        if let Some(Body::Event { batch, .. } | Body::Rejected { batch, .. } | Body::Closed { batch }) = body {
-            let (_, last) = batches.entry(batch).or_insert((index, index));
-            *last = index;
+    let mut spans: Vec<Option<(u64, u64)>> = vec![None; reading.batches.len()];
+    for (index, place) in (0..).zip(&reading.batches_of_entries) {
+        if let Some(span) = place.and_then(|place| spans.get_mut(place)) {
+            *span = Some((span.map_or(index, |(first, _)| first), index));
         }
     }
-    let of_batch = |it: &super::reading::Batch<'_>| {
-        let (mut first, mut last) = *batches.get(it.id)?;
+    let of_batch = |(it, span): (&super::reading::Batch<'_>, Option<(u64, u64)>)| {
+        let (mut first, mut last) = span?;
         // What an acknowledgement says counts, too.
         for (_, index, events) in it.acknowledgements() {
             (first, last) = (first.min(index), last.max(index + (events.len() as u64).saturating_sub(1)));
@@ -66,7 +64,7 @@ fn placed(reading: &Reading<'_>) -> Vec<Placed> {
         let index = *reading.request_indexes.get(&it.nonce)?;
         Some(Placed { invoked: it.invoked, acknowledged: it.acknowledged, first: index, last: index, operation: it.tries.first()?.id })
     };
-    reading.batches.iter().filter_map(of_batch).chain(reading.requests.iter().filter_map(of_request)).collect()
+    reading.batches.iter().zip(spans).filter_map(of_batch).chain(reading.requests.iter().filter_map(of_request)).collect()
 }
 
 /// An opening goes through the log and tells the lane's newest batch: the one read that is promised to be as new as the log.
@@ -94,5 +92,36 @@ pub(super) fn linearizable(reading: &Reading<'_>) -> Judgement {
             _ => {}
         }
     }
+    check_told(reading, &mut found);
     found.judgement()
+}
+
+/// Whatever became of an opening: a batch that was acknowledged before anybody asked is older than what it was told.
+fn check_told(reading: &Reading<'_>, found: &mut Found) {
+    let mut acknowledged: HashMap<&LaneId, Vec<(Moment, LaneHead, OperationId)>> = HashMap::new();
+    for batch in reading.batches.iter().filter(|batch| batch.acknowledged != Moment::NEVER) {
+        let (head, operation) = (LaneHead { epoch: batch.id.epoch, sequence: batch.id.sequence }, batch.tries.first());
+        acknowledged.entry(&batch.id.lane).or_default().extend(operation.map(|it| (batch.acknowledged, head, it.id)));
+    }
+    for heads in acknowledged.values_mut() {
+        heads.sort_unstable();
+        let mut newest = (LaneHead::default(), OperationId(0));
+        for (_, head, operation) in heads {
+            newest = newest.max((*head, *operation));
+            (*head, *operation) = newest;
+        }
+    }
+    for operation in reading.operations() {
+        let (Action::OpenLane { lane, nonce }, Some(Answer::Opened { last: said, .. })) = (&operation.action, operation.answer()) else {
+            continue;
+        };
+        let asked = reading.request(nonce).map_or(operation.invoked, |request| request.invoked);
+        let heads = acknowledged.get(lane).map_or(&[][..], Vec::as_slice);
+        let before = heads.partition_point(|(at, ..)| *at < asked);
+        let Some((_, newest, by)) = before.checked_sub(1).and_then(|place| heads.get(place)) else { continue };
+        found.check(said >= newest, || {
+            let detail = format!("it was told of {said:?}, and {newest:?} was acknowledged before it was asked");
+            Anomaly::new("stale-linearizable-read", detail).by([operation.id, *by]).on([operation.node])
+        });
+    }
 }

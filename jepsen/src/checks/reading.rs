@@ -6,16 +6,18 @@ use std::{
 };
 
 use proofline_ledger::{Divergence, Replay};
-use proofline_verifier::{Frontier, LogHash, TreeHash as _};
+use proofline_verifier::{LogHash, TreeHash as _};
 use prost::bytes::Bytes;
 
 use super::{
-    Case,
+    Case, Judgement, Predicate,
     entry::{Body, Entry},
+    parallel,
+    tree::Tree,
 };
 use crate::history::{
-    Action, Answer, BatchId, CheckpointSeen, Digest, EventId, EventSent, FaultKind, LaneId, Mark, Moment, NodeId, Nonce, Observed,
-    Operation, Outcome, Receipt,
+    Action, Answer, BatchId, CheckpointSeen, Digest, EventSent, FaultKind, LaneId, Mark, Moment, NodeId, Nonce, Observed, Operation,
+    Outcome, Receipt,
 };
 
 /// All tries of one batch.
@@ -92,14 +94,18 @@ pub struct Reading<'a> {
     /// Parsed; none where the bytes are no entry.
     pub(crate) entries: Vec<Option<Entry>>,
     pub(crate) batches: Vec<Batch<'a>>,
-    pub(crate) batch_places: HashMap<&'a BatchId, usize>,
-    /// Under which batches an event was sent, and where in them.
-    pub(crate) events: HashMap<EventId, Vec<(usize, u32)>>,
+    batch_places: HashMap<&'a BatchId, usize>,
+    /// The batch of each entry, as its place among the batches; none where the entry is of none that anybody sent.
+    pub(crate) batches_of_entries: Vec<Option<usize>>,
     pub(crate) requests: Vec<Request<'a>>,
     pub(crate) request_places: HashMap<Nonce, usize>,
     /// Where commands and openings stand in the log.
     pub(crate) request_indexes: HashMap<Nonce, u64>,
+    /// Second batches at one place, by the lane and epoch of the place.
+    pub(crate) equivocations: HashMap<(&'a LaneId, u64), Vec<&'a Operation>>,
     restarts: HashMap<NodeId, Vec<Moment>>,
+    tree: OnceLock<Tree>,
+    judged: [OnceLock<Judgement>; Predicate::ALL.len()],
     /// By how many entries were replayed.
     replayed: OnceLock<BTreeMap<usize, Replayed>>,
 }
@@ -109,18 +115,23 @@ impl<'a> Reading<'a> {
     #[must_use]
     pub fn of(case: &'a Case) -> Self {
         let log: &[Bytes] = case.finals.nodes.iter().map(|node| node.log.as_slice()).max_by_key(|log| log.len()).unwrap_or_default();
+        let parsed = parallel::map(log, |exact| (*LogHash::leaf(exact).as_bytes(), Entry::parse(exact)));
+        let (leaves, entries) = parsed.into_iter().unzip();
         let mut reading = Self {
             case,
             log,
-            leaves: log.iter().map(|exact| *LogHash::leaf(exact).as_bytes()).collect(),
-            entries: log.iter().map(|exact| Entry::parse(exact)).collect(),
+            leaves,
+            entries,
             batches: Vec::new(),
             batch_places: HashMap::new(),
-            events: HashMap::new(),
+            batches_of_entries: Vec::new(),
             requests: Vec::new(),
             request_places: HashMap::new(),
             request_indexes: HashMap::new(),
+            equivocations: HashMap::new(),
             restarts: HashMap::new(),
+            tree: OnceLock::new(),
+            judged: [const { OnceLock::new() }; Predicate::ALL.len()],
             replayed: OnceLock::new(),
         };
         for (index, entry) in (0..).zip(&reading.entries) {
@@ -130,12 +141,15 @@ impl<'a> Reading<'a> {
         }
         case.history.operations.iter().for_each(|operation| reading.take(operation));
         reading.read_restarts();
+        let place = |entry: &Option<Entry>| reading.batch_places.get(entry.as_ref()?.batch()?).copied();
+        reading.batches_of_entries = reading.entries.iter().map(place).collect();
         reading
     }
 
     fn take(&mut self, operation: &'a Operation) {
         match &operation.action {
             Action::Append { batch, events, .. } => self.take_append(operation, batch, events),
+            Action::Equivocate { batch, .. } => self.equivocations.entry((&batch.lane, batch.epoch)).or_default().push(operation),
             Action::OpenLane { nonce, .. }
             | Action::Revoke { nonce, .. }
             | Action::Release { nonce, .. }
@@ -158,9 +172,6 @@ impl<'a> Reading<'a> {
     fn take_append(&mut self, operation: &'a Operation, id: &'a BatchId, events: &'a [EventSent]) {
         let place = *self.batch_places.entry(id).or_insert(self.batches.len());
         if place == self.batches.len() {
-            for (offset, event) in (0..).zip(events) {
-                self.events.entry(event.id).or_default().push((place, offset));
-            }
             let invoked = operation.invoked;
             self.batches.push(Batch { id, events, tries: Vec::new(), invoked, acknowledged: Moment::NEVER });
         }
@@ -223,8 +234,10 @@ impl<'a> Reading<'a> {
         self.leaves.get(usize::try_from(index).ok()?)
     }
 
-    pub(crate) fn batch(&self, id: &BatchId) -> Option<&Batch<'a>> {
-        self.batches.get(*self.batch_places.get(id)?)
+    /// Returns the batch that an entry is of, when anybody sent it.
+    pub(crate) fn batch_at(&self, index: u64) -> Option<&Batch<'a>> {
+        let place = *self.batches_of_entries.get(usize::try_from(index).ok()?)?;
+        self.batches.get(place?)
     }
 
     pub(crate) fn request(&self, nonce: &Nonce) -> Option<&Request<'a>> {
@@ -234,12 +247,19 @@ impl<'a> Reading<'a> {
     /// Returns when whatever became an entry was first sent; none when nobody sent it.
     pub(crate) fn sent(&self, index: u64) -> Option<Moment> {
         match &self.entry(index)?.body {
-            Body::Event { batch, .. } | Body::Rejected { batch, .. } | Body::Closed { batch } => Some(self.batch(batch)?.invoked),
+            Body::Event { .. } | Body::Rejected { .. } | Body::Closed { .. } => Some(self.batch_at(index)?.invoked),
             Body::Revoke { nonce, .. } | Body::Release { nonce, .. } | Body::Opened { nonce, .. } | Body::Command { nonce, .. } => {
                 Some(self.request(nonce)?.invoked)
             }
+            Body::Equivocation { batch } => self.second_at(batch).map(|second| second.invoked).min(),
             Body::Containment { .. } | Body::Other => None,
         }
+    }
+
+    /// Returns who sent a second batch for a place.
+    pub(crate) fn second_at<'s>(&'s self, place: &'s BatchId) -> impl Iterator<Item = &'a Operation> + use<'s, 'a> {
+        let of_epoch = self.equivocations.get(&(&place.lane, place.epoch)).map_or(&[][..], Vec::as_slice);
+        of_epoch.iter().copied().filter(move |it| matches!(&it.action, Action::Equivocate { batch, .. } if batch == place))
     }
 
     /// Returns the leaf hashes of some entries; none when the log does not have them all.
@@ -258,19 +278,17 @@ impl<'a> Reading<'a> {
         seen.chain(kept).collect()
     }
 
-    /// Computes the root of the log at each of these sizes, as far as the log reaches.
-    pub(crate) fn roots(&self, sizes: impl IntoIterator<Item = u64>) -> BTreeMap<u64, Digest> {
-        let wanted: std::collections::BTreeSet<u64> = sizes.into_iter().collect();
-        let mut roots = BTreeMap::new();
-        let mut tree = Frontier::<LogHash>::default();
-        for size in wanted {
-            while tree.size().0 < size {
-                let Some(leaf) = self.leaf(tree.size().0) else { return roots };
-                tree.push(LogHash::from_bytes(*leaf));
-            }
-            roots.insert(size, Digest(*tree.root().as_bytes()));
-        }
-        roots
+    /// Returns the root over the first entries of the log; none when it has fewer.
+    pub(crate) fn root(&self, size: u64) -> Option<Digest> {
+        self.tree.get_or_init(|| Tree::over(self.leaves.iter().map(|leaf| LogHash::from_bytes(*leaf)))).root(size)
+    }
+
+    /// Returns what a predicate comes to: worked out once, whoever asks.
+    pub(super) fn judged(&self, predicate: Predicate) -> &Judgement {
+        static NONE: Judgement = Judgement::Unknown(Vec::new());
+        let place = Predicate::ALL.iter().position(|it| *it == predicate);
+        let slot = place.and_then(|place| self.judged.get(place));
+        slot.map_or(&NONE, |slot| slot.get_or_init(|| predicate.check(self)))
     }
 
     /// Runs the ledger's replay over the log and returns the digest of the state that it leads to, or where it stopped and why.

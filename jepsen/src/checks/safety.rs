@@ -8,7 +8,7 @@ use super::{
     entry::Body,
     reading::{Batch, Reading, Replayed, Request},
 };
-use crate::history::{Action, Answer, Mark, Moment, NodeId, Operation, Outcome, Receipt, Ruling};
+use crate::history::{Action, Answer, LaneId, Mark, Moment, NodeId, Operation, Outcome, Receipt, Ruling};
 
 pub(super) fn agreement(reading: &Reading<'_>) -> Judgement {
     let mut found = Found::default();
@@ -120,21 +120,24 @@ pub(super) fn nothing_invented(reading: &Reading<'_>) -> Judgement {
 fn check_origin(reading: &Reading<'_>, found: &mut Found, index: u64, body: &Body) {
     let phantom = |detail: &str| Anomaly::new("phantom-entry", detail).at(index);
     match body {
-        Body::Event { batch, offset, id, digest, .. } => {
-            let sent = reading.batch(batch).and_then(|sent| sent.events.get(*offset as usize));
+        Body::Event { offset, id, digest, .. } => {
+            let sent = reading.batch_at(index).and_then(|sent| sent.events.get(*offset as usize));
             match sent {
                 Some(sent) => found.check(sent.id == *id && sent.digest == *digest, || phantom("the event has other bytes than were sent")),
                 None => found.add(phantom("nobody sent the event")),
             }
         }
-        Body::Rejected { batch, .. } | Body::Closed { batch } => {
-            found.check(reading.batch(batch).is_some(), || phantom("nobody sent the batch"));
+        Body::Rejected { .. } | Body::Closed { .. } => {
+            found.check(reading.batch_at(index).is_some(), || phantom("nobody sent the batch"));
         }
         Body::Revoke { nonce, .. }
         | Body::Release { nonce, .. }
         | Body::Opened { nonce, .. }
         | Body::Command { nonce, registers: true } => {
             found.check(reading.request(nonce).is_some(), || phantom("nobody asked for it"));
+        }
+        Body::Equivocation { batch } => {
+            found.check(reading.second_at(batch).next().is_some(), || phantom("nobody signed a second batch there"));
         }
         // Whoever runs the cluster may register nodes, and the ledger makes entries of its own.
         Body::Command { registers: false, .. } | Body::Containment { .. } | Body::Other => {}
@@ -146,13 +149,13 @@ fn check_refused(reading: &Reading<'_>, found: &mut Found) {
     for (index, entry) in (0..).zip(&reading.entries) {
         let Some(entry) = entry else { continue };
         let tries = match &entry.body {
-            Body::Event { batch, .. } | Body::Rejected { batch, .. } | Body::Closed { batch } => {
-                reading.batch(batch).filter(|batch| batch.is_refused()).map(|batch| &batch.tries)
+            Body::Event { .. } | Body::Rejected { .. } | Body::Closed { .. } => {
+                reading.batch_at(index).filter(|batch| batch.is_refused()).map(|batch| &batch.tries)
             }
             Body::Revoke { nonce, .. } | Body::Release { nonce, .. } | Body::Opened { nonce, .. } | Body::Command { nonce, .. } => {
                 reading.request(nonce).filter(|request| request.is_refused()).map(|request| &request.tries)
             }
-            Body::Containment { .. } | Body::Other => None,
+            Body::Equivocation { .. } | Body::Containment { .. } | Body::Other => None,
         };
         if let Some(tries) = tries {
             let anomaly = Anomaly::new("refused-and-in-the-log", "it was said not to be appended, and never to be");
@@ -182,27 +185,33 @@ fn denies(operation: &Operation, reasons: &[&str]) -> bool {
 
 pub(super) fn at_most_once(reading: &Reading<'_>) -> Judgement {
     let mut found = Found::default();
-    let (mut ids, mut places, mut nonces) = (HashMap::new(), HashMap::new(), HashMap::new());
-    for (index, entry) in (0..).zip(&reading.entries) {
+    let (mut ids, mut places, mut nonces, mut accused) = (HashMap::new(), HashMap::new(), HashMap::new(), HashMap::new());
+    for ((index, entry), place) in (0..).zip(&reading.entries).zip(&reading.batches_of_entries) {
         let Some(entry) = entry else { continue };
+        // A place among the batches is as good as their long name, and sooner compared.
+        if let Some(batch) = entry.batch() {
+            let offset = match &entry.body {
+                Body::Event { offset, .. } | Body::Rejected { offset, .. } => Some(*offset),
+                _ => None,
+            };
+            let of = (*place, if place.is_none() { Some(batch) } else { None }, offset);
+            once(&mut found, &mut places, of, index, "batch-position-twice");
+        }
         match &entry.body {
-            Body::Event { batch, offset, id, .. } => {
-                once(&mut found, &mut ids, *id, index, "event-twice");
-                once(&mut found, &mut places, (batch, Some(*offset)), index, "batch-position-twice");
-            }
-            Body::Rejected { batch, offset, .. } => once(&mut found, &mut places, (batch, Some(*offset)), index, "batch-position-twice"),
-            Body::Closed { batch } => once(&mut found, &mut places, (batch, None), index, "batch-position-twice"),
+            Body::Event { id, .. } => once(&mut found, &mut ids, *id, index, "event-twice"),
             Body::Revoke { nonce, .. } | Body::Release { nonce, .. } | Body::Opened { nonce, .. } | Body::Command { nonce, .. } => {
                 once(&mut found, &mut nonces, *nonce, index, "request-twice");
             }
-            Body::Containment { .. } | Body::Other => {}
+            Body::Equivocation { batch } => once(&mut found, &mut accused, (&batch.lane, batch.epoch), index, "equivocation-twice"),
+            Body::Rejected { .. } | Body::Closed { .. } | Body::Containment { .. } | Body::Other => {}
         }
     }
+    check_second_batches(reading, &mut found, |lane, epoch| accused.contains_key(&(lane, epoch)));
     let differs = |one: &Operation, other: &Operation| {
         Anomaly::new("retry-got-another-answer", "two tries of the same request were answered differently").by([one.id, other.id])
     };
     for batch in &reading.batches {
-        // All its tries are the same bytes: whoever has the batch knows them, and nobody signed two batches at one place.
+        // All its tries are the same bytes: whoever has the batch knows them.
         let since = batch.acknowledged;
         for denied in batch.tries.iter().filter(|it| denies(it, if it.invoked > since { &DENIALS[..] } else { &DENIALS[..1] })) {
             found.add(Anomaly::new("acknowledged-and-denied", format!("{:?}", denied.outcome)).by([denied.id]));
@@ -217,6 +226,22 @@ pub(super) fn at_most_once(reading: &Reading<'_>) -> Judgement {
         answers.for_each(|other| found.check(first.answer() == other.answer(), || differs(first, other)));
     }
     found.judgement()
+}
+
+/// Who signs a second batch at a place is told so, and stands in the log for it: once for each epoch.
+fn check_second_batches(reading: &Reading<'_>, found: &mut Found, is_recorded: impl Fn(&LaneId, u64) -> bool) {
+    for ((lane, epoch), tries) in &reading.equivocations {
+        for it in tries {
+            let wrong = |name, detail: &str| Anomaly::new(name, format!("{lane:?} in epoch {epoch}: {detail}")).by([it.id]);
+            if it.answer().is_some() {
+                found.add(wrong("two-batches-at-one-place", "both were acknowledged"));
+            } else if denies(it, &DENIALS[..1]) {
+                found.check(is_recorded(lane, *epoch), || wrong("equivocation-not-recorded", "nothing in the log shows the second batch"));
+            } else if denies(it, &DENIALS[1..]) {
+                found.add(wrong("equivocation-unnoticed", "the second batch was refused as if no first one were there"));
+            }
+        }
+    }
 }
 
 fn once<K: std::hash::Hash + Eq>(found: &mut Found, seen: &mut HashMap<K, u64>, key: K, index: u64, name: &'static str) {

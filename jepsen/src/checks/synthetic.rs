@@ -7,13 +7,15 @@ mod asking;
 mod governing;
 mod writing;
 
+use std::collections::HashMap;
+
 use ed25519_dalek::SigningKey;
 use proofline_ledger::{Ledger, MapStore, Outcome as Applied, PreparedGroup, PreparedItem, UnixNanos};
 use proofline_proto::{peer, v1};
 use proofline_verifier::{Frontier, LogHash, TreeHash as _};
 use prost::bytes::Bytes;
 
-use super::{Bounds, Case, FinalState, Forgery};
+use super::{Bounds, Case, Entry, FinalState, Forgery};
 use crate::{
     history::{
         Action, Answer, CheckpointSeen, Digest, History, Mark, Marked, Moment, NodeId, Observation, Operation, OperationId, Outcome,
@@ -55,6 +57,8 @@ struct World {
     store: MapStore,
     log: Vec<Bytes>,
     tree: Frontier<LogHash>,
+    /// The entries of each session.
+    sessions: HashMap<String, Vec<u64>>,
     /// Nanoseconds since the run began, of the entry that is applied next.
     now: u64,
     history: History,
@@ -93,6 +97,7 @@ impl World {
             store,
             log: Vec::new(),
             tree: Frontier::default(),
+            sessions: HashMap::new(),
             now: MILLISECOND,
             history: History::of(run),
             lanes: Vec::new(),
@@ -118,7 +123,8 @@ impl World {
         self.now += self.lot.between(10, 40) * MILLISECOND;
         match self.lot.below(100) {
             0..50 => self.append()?,
-            50..56 => self.send_again()?,
+            50..54 => self.send_again()?,
+            54..56 => self.equivocate()?,
             56..59 => self.open_lane()?,
             59..63 => self.read_head(),
             63..70 => self.read(),
@@ -140,8 +146,12 @@ impl World {
         self.store.commit(applied.changes);
         let (from, to) = (proofline_ledger::EntryIndex(self.log.len() as u64), proofline_ledger::EntryIndex(self.ledger.tree_size().0));
         for entry in proofline_ledger::listing::entries(&self.store, from, to, usize::MAX).ok()? {
+            let entry = Bytes::from(entry);
             self.tree.push(LogHash::leaf(&entry));
-            self.log.push(Bytes::from(entry));
+            if let Some(at) = Entry::parse(&entry).and_then(|entry| entry.session) {
+                self.sessions.entry(at.session).or_default().push(self.log.len() as u64);
+            }
+            self.log.push(entry);
         }
         applied.outcomes.pop()
     }

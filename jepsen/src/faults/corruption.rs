@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Exit codes by which a node says that its disk is not what it left: docs/OPERATIONS.md.
-const NOTICED: [i32; 3] = [10, 11, 12];
+pub(super) const NOTICED: [i32; 3] = [10, 11, 12];
 /// How long a node may take to verify its disk.
 const VERIFIED_WITHIN: Duration = Duration::from_secs(30);
 /// How long a node that serves on a damaged disk may take until it is seen with the same state as the others.
@@ -240,12 +240,9 @@ impl NodeLane<'_> {
         }
         let mut bytes = 0;
         for (place, class) in places.iter().zip(regions) {
-            let disk = &mut self.fleet.at(*place)?.disk;
-            disk.unmount()?;
-            let (image, kept) = (disk.image().to_string_lossy().into_owned(), kept(disk.image()));
-            program::run("cp", &["--sparse=always", &image, &kept])?;
-            disk.mount()?;
-            let path = class.find(disk.path()).with_context(|| format!("no file of the class {class:?}"))?;
+            self.keep_copy(*place)?;
+            let root = self.fleet.at(*place)?.disk.path().to_owned();
+            let path = class.find(&root).with_context(|| format!("no file of the class {class:?}"))?;
             bytes += Damage::BitFlip.apply(&path, &mut random)?;
         }
         let served: Vec<usize> = places.iter().map(|place| self.fleet.times_served(*place)).collect();
@@ -253,26 +250,7 @@ impl NodeLane<'_> {
             self.fleet.start(*place).await?;
         }
         self.fleet.hold(planned.duration).await?;
-        let stopped: Vec<Place> = places.iter().copied().filter(|place| !self.fleet.runs(*place)).collect();
-        let late = places.iter().zip(served).find(|(place, before)| stopped.contains(place) && self.fleet.times_served(**place) > *before);
-        if let Some((place, _)) = late {
-            bail!("the node at place {} served before it stopped: nobody may take its promises back", place.0);
-        }
-        for place in &stopped {
-            let node = self.fleet.node_at(*place)?;
-            let code = self.fleet.at(*place)?.last_code;
-            self.fleet.recorder().mark(Mark::DamageNoticed { node, how: format!("exit code {}", code.unwrap_or(-1)) }).await;
-        }
-        for place in &places {
-            let disk = &mut self.fleet.at(*place)?.disk;
-            let (image, kept) = (disk.image().to_string_lossy().into_owned(), kept(disk.image()));
-            if stopped.contains(place) {
-                disk.unmount()?;
-                program::run("cp", &["--sparse=always", &kept, &image])?;
-                disk.mount()?;
-            }
-            fs::remove_file(kept)?;
-        }
+        let stopped = self.restore_stopped(&places, &served).await?;
         for place in &stopped {
             self.fleet.start(*place).await?;
         }
@@ -280,6 +258,39 @@ impl NodeLane<'_> {
             self.fleet.ready(*place).await?;
         }
         Ok(Seen::counted([("bytes_damaged", bytes), ("stopped", stopped.len() as u64)], ""))
+    }
+
+    /// Copies the disk of a node that does not run.
+    pub(super) fn keep_copy(&mut self, place: Place) -> Result<()> {
+        let disk = &mut self.fleet.at(place)?.disk;
+        disk.unmount()?;
+        let (image, kept) = (disk.image().to_string_lossy().into_owned(), kept(disk.image()));
+        program::run("cp", &["--sparse=always", &image, &kept])?;
+        Ok(disk.mount()?)
+    }
+
+    /// Gives every node that stopped on its damaged disk the copy back, and returns them; `served` is how often each of `places`
+    /// had served before. The other copies go.
+    pub(super) async fn restore_stopped(&mut self, places: &[Place], served: &[usize]) -> Result<Vec<Place>> {
+        let stopped: Vec<Place> = places.iter().copied().filter(|place| !self.fleet.runs(*place)).collect();
+        let late = places.iter().zip(served).find(|(place, before)| stopped.contains(place) && self.fleet.times_served(**place) > **before);
+        if let Some((place, _)) = late {
+            bail!("the node at place {} served before it stopped: nobody may take its promises back", place.0);
+        }
+        for place in places {
+            let node = self.fleet.node_at(*place)?;
+            let station = self.fleet.at(*place)?;
+            let (image, kept) = (station.disk.image().to_string_lossy().into_owned(), kept(station.disk.image()));
+            if stopped.contains(place) {
+                let how = format!("exit code {}", station.last_code.unwrap_or(-1));
+                station.disk.unmount()?;
+                program::run("cp", &["--sparse=always", &kept, &image])?;
+                station.disk.mount()?;
+                self.fleet.recorder().mark(Mark::DamageNoticed { node, how }).await;
+            }
+            fs::remove_file(kept)?;
+        }
+        Ok(stopped)
     }
 }
 

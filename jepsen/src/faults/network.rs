@@ -36,7 +36,7 @@ impl NetworkLane {
         let view = self.observer.view().await;
         let node_at = |place| (place, view.as_ref().and_then(|view: &ClusterView| view.node_at(place)));
         match planned.fault {
-            Fault::IsolateLeader | Fault::DeafLeader | Fault::MuteLeader => {
+            Fault::IsolateLeader | Fault::DeafLeader | Fault::DeafLeaderBriefly | Fault::MuteLeader => {
                 view.as_ref().and_then(|view| Some(node_at(view.leader()?.1))).into_iter().collect()
             }
             Fault::Isolate | Fault::Bridge | Fault::Flap | Fault::CutClients => vec![node_at(planned.place)],
@@ -73,7 +73,7 @@ impl NetworkLane {
         let mut random = Random::of(planned.lot, "network");
         let links = match planned.fault {
             Fault::Isolate | Fault::IsolateLeader => Partition::Isolate(target).links(&self.nodes),
-            Fault::DeafLeader => Partition::Deaf(target).links(&self.nodes),
+            Fault::DeafLeader | Fault::DeafLeaderBriefly => Partition::Deaf(target).links(&self.nodes),
             Fault::MuteLeader => Partition::Mute(target).links(&self.nodes),
             Fault::Bridge => Partition::Bridge(target).links(&self.nodes),
             Fault::Ring => Partition::Ring.links(&self.nodes),

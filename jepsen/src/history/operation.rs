@@ -26,6 +26,13 @@ pub enum Action {
         /// Its events, in order. None close the epoch.
         events: Vec<EventSent>,
     },
+    /// Append a second batch at a place where another one was acknowledged, as no honest collector does.
+    Equivocate {
+        /// The place of both.
+        batch: BatchId,
+        /// Events of the second.
+        events: Vec<EventSent>,
+    },
     /// Revoke a session with all below it. Through the log.
     Revoke {
         /// The session.

@@ -48,6 +48,15 @@ pub(super) async fn append(stage: &Stage, actor: &mut Actor, seat: &Seat, signed
     outcome
 }
 
+/// Sends a second batch for a place that is taken, once.
+pub(super) async fn equivocate(stage: &Stage, actor: &mut Actor, seat: &Seat, second: &Signed) {
+    let events = second.events.iter().map(|made| made.sent.clone()).collect();
+    let open = actor.begin(seat.node, Action::Equivocate { batch: second.id.clone(), events }).await;
+    let mut ingest = seat.link.ingest();
+    let answer = timed(stage.attempt_time(), ingest.append(v1::AppendRequest { batch: Some(second.batch.clone()) })).await;
+    open.end(write_outcome(answer.map(|answer| appended(&answer)))).await;
+}
+
 /// Takes a receipt as the history keeps it.
 pub(super) fn appended(answer: &v1::AppendResponse) -> Answer {
     let receipt = |event: &v1::EventReceipt| Receipt { ruling: event.verdict().into(), position: event.session_position };

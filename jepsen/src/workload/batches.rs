@@ -15,6 +15,8 @@ use crate::history::{BatchId, LaneId, Nonce};
 #[derive(Clone, Debug)]
 pub(crate) struct Signed {
     pub(crate) id: BatchId,
+    /// Where it was signed.
+    at: ChainPosition,
     pub(crate) batch: v1::Batch,
     pub(crate) events: Vec<Made>,
 }
@@ -38,8 +40,12 @@ impl Chain {
 
     /// Takes the answer to an opening.
     pub(crate) fn opened(&mut self, answer: &v1::OpenLaneResponse) {
+        self.open = ChainPosition::opened(answer).map(|at| VolatileLane::at(self.signer(), at));
+    }
+
+    fn signer(&self) -> LaneSigner {
         let name = LaneName { origin: self.origin.clone(), collector_id: self.id.collector.clone(), lane: self.id.lane };
-        self.open = ChainPosition::opened(answer).map(|at| VolatileLane::at(LaneSigner::new(name, Arc::clone(&self.key)), at));
+        LaneSigner::new(name, Arc::clone(&self.key))
     }
 
     /// Forgets the chain: the next batch needs an opening.
@@ -50,12 +56,19 @@ impl Chain {
     /// Signs the next batch; `None` when the lane is not open. No events close the epoch.
     pub(crate) fn sign(&mut self, events: Vec<Made>) -> Result<Option<Signed>, LaneError> {
         let Some(lane) = &mut self.open else { return Ok(None) };
+        let at = lane.next().clone();
         let batch = lane.sign(events.iter().map(|made| Bytes::clone(&made.exact)).collect())?;
         let id = BatchId { lane: self.id.clone(), epoch: batch.epoch, sequence: batch.sequence };
         if events.is_empty() {
             self.open = None;
         }
-        Ok(Some(Signed { id, batch, events }))
+        Ok(Some(Signed { id, at, batch, events }))
+    }
+
+    /// Signs other events at the place of a batch, as no honest collector does.
+    pub(crate) fn sign_again(&self, first: &Signed, events: Vec<Made>) -> Result<Signed, LaneError> {
+        let (batch, _) = self.signer().sign(&first.at, events.iter().map(|made| Bytes::clone(&made.exact)).collect())?;
+        Ok(Signed { id: first.id.clone(), at: first.at.clone(), batch, events })
     }
 
     /// Signs an opening of the lane.

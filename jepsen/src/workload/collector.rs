@@ -9,7 +9,7 @@ use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 
 use super::{
     Stage,
-    attempt::{append, head, nonce, open_lane, timed},
+    attempt::{append, equivocate, head, nonce, open_lane, timed},
     batches::{Chain, Signed},
     definite::read_outcome,
     event::{Kind, Made, Maker},
@@ -89,7 +89,8 @@ impl Collector {
                 self.deliver(Vec::new(), Way::Append).await;
             }
             3..8 => self.send_again().await,
-            8..14 => self.read_head().await,
+            8..9 => self.equivocate().await,
+            9..14 => self.read_head().await,
             14..24 => {
                 let events = self.events(1, Kind::Intent);
                 self.deliver(events, Way::Propose).await;
@@ -224,6 +225,17 @@ impl Collector {
         let Some((signed, way)) = self.remembered.get(place).cloned() else { return };
         let seat = self.reach.any(&mut self.lot);
         drop(self.launch(&signed, way, vec![seat]).await);
+    }
+
+    /// Signs a second batch at a place where one was acknowledged: whoever does that must be found in the log.
+    async fn equivocate(&mut self) {
+        let place = self.lot.place(self.remembered.len());
+        let Some(first) = self.remembered.get(place).map(|(signed, _)| signed.clone()) else { return };
+        let events = self.events(1, Kind::Note);
+        let Ok(second) = self.chain.sign_again(&first, events) else { return };
+        let (seat, mut actor) = (self.reach.any(&mut self.lot), self.actor().await);
+        equivocate(&self.stage, &mut actor, &seat, &second).await;
+        self.take_back(actor);
     }
 
     async fn read_head(&mut self) {

@@ -100,15 +100,3 @@ impl Maker {
         Body::Annotation(v1::Annotation { key: "word".to_owned(), value: format!("{id}{}", "x".repeat(bytes)) })
     }
 }
-
-/// Returns the session of an event, its parent when it names one, and the session that it says it spawned.
-#[must_use]
-pub fn sessions_of(event: &v1::Event) -> Option<(&str, Option<&str>, Option<&str>)> {
-    let session = event.session.as_ref()?;
-    let parent = Some(session.parent_session_id.as_str()).filter(|parent| !parent.is_empty());
-    let spawned = match &event.body {
-        Some(Body::SubAgentSpawned(spawned)) => Some(spawned.child_session_id.as_str()),
-        _ => None,
-    };
-    Some((&session.session_id, parent, spawned))
-}

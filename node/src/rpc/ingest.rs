@@ -30,6 +30,16 @@ impl Ingest for Api {
         let open = request.into_inner().open.ok_or_else(|| Status::invalid_argument("open is missing"))?;
         self.check_begun()?;
         check_collector(&self.state.view(), &caller, &open.collector_id)?;
+        // Planted: who leads, or believes so, does not wait for the others, and answers out of its own state.
+        proofline_ledger::planted!(DeposedLeaderAnswers, {
+            let agreed = self.submit(item::Item::OpenLane(open.clone()));
+            let is_late = tokio::time::timeout(std::time::Duration::from_millis(700), agreed).await.is_err();
+            if is_late && self.route().await? == Route::Here {
+                let head = listing::collector_head(&*self.state.view(), &open.collector_id, Lane(open.lane));
+                let head = head.map_err(|fault| fault_status(&fault))?;
+                return Ok(Response::new(OpenLaneResponse { epoch: head.epoch + 1, last: head.last }));
+            }
+        });
         match self.submit(item::Item::OpenLane(open)).await?.outcome {
             Some(propose_response::Outcome::Opened(opened)) => Ok(Response::new(opened)),
             _ => Err(other_outcome()),

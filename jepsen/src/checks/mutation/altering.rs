@@ -23,7 +23,7 @@ impl Alteration<'_> {
     }
 
     pub(super) fn entries(&self) -> Vec<Entry> {
-        self.log().iter().filter_map(|exact| Entry::parse(exact)).collect()
+        self.log().iter().filter_map(Entry::parse).collect()
     }
 
     /// Finds an entry by lot.

@@ -3,7 +3,7 @@
 use super::altering::Alteration;
 use crate::{
     checks::Body,
-    history::{Action, Answer, BatchId, FaultKind, Moment, Outcome, Ruling},
+    history::{Action, Answer, BatchId, FaultKind, LaneHead, Moment, Nonce, Outcome, Ruling},
 };
 
 fn refused(for_good: bool) -> Outcome {
@@ -99,6 +99,31 @@ pub(super) fn stale_opening(it: &mut Alteration<'_>) -> Option<()> {
     let place = it.an_operation(|it| matches!(it.answer(), Some(Answer::Opened { last, .. }) if last.sequence > 0))?;
     let Answer::Opened { last, .. } = it.answer(place)? else { return None };
     last.sequence -= 1;
+    Some(())
+}
+
+pub(super) fn forget_equivocation(it: &mut Alteration<'_>) -> Option<()> {
+    let place = it.an_entry(|entry| matches!(entry.body, Body::Equivocation { .. }))?;
+    let Some(Body::Equivocation { batch: gone }) = it.entries().get(place).map(|entry| entry.body.clone()) else { return None };
+    it.case.history.operations.retain(|it| !matches!(&it.action, Action::Equivocate { batch, .. } if *batch == gone));
+    Some(())
+}
+
+pub(super) fn acknowledge_both(it: &mut Alteration<'_>) -> Option<()> {
+    let place = it.an_operation(|it| matches!(it.action, Action::Equivocate { .. }))?;
+    it.operation(place)?.outcome = Outcome::Ok { answer: Answer::Appended { first_index: 5, events: Vec::new() } };
+    Some(())
+}
+
+/// As a leader does it that was deposed, and does not know: the answer comes from what it has, and nobody else hears of it.
+pub(super) fn lost_opening(it: &mut Alteration<'_>) -> Option<()> {
+    let place = it.an_acknowledgement()?;
+    let lane = batch_of(it, place)?.lane;
+    let other = it.again(place)?;
+    let operation = it.operation(other)?;
+    operation.action = Action::OpenLane { lane, nonce: Nonce([0xd5; 16]) };
+    (operation.invoked, operation.returned) = (Moment(operation.returned.0 + 1), Moment(operation.returned.0 + 2));
+    operation.outcome = Outcome::Ok { answer: Answer::Opened { epoch: 1_000, last: LaneHead::default() } };
     Some(())
 }
 

@@ -56,6 +56,12 @@ pub(super) fn drop_entry(it: &mut Alteration<'_>) -> Option<()> {
     Some(())
 }
 
+pub(super) fn drop_equivocation(it: &mut Alteration<'_>) -> Option<()> {
+    let place = it.an_entry(|entry| matches!(entry.body, Body::Equivocation { .. }))?;
+    it.each_log(|log| drop(log.remove(place)));
+    Some(())
+}
+
 pub(super) fn flip_payload(it: &mut Alteration<'_>) -> Option<()> {
     let place = it.an_event()?;
     it.rewrite(place, |_, core| alter_event(core, |event| event.observed_unix_ns ^= 1))

@@ -31,7 +31,7 @@ impl World {
             Observed::Entries(_) => 0,
         });
         for index in watched..self.log.len() as u64 {
-            let entry = self.log.get(usize::try_from(index).ok()?).and_then(|exact| Entry::parse(exact))?;
+            let entry = self.log.get(usize::try_from(index).ok()?).and_then(Entry::parse)?;
             if let Body::Containment { id, .. } = entry.body {
                 self.observe(CHANGES, Observed::Change { index, next: index + 1, containment: id });
             }
@@ -77,8 +77,8 @@ impl World {
     pub(super) fn read_session(&mut self) {
         let session = format!("f{}", self.revoked.saturating_sub(self.lot.below(2)));
         let published = self.published.as_ref().map_or(0, |published| published.size);
-        let parsed = self.log.iter().zip(0..published).filter_map(|(exact, index)| Some((index, Entry::parse(exact)?.session?.session)));
-        let indexes: Vec<u64> = parsed.filter(|(_, of)| *of == session).map(|(index, _)| index).collect();
+        let all = self.sessions.get(&session).map_or(&[][..], Vec::as_slice);
+        let indexes: Vec<u64> = all.iter().copied().take_while(|index| *index < published).collect();
         let (invoked, _) = self.span();
         let outcome = if indexes.is_empty() {
             Outcome::Fail { reason: "UNKNOWN_SESSION".to_owned(), for_good: false }

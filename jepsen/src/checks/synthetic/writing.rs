@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ed25519_dalek::{Signer as _, SigningKey};
 use proofline_client::{ChainPosition, LaneName, LaneSigner, VolatileLane};
-use proofline_ledger::Outcome as Applied;
+use proofline_ledger::{Outcome as Applied, Refusal};
 use proofline_proto::{peer::item::Item, v1};
 use proofline_verifier::open_lane_signed_bytes;
 use prost::{Message as _, bytes::Bytes};
@@ -21,13 +21,21 @@ pub(super) struct Lane {
     pub(super) free: Moment,
     pub(super) epoch: u64,
     pub(super) last: LaneHead,
-    sent: Vec<(v1::Batch, Action)>,
+    /// What was sent, and where it was signed.
+    sent: Vec<(ChainPosition, v1::Batch, Action)>,
 }
 
 impl Lane {
     pub(super) fn new(collector: &str, key: SigningKey) -> Self {
         let id = LaneId { collector: collector.to_owned(), lane: 0 };
         Self { id, key: Arc::new(key), open: None, free: Moment(0), epoch: 0, last: LaneHead::default(), sent: Vec::new() }
+    }
+}
+
+impl Lane {
+    fn signer(&self) -> LaneSigner {
+        let name = LaneName { origin: ORIGIN.to_owned(), collector_id: self.id.collector.clone(), lane: 0 };
+        LaneSigner::new(name, Arc::clone(&self.key))
     }
 }
 
@@ -39,11 +47,12 @@ impl World {
         let count = self.lot.between(1, 4);
         let events: Vec<(EventSent, Bytes)> = (0..count).map(|_| self.event()).collect();
         let lane = self.lanes.get_mut(place)?;
+        let at = lane.open.as_ref()?.next().clone();
         let batch = lane.open.as_mut()?.sign(events.iter().map(|(_, exact)| exact.clone()).collect()).ok()?;
         let id = BatchId { lane: lane.id.clone(), epoch: batch.epoch, sequence: batch.sequence };
         lane.last = LaneHead { epoch: batch.epoch, sequence: batch.sequence };
         let action = Action::Append { batch: id, way: Way::Append, events: events.into_iter().map(|(sent, _)| sent).collect() };
-        lane.sent.push((batch.clone(), action.clone()));
+        lane.sent.push((at, batch.clone(), action.clone()));
         let (invoked, returned) = self.span();
         let invoked = invoked.max(Moment(free.0 + 1));
         let Applied::Appended(answer) = self.apply(Item::Batch(batch))? else { return None };
@@ -98,7 +107,7 @@ impl World {
         let place = self.lot.place(self.lanes.len());
         let sent = self.lanes.get(place)?.sent.len();
         let again = self.lot.place(sent);
-        let Some((batch, action)) = self.lanes.get(place)?.sent.get(again).cloned() else { return Some(()) };
+        let Some((_, batch, action)) = self.lanes.get(place)?.sent.get(again).cloned() else { return Some(()) };
         let span = self.span();
         let span = (span.0.max(self.lanes.get(place)?.free), span.1);
         if span.0 >= Moment(self.now) {
@@ -106,6 +115,28 @@ impl World {
         }
         let Applied::Appended(answer) = self.apply(Item::Batch(batch))? else { return None };
         self.answered(action, span, appended(&answer));
+        Some(())
+    }
+
+    /// Signs another batch at a place that was taken before.
+    pub(super) fn equivocate(&mut self) -> Option<()> {
+        let place = self.lot.place(self.lanes.len());
+        let lane = self.lanes.get(place)?;
+        let (signer, sent) = (lane.signer(), lane.sent.len());
+        let (free, again) = (lane.free, self.lot.place(sent));
+        let Some((at, first, _)) = self.lanes.get(place)?.sent.get(again).cloned() else { return Some(()) };
+        let span = self.span();
+        let span = (span.0.max(free), span.1);
+        if span.0 >= Moment(self.now) {
+            return Some(());
+        }
+        let (event, exact) = self.event();
+        let (second, _) = signer.sign(&at, vec![exact]).ok()?;
+        let batch = BatchId { lane: self.lanes.get(place)?.id.clone(), epoch: first.epoch, sequence: first.sequence };
+        let Applied::Refused(Refusal::Equivocation { .. }) = self.apply(Item::Batch(second))? else { return None };
+        let outcome = Outcome::Fail { reason: "EQUIVOCATION".to_owned(), for_good: false };
+        let node = self.node();
+        self.record(node, Action::Equivocate { batch, events: vec![event] }, span, outcome);
         Some(())
     }
 
@@ -131,8 +162,7 @@ impl World {
         open.signature = lane.key.sign(&open_lane_signed_bytes(ORIGIN, &open).ok()?).to_vec();
         let Applied::Opened(answer) = self.apply(Item::OpenLane(open))? else { return None };
         let lane = self.lanes.get_mut(place)?;
-        let name = LaneName { origin: ORIGIN.to_owned(), collector_id: lane.id.collector.clone(), lane: 0 };
-        lane.open = Some(VolatileLane::at(LaneSigner::new(name, Arc::clone(&lane.key)), ChainPosition::opened(&answer)?));
+        lane.open = Some(VolatileLane::at(lane.signer(), ChainPosition::opened(&answer)?));
         (lane.free, lane.epoch) = (returned, answer.epoch);
         let (action, last) = (Action::OpenLane { lane: lane.id.clone(), nonce }, lane.last);
         self.answered(action, (invoked, returned), Answer::Opened { epoch: answer.epoch, last });
