@@ -48,6 +48,12 @@ pub enum VaultError {
         /// What the database said.
         reason: String,
     },
+    /// The database finds that a block of its files is not what it wrote.
+    #[error("the payload store is damaged: {reason}")]
+    Corrupt {
+        /// What the database said: it names the file.
+        reason: String,
+    },
     /// What is there is not what this node wrote.
     #[error("the payload store is damaged: {what}")]
     Damaged {
@@ -66,8 +72,17 @@ pub enum VaultError {
 }
 
 impl VaultError {
+    /// Tells whether one payload does not open, or its bytes cannot be read, while the store goes on.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Damaged { .. } | Self::Corrupt { .. })
+    }
+
     fn database(action: &'static str, error: rocksdb::Error) -> Self {
-        Self::Database { action, reason: error.into_string() }
+        match error.kind() {
+            rocksdb::ErrorKind::Corruption => Self::Corrupt { reason: error.into_string() },
+            _ => Self::Database { action, reason: error.into_string() },
+        }
     }
 }
 
@@ -75,7 +90,7 @@ impl From<&VaultError> for Failure {
     fn from(error: &VaultError) -> Self {
         let reason = error.to_string();
         match error {
-            VaultError::Damaged { .. } | VaultError::State(StoreFault::Damaged { .. }) => Self::StorageDamaged { reason },
+            VaultError::Damaged { .. } | VaultError::Corrupt { .. } | VaultError::State(StoreFault::Damaged { .. }) => Self::StorageDamaged { reason },
             VaultError::File { .. }
             | VaultError::Database { .. }
             | VaultError::Randomness

@@ -38,6 +38,9 @@ pub(super) struct PlaceRow {
     pub(super) number: u64,
     #[prost(uint64, tag = "4")]
     pub(super) bytes: u64,
+    /// Tells the key that sealed it from any other; says nothing of the key itself.
+    #[prost(bytes = "vec", tag = "5")]
+    pub(super) key_mark: Vec<u8>,
 }
 
 /// A row of [`ARRIVALS`].

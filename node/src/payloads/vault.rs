@@ -18,7 +18,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 use super::{
     VaultError,
-    keys::{KeyFiles, KeyId},
+    keys::{KeyFiles, KeyId, SubjectKey},
     rows::{
         ARRIVALS, ArrivalRow, ERASED, ErasedRow, FAMILIES, PAYLOADS, PLACES, PlaceRow, PlainRow, THROUGH, TOTALS, TotalsRow, entry_of,
         generation, payload_key, place_key, seal_context, subject_id, tenant_prefix,
@@ -139,7 +139,13 @@ impl Vault {
         }
         let place = place_key(&of.tenant, of.index, &of.commitment.digest);
         if self.row::<PlaceRow>(PLACES, &place)?.is_some() {
-            return Ok(Put::Kept);
+            match self.get(of) {
+                Ok(Some(_)) => return Ok(Put::Kept),
+                // Its key is gone, or its bytes are: what was brought takes its place.
+                Ok(None) => self.remove(&of.tenant, of.index, &of.commitment.digest, None)?,
+                Err(error) if error.is_damage() => self.remove(&of.tenant, of.index, &of.commitment.digest, None)?,
+                Err(error) => return Err(error),
+            }
         }
         let key_id = KeyId { subject: id, since };
         let key = match self.keys.load(key_id)? {
@@ -154,7 +160,7 @@ impl Vault {
         let digest = &of.commitment.digest;
         let mut batch = WriteBatch::default();
         batch.put_cf(self.family(PAYLOADS)?, payload_key(&id, since, of.index, digest), sealed);
-        let row = PlaceRow { subject: id.to_vec(), since, number, bytes: content.len() as u64 };
+        let row = PlaceRow { subject: id.to_vec(), since, number, bytes: content.len() as u64, key_mark: key.mark().to_vec() };
         batch.put_cf(self.family(PLACES)?, &place, row.encode_to_vec());
         let arrival = ArrivalRow { index: of.index.0, digest: digest.clone() };
         batch.put_cf(self.family(ARRIVALS)?, number.to_be_bytes(), arrival.encode_to_vec());
@@ -165,30 +171,39 @@ impl Vault {
         Ok(Put::Kept)
     }
 
-    /// Opens a payload; `None` when it is not here.
+    /// Opens a payload; `None` when it is not here, or the key that sealed it is not.
     ///
     /// # Errors
     /// [`VaultError`] when the disk fails, or what is there does not open.
     pub fn get(&self, of: &CommittedPayload) -> Result<Option<Opened>, VaultError> {
-        let Some(place) = self.row::<PlaceRow>(PLACES, &place_key(&of.tenant, of.index, &of.commitment.digest))? else { return Ok(None) };
+        let Some((place, key)) = self.place(of)? else { return Ok(None) };
         let damaged = VaultError::Damaged { what: "a payload" };
-        let Ok(subject) = <[u8; 32]>::try_from(place.subject.as_slice()) else { return Err(damaged) };
-        // Without the key there is no payload, whatever else is left of it.
-        let Some(key) = self.keys.load(KeyId { subject, since: place.since })? else { return Ok(None) };
-        let row = payload_key(&subject, place.since, of.index, &of.commitment.digest);
+        let row = payload_key(&place.subject, place.since, of.index, &of.commitment.digest);
         let sealed = self.db.get_cf(self.family(PAYLOADS)?, row).map_err(|error| VaultError::database("reading", error))?;
         let Some(sealed) = sealed else { return Ok(None) };
+        let Ok(subject) = <[u8; 32]>::try_from(place.subject.as_slice()) else { return Err(damaged) };
         let plain = key.open(&seal_context(of, &subject), &sealed).and_then(|plain| PlainRow::decode(&plain[..]).ok());
         let PlainRow { salt, content } = plain.ok_or(damaged)?;
         Ok(Some(Opened { salt, content: Zeroizing::new(content) }))
     }
 
-    /// Tells whether a payload is here.
+    /// Tells whether a payload is here, and the key that sealed it. The sealed bytes are not read.
     ///
     /// # Errors
     /// [`VaultError`] when the disk fails.
     pub fn has(&self, of: &CommittedPayload) -> Result<bool, VaultError> {
-        Ok(self.row::<PlaceRow>(PLACES, &place_key(&of.tenant, of.index, &of.commitment.digest))?.is_some())
+        Ok(self.place(of)?.is_some())
+    }
+
+    /// Finds the place of a payload with the key that sealed it. Without that key there is no payload, whatever else is left of it;
+    /// nor with another one, drawn when the first was lost.
+    fn place(&self, of: &CommittedPayload) -> Result<Option<(PlaceRow, SubjectKey)>, VaultError> {
+        let Some(place) = self.row::<PlaceRow>(PLACES, &place_key(&of.tenant, of.index, &of.commitment.digest))? else { return Ok(None) };
+        let Ok(subject) = place.subject.as_slice().try_into() else { return Err(VaultError::Damaged { what: PLACES }) };
+        let key = self.keys.load(KeyId { subject, since: place.since })?;
+        // Rows of an earlier version have no mark: whether the key opens them shows when they are read.
+        let is_its_own = |key: &SubjectKey| place.key_mark.is_empty() || key.mark() == place.key_mark;
+        Ok(key.filter(is_its_own).map(|key| (place, key)))
     }
 
     /// Carries out an erasure: its subject's keys are destroyed, then what they sealed is removed from the files. To be called by

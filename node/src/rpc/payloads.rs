@@ -15,7 +15,7 @@ use proofline_proto::{
         PutPayloadRequest, PutPayloadResponse, RetentionReport, payloads_server::Payloads,
     },
 };
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 use tonic_types::StatusExt as _;
 
 use super::{
@@ -156,9 +156,15 @@ impl Api {
         self.record(proofline_proto::v1::AccessRecorded { question: of.commitment.digest.clone(), ..access }).await?;
         // What was recorded stands behind every erasure that was acknowledged before, and is applied here.
         self.check_not_erased(&of).await?;
-        let Opened { salt, content } = match self.opened(&of).await? {
-            Some(opened) => opened,
-            None => self.fetched(&of).await?,
+        let Opened { salt, content } = match self.opened(&of).await {
+            Ok(Some(opened)) => opened,
+            Ok(None) => self.fetched(&of).await?,
+            // Another node may have it whole, and then it is whole here again.
+            Err(damage) if damage.code() == Code::DataLoss => {
+                let fetched = self.fetched(&of).await;
+                fetched.map_err(|other| if other.code() == Code::Unavailable { other } else { damage })?
+            }
+            Err(status) => return Err(status),
         };
         self.check_not_erased(&of).await?;
         Ok(GetPayloadResponse { content: content.to_vec(), salt, name: of.commitment.name, media_type: of.commitment.media_type })

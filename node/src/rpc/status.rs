@@ -216,7 +216,7 @@ pub(super) fn erased(by: u64) -> Status {
 pub(super) fn vault_status(error: &VaultError) -> Status {
     let code = match error {
         VaultError::Stopped => return shutting_down(error.to_string()),
-        VaultError::Damaged { .. } => Code::DataLoss,
+        VaultError::Damaged { .. } | VaultError::Corrupt { .. } => Code::DataLoss,
         VaultError::State(_) | VaultError::File { .. } | VaultError::Database { .. } | VaultError::Randomness => Code::Internal,
     };
     tracing::error!(%error, "the payload store failed");

@@ -148,8 +148,59 @@ fn a_copy_of_the_database_from_before_opens_nothing_without_the_key() {
         fs::copy(&file, copy.path().join("db").join(file.file_name().unwrap())).unwrap();
     }
     let restored = Vault::open(copy.path()).unwrap();
-    assert!(restored.has(&of).unwrap());
     assert_eq!(content(&restored, &of), None);
+    assert!(!restored.has(&of).unwrap(), "what does not open is not here");
+    assert_eq!(desk.put(&restored, &of, &secret), Put::Kept);
+    assert_eq!((content(&restored, &of), restored.has(&of).unwrap()), (Some(secret), true));
+    assert_eq!((restored.totals(TENANT).unwrap().payloads, restored.taken(0, 9).unwrap().len()), (1, 1), "it counts once");
+}
+
+#[test]
+fn what_a_lost_key_sealed_is_not_here_even_when_the_subject_has_a_new_key() {
+    let mut desk = Desk::new();
+    let of: Vec<_> = (0..3).map(|n| desk.commit("u-1", &noise(n, 5_000))).collect();
+    let vault = desk.open();
+    assert!((0..2).all(|n| desk.put(&vault, &of[usize::from(n)], &noise(n, 5_000)) == Put::Kept));
+    fs::remove_file(&desk.keys()[0]).unwrap();
+    assert_eq!(desk.put(&vault, &of[2], &noise(2, 5_000)), Put::Kept, "under a new key");
+    let here = || of.iter().map(|of| (vault.has(of).unwrap(), content(&vault, of).is_some())).collect::<Vec<_>>();
+    assert_eq!(here(), [(false, false), (false, false), (true, true)]);
+    assert!((0..2).all(|n| desk.put(&vault, &of[usize::from(n)], &noise(n, 5_000)) == Put::Kept), "as whoever fetched them does");
+    assert_eq!(here(), [(true, true); 3]);
+    desk.erase("u-1");
+    vault.catch_up(desk.ledger.store(), 1).unwrap();
+    assert_eq!((here(), desk.keys().len()), (vec![(false, false); 3], 0), "no lost key is drawn again once it is to be destroyed");
+}
+
+#[test]
+fn a_damaged_payload_is_told_from_a_missing_one_and_can_be_put_again() {
+    let mut desk = Desk::new();
+    let content = noise(1, 50_000);
+    let (of, other) = (desk.commit("u-1", &content), desk.commit("u-1", b"another"));
+    let vault = desk.open();
+    assert_eq!((desk.put(&vault, &of, &content), desk.put(&vault, &other, b"another")), (Put::Kept, Put::Kept));
+    drop(vault);
+    // Opened once more, it has the rows in a table.
+    drop(desk.open());
+    damage(desk.root.path(), &of.commitment.digest);
+    let vault = desk.open();
+    assert!(vault.get(&of).is_err_and(|error| error.is_damage()));
+    assert_eq!(self::content(&vault, &other).unwrap(), b"another");
+    assert_eq!(desk.put(&vault, &of, &content), Put::Kept);
+    assert_eq!(self::content(&vault, &of).unwrap(), content);
+}
+
+/// Flips a bit of the sealed payload with a digest, in the table that has it.
+fn damage(root: &Path, digest: &[u8]) {
+    for table in files(&root.join("db")).into_iter().filter(|path| path.extension().is_some_and(|it| it == "sst")) {
+        let mut bytes = fs::read(&table).unwrap();
+        let places = bytes.windows(digest.len()).enumerate().filter(|(_, window)| *window == digest).map(|(at, _)| at + 1_000);
+        if let Some(at) = places.filter(|at| at + 40_000 < bytes.len()).last() {
+            bytes[at] ^= 1;
+            return fs::write(table, bytes).unwrap();
+        }
+    }
+    panic!("no table has the payload");
 }
 
 #[test]
