@@ -289,6 +289,8 @@ impl Api {
 
     pub(super) async fn payload_here(&self, place: PayloadPlace) -> Result<HeldPayload, Status> {
         let _room = self.payloads.admit_node().ok_or_else(full)?;
+        // Of an entry that is not applied here yet, nothing can be said.
+        self.applied_through(place.index).await?;
         let of = self.find(place.index, place.digest.clone()).await?.ok_or_else(|| no_commitment(place.index))?;
         self.check_not_erased(&of).await?;
         let opened = self.opened(&of).await?.ok_or_else(|| unknown("PAYLOAD_NOT_UPLOADED", "this node does not have the payload"))?;
