@@ -370,10 +370,10 @@ impl Node {
         tasks.spawn(genesis::begin(config.genesis.clone(), api.clone(), failures.clone(), core.clone()));
         tasks.spawn(watch_published(api.clone(), published, failures.clone(), core.clone()));
         tasks.spawn(core.clone().run_until_cancelled_owned(keep_log_short(api.raft.clone(), log)));
-        tasks.spawn(watch_raft(api.raft.clone(), failures, core.clone()));
+        tasks.spawn(watch_raft(api.raft.clone(), failures.clone(), core.clone()));
         tasks.spawn(api.payloads.clone().follow(api.progress.clone(), core.clone()));
-        let repair = Repair { payloads: api.payloads.clone(), peers: api.peers.clone(), state: api.state.clone() };
-        tasks.spawn(repair.run(core.clone()));
+        let (payloads, peers, state) = (api.payloads.clone(), api.peers.clone(), api.state.clone());
+        tasks.spawn(Repair { payloads, peers, state, failures: failures.clone() }.run(core.clone()));
         let listening = [
             tokio::spawn(listeners::serve_clients(sockets.clients, secure.clients, api.clone(), clients.clone())?),
             tokio::spawn(listeners::serve_tiles(sockets.tiles, secure.tiles, api.clone(), clients.clone())?),

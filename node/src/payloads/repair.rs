@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
 use super::{Payloads, Put, VaultError};
-use crate::{peers::Peers, store::StateStore};
+use crate::{failure::FailureReporter, peers::Peers, store::StateStore};
 
 /// How often the others are asked for news.
 const EVERY: Duration = Duration::from_secs(3);
@@ -29,6 +29,8 @@ pub struct Repair {
     pub peers: Peers,
     /// What the log says.
     pub state: StateStore,
+    /// Where a store that fails is reported.
+    pub failures: FailureReporter,
 }
 
 /// How far one other node's payloads were looked at.
@@ -47,7 +49,7 @@ enum Stopped {
 }
 
 impl Repair {
-    /// Repairs until shutdown, or until the store fails; whoever writes it reports that.
+    /// Repairs until shutdown, or until the store fails: then the node ends.
     pub async fn run(self, shutdown: CancellationToken) {
         shutdown.run_until_cancelled(self.work()).await.unwrap_or_default();
     }
@@ -62,7 +64,8 @@ impl Repair {
             reached.retain(|node, _| members.contains_key(node));
             for node in members.into_keys().filter(|node| *node != self.peers.node_id()) {
                 if let Err(Stopped::Broken(error)) = self.follow(node, reached.entry(node).or_default()).await {
-                    tracing::error!(%error, "payloads are not repaired any more");
+                    tracing::error!(%error, "the payload store cannot go on");
+                    self.failures.report((&error).into());
                     return;
                 }
             }
@@ -102,6 +105,7 @@ impl Repair {
         if self.payloads.vault().has(&of).map_err(Stopped::Broken)? || self.is_unwanted(&of)? {
             return Ok(());
         }
+        let index = of.index.0;
         match fetch(&self.peers, node, &of).await {
             Ok(Some((salt, content))) => match self.payloads.put(of, salt, content).await {
                 Ok(Put::Kept | Put::Erased(_) | Put::Expired | Put::NoSubject) => Ok(()),
@@ -109,6 +113,11 @@ impl Repair {
             },
             // It has it no longer.
             Ok(None) => Ok(()),
+            // It cannot read it: others may, and what comes behind it must not wait.
+            Err(status) if status.code() == Code::DataLoss => {
+                tracing::error!(node, entry = index, reason = status.message(), "another node cannot read a payload that it took");
+                Ok(())
+            }
             Err(_) => Err(Stopped::ForNow),
         }
     }
