@@ -11,6 +11,7 @@
 mod keeper;
 mod keys;
 mod repair;
+mod reserve;
 mod rows;
 mod vault;
 
@@ -23,6 +24,7 @@ pub(crate) use self::repair::{fetch, in_time};
 pub use self::{
     keeper::{Keeper, Payloads},
     repair::Repair,
+    reserve::Reserve,
     vault::{Destroyed, Opened, Put, Swept, Totals, Vault},
 };
 use crate::failure::Failure;

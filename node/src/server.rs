@@ -187,7 +187,7 @@ impl Storage {
             join(threads).await;
             return Err(error);
         }
-        let keeping = keep_payloads(&dir, &state, failures);
+        let keeping = keep_payloads(config, &dir, &state, failures);
         let payloads = match keeping {
             Ok((payloads, thread)) => {
                 threads.push(thread);
@@ -222,11 +222,12 @@ impl Storage {
 
 /// Opens the payload store, and carries out every erasure that the state knows of, before anybody can ask.
 fn keep_payloads(
+    config: &Config,
     dir: &DataDir,
     state: &StateStore,
     failures: FailureReporter,
 ) -> Result<(Payloads, std::thread::JoinHandle<()>), NodeError> {
-    let vault = Vault::open(&dir.payloads())?;
+    let vault = Vault::open(&dir.payloads(), config.payload_reserve)?;
     let (keeper, payloads) = Keeper::open(vault, state.clone(), failures)?;
     let thread = keeper.start().map_err(|source| VaultError::File { action: "starting a thread over", path: dir.payloads(), source })?;
     Ok((payloads, thread))

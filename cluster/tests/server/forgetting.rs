@@ -26,7 +26,7 @@ pub(crate) struct Given {
 }
 
 impl Given {
-    fn request(&self) -> v1::PutPayloadRequest {
+    pub(crate) fn request(&self) -> v1::PutPayloadRequest {
         let collector_id = "gateway".to_owned();
         v1::PutPayloadRequest {
             collector_id,

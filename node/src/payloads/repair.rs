@@ -42,7 +42,7 @@ struct Reached {
 
 /// Why a page was not looked at to its end.
 enum Stopped {
-    /// The other node does not answer, or this one does not know the entry yet: the next round goes on here.
+    /// The other node does not answer, or this one does not know the entry yet, or has no room: the next round goes on here.
     ForNow,
     /// This node's store failed.
     Broken(VaultError),
@@ -109,6 +109,8 @@ impl Repair {
         match fetch(&self.peers, node, &of).await {
             Ok(Some((salt, content))) => match self.payloads.put(of, salt, content).await {
                 Ok(Put::Kept | Put::Erased(_) | Put::Expired | Put::NoSubject) => Ok(()),
+                // It is fetched again when there is room.
+                Ok(Put::Full) => Err(Stopped::ForNow),
                 Err(error) => Err(Stopped::Broken(error)),
             },
             // It has it no longer.

@@ -4,7 +4,7 @@
 //! subject nothing is taken that an entry before the erasure committed to, whatever the state of this node knows by then.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
 
@@ -17,7 +17,7 @@ use rocksdb::{
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::{
-    VaultError,
+    Reserve, VaultError,
     keys::{KeyFiles, KeyId, SubjectKey},
     rows::{
         ARRIVALS, ArrivalRow, ERASED, ErasedRow, FAMILIES, PAYLOADS, PLACES, PlaceRow, PlainRow, THROUGH, TOTALS, TotalsRow, entry_of,
@@ -30,6 +30,8 @@ const STEP: usize = 256;
 /// Unflushed rows in memory, over all families.
 const WRITE_BUFFERS_BYTES: usize = 16 << 20;
 const OPEN_FILES_MAX: i32 = 128;
+/// What one compaction reads, and so what it writes beside that until it is done: less than any usual reserve.
+const COMPACTION_BYTES_MAX: u64 = 256 << 20;
 /// What retention deleted leaves the files within this.
 const REWRITTEN_WITHIN_S: u64 = 7 * 86_400;
 
@@ -44,6 +46,8 @@ pub enum Put {
     Expired,
     /// Its entry does not say whose it is.
     NoSubject,
+    /// The disk has no room for it beyond what is left to the rest of the node.
+    Full,
 }
 
 /// A payload, opened.
@@ -94,14 +98,16 @@ pub struct Vault {
     keys: KeyFiles,
     next_number: AtomicU64,
     synced: WriteOptions,
+    root: PathBuf,
+    reserve: Reserve,
 }
 
 impl Vault {
-    /// Opens the store in a directory, or makes an empty one.
+    /// Opens the store in a directory, or makes an empty one. It leaves `reserve` of the disk free.
     ///
     /// # Errors
     /// [`VaultError`] when it is damaged or not accessible.
-    pub fn open(root: &Path) -> Result<Self, VaultError> {
+    pub fn open(root: &Path, reserve: Reserve) -> Result<Self, VaultError> {
         let mut options = Options::default();
         options.create_if_missing(true);
         options.create_missing_column_families(true);
@@ -112,7 +118,8 @@ impl Vault {
         let db = DB::open_cf_descriptors(&options, root.join("db"), families).map_err(|error| VaultError::database("opening", error))?;
         let mut synced = WriteOptions::default();
         synced.set_sync(true);
-        let vault = Self { db, keys: KeyFiles::open(root.join("keys"))?, next_number: AtomicU64::new(1), synced };
+        let (keys, root) = (KeyFiles::open(root.join("keys"))?, root.to_owned());
+        let vault = Self { db, keys, next_number: AtomicU64::new(1), synced, root, reserve };
         let last = vault.db.iterator_cf(vault.family(ARRIVALS)?, IteratorMode::End).next().transpose();
         let last = last.map_err(|error| VaultError::database("reading", error))?;
         let last = last.and_then(|(key, _)| Some(u64::from_be_bytes(key.first_chunk().copied()?)));
@@ -147,6 +154,9 @@ impl Vault {
                 Err(error) => return Err(error),
             }
         }
+        if self.room()? <= content.len() as u64 {
+            return Ok(Put::Full);
+        }
         let key_id = KeyId { subject: id, since };
         let key = match self.keys.load(key_id)? {
             Some(key) => key,
@@ -169,6 +179,14 @@ impl Vault {
         batch.put_cf(self.family(TOTALS)?, tenant_prefix(&of.tenant), totals.encode_to_vec());
         self.write(batch)?;
         Ok(Put::Kept)
+    }
+
+    /// Returns how many bytes of payloads the disk has room for.
+    ///
+    /// # Errors
+    /// [`VaultError`] when the file system does not say.
+    pub fn room(&self) -> Result<u64, VaultError> {
+        self.reserve.room(&self.root)
     }
 
     /// Opens a payload; `None` when it is not here, or the key that sealed it is not.
@@ -425,6 +443,7 @@ impl Vault {
 fn family_options(name: &str) -> Options {
     let mut options = Options::default();
     options.set_periodic_compaction_seconds(REWRITTEN_WITHIN_S);
+    options.set_max_compaction_bytes(COMPACTION_BYTES_MAX);
     // What is sealed cannot be packed.
     options.set_compression_type(if name == PAYLOADS { DBCompressionType::None } else { DBCompressionType::Lz4 });
     options

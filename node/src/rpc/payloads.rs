@@ -21,7 +21,7 @@ use tonic_types::StatusExt as _;
 use super::{
     Api, caller,
     reading::tenant,
-    status::{again, beyond_log, busy, erased, malformed, refusal_status, refused, unknown, vault_status},
+    status::{again, beyond_log, busy, erased, exhausted, malformed, refusal_status, refused, unknown, vault_status},
 };
 use crate::{
     access::{Caller, Rpc, Scope, check_collector},
@@ -87,8 +87,13 @@ impl Api {
         }
         let of = self.find(index, digest).await?.filter(|of| of.collector == collector_id).ok_or_else(|| no_commitment(index))?;
         let place = PayloadPlace { index, digest: of.commitment.digest.clone() };
-        self.keep(of, salt.clone(), content.clone()).await?;
-        self.hand_over(HeldPayload { place: Some(place), salt, content }).await
+        let here = self.keep(of, salt.clone(), content.clone()).await;
+        if let Err(status) = &here
+            && !is(status, FULL)
+        {
+            return here.map(|()| PutPayloadResponse::default());
+        }
+        self.hand_over(HeldPayload { place: Some(place), salt, content }, here.err()).await
     }
 
     /// Checks a payload against its commitment and puts it on this node's disk.
@@ -103,12 +108,18 @@ impl Api {
             Put::Kept => Ok(()),
             Put::Erased(by) => Err(erased(by.0)),
             Put::Expired | Put::NoSubject => Err(expired(index)),
+            Put::Full => {
+                self.metrics.payloads_refused_full.inc();
+                let own = self.peers.node_id();
+                Err(exhausted(FULL, format!("the disk of node {own} has no room for payloads beyond what is left to its log")))
+            }
         }
     }
 
-    async fn hand_over(&self, payload: HeldPayload) -> Result<PutPayloadResponse, Status> {
+    /// Hands a payload to every other node. `full` says that this one has no room for it: then a majority of others will do.
+    async fn hand_over(&self, payload: HeldPayload, full: Option<Status>) -> Result<PutPayloadResponse, Status> {
         let (own, voters) = (self.peers.node_id(), self.peers.voters());
-        let mut holding = usize::from(voters.contains(&own));
+        let mut holding = usize::from(voters.contains(&own) && full.is_none());
         let others = self.peers.members().into_keys().filter(|node| *node != own);
         let hand = |node: u64| {
             let payload = payload.clone();
@@ -133,6 +144,9 @@ impl Api {
         if holding * 2 > voters.len() {
             let count = |of: usize| u32::try_from(of).unwrap_or(u32::MAX);
             return Ok(PutPayloadResponse { voters_holding: count(holding), voters: count(voters.len()) });
+        }
+        if let Some(full) = full {
+            return Err(full);
         }
         let why = last.map_or_else(String::new, |(node, status)| format!("; node {node}: {}", status.message()));
         Err(again("PAYLOAD_NOT_DURABLE", format!("{holding} of {} voters have the payload; send it again{why}", voters.len())))
@@ -188,7 +202,10 @@ impl Api {
         for node in self.peers.members().into_keys().filter(|node| *node != self.peers.node_id()) {
             match fetch(&self.peers, node, of).await {
                 Ok(Some((salt, content))) => {
-                    self.keep(of.clone(), salt.clone(), content.clone()).await?;
+                    match self.keep(of.clone(), salt.clone(), content.clone()).await {
+                        Err(status) if !is(&status, FULL) => return Err(status),
+                        Ok(()) | Err(_) => (),
+                    }
                     return Ok(Opened { salt, content: content.into() });
                 }
                 Ok(None) => (),
@@ -320,12 +337,17 @@ impl Api {
 fn handed(answer: Result<StorePayloadResponse, Status>) -> Handed {
     match answer {
         Ok(StorePayloadResponse {}) => Handed::Kept,
-        Err(status) if status.get_details_error_info().is_some_and(|info| info.reason == ERASED) => Handed::Erased(status),
+        Err(status) if is(&status, ERASED) => Handed::Erased(status),
         Err(status) => Handed::Not(status),
     }
 }
 
 const ERASED: &str = "PAYLOAD_ERASED";
+const FULL: &str = "PAYLOAD_STORE_FULL";
+
+fn is(status: &Status, reason: &str) -> bool {
+    status.get_details_error_info().is_some_and(|info| info.reason == reason)
+}
 
 fn check_form(digest: &[u8], content: &[u8]) -> Result<(), Status> {
     if digest.len() != 32 {

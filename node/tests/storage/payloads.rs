@@ -6,7 +6,7 @@ use std::{
 };
 
 use proofline_ledger::{CommittedPayload, EntryIndex, Rehearsal, Subject, UnixNanos, payloads};
-use proofline_node::payloads::{Put, Vault};
+use proofline_node::payloads::{Put, Reserve, Vault};
 use proofline_proto::v1::{self, command::Action};
 
 const TENANT: &str = "acme";
@@ -26,7 +26,7 @@ impl Desk {
     }
 
     fn open(&self) -> Vault {
-        Vault::open(self.root.path()).unwrap()
+        Vault::open(self.root.path(), Reserve::Bytes(0)).unwrap()
     }
 
     /// Appends an event of a subject that commits to a content.
@@ -147,7 +147,7 @@ fn a_copy_of_the_database_from_before_opens_nothing_without_the_key() {
     for file in files(&desk.root.path().join("db")) {
         fs::copy(&file, copy.path().join("db").join(file.file_name().unwrap())).unwrap();
     }
-    let restored = Vault::open(copy.path()).unwrap();
+    let restored = Vault::open(copy.path(), Reserve::Bytes(0)).unwrap();
     assert_eq!(content(&restored, &of), None);
     assert!(!restored.has(&of).unwrap(), "what does not open is not here");
     assert_eq!(desk.put(&restored, &of, &secret), Put::Kept);
@@ -267,6 +267,17 @@ fn a_payload_is_listed_by_the_number_under_which_it_came() {
     desk.erase("u-2");
     vault.catch_up(desk.ledger.store(), 1).unwrap();
     assert_eq!(indexes(0, 9).len(), 3);
+}
+
+#[test]
+fn what_would_reach_into_the_reserve_is_refused_and_what_is_here_is_kept() {
+    let mut desk = Desk::new();
+    let (kept, refused) = (desk.commit("u-1", b"kept"), desk.commit("u-2", b"refused"));
+    assert_eq!(desk.put(&desk.open(), &kept, b"kept"), Put::Kept);
+    let vault = Vault::open(desk.root.path(), Reserve::Bytes(u64::MAX)).unwrap();
+    assert_eq!((vault.room().unwrap(), desk.put(&vault, &refused, b"refused")), (0, Put::Full));
+    assert_eq!((desk.keys().len(), vault.totals(TENANT).unwrap().payloads), (1, 1), "nothing was drawn or written");
+    assert_eq!((desk.put(&vault, &kept, b"kept"), content(&vault, &kept).unwrap()), (Put::Kept, b"kept".to_vec()));
 }
 
 #[test]
