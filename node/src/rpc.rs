@@ -13,6 +13,7 @@ mod payloads;
 mod peer;
 mod reading;
 mod receipt;
+mod repaired;
 mod status;
 mod submit;
 

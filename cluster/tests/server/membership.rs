@@ -24,7 +24,7 @@ use tonic_types::StatusExt as _;
 use crate::containment::contain;
 use crate::world::{World, append_through, event};
 
-async fn leader(world: &World, asked: usize) -> usize {
+pub(crate) async fn leader(world: &World, asked: usize) -> usize {
     let status = world.control(asked, "admin").cluster_status(v1::ClusterStatusRequest {}).await.unwrap().into_inner();
     world.plan().nodes.iter().position(|node| node.node_id == status.leader_id).expect("somebody leads")
 }
@@ -145,7 +145,7 @@ async fn cosigned_by(world: &World, name: &str) {
     panic!("{name} never cosigned");
 }
 
-fn member(node_id: u64, peer_address: &str, client_address: &str) -> v1::Member {
+pub(crate) fn member(node_id: u64, peer_address: &str, client_address: &str) -> v1::Member {
     v1::Member {
         node_id,
         peer_address: peer_address.to_owned(),

@@ -11,6 +11,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use proofline_ledger::{CommittedPayload, listing, payloads};
+use proofline_proto::v1;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch},
@@ -47,6 +48,16 @@ pub struct Payloads {
     nodes: Arc<Semaphore>,
     held: Arc<ArcSwap<BTreeMap<String, u64>>>,
     incarnation: [u8; 16],
+    reached: Arc<ArcSwap<BTreeMap<u64, Reached>>>,
+}
+
+/// How far one other node's payloads were looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Reached {
+    /// Of that node's numbers.
+    pub(super) incarnation: Vec<u8>,
+    /// Through which they are here, or are not wanted.
+    pub(super) number: u64,
 }
 
 /// The one writer, before it runs.
@@ -81,6 +92,7 @@ impl Keeper {
             nodes: Arc::new(Semaphore::new(NODES_MAX)),
             held: Arc::clone(&held),
             incarnation: incarnation()?,
+            reached: Arc::default(),
         };
         Ok((Self { vault, state, requests, failures, sweeping: BTreeMap::new(), held }, payloads))
     }
@@ -165,6 +177,23 @@ impl Payloads {
     #[must_use]
     pub fn incarnation(&self) -> [u8; 16] {
         self.incarnation
+    }
+
+    /// Says how far this node looked at the others' payloads.
+    pub(super) fn set_reached(&self, reached: &BTreeMap<u64, Reached>) {
+        self.reached.store(Arc::new(reached.clone()));
+    }
+
+    /// Returns what this node took, and how far it looked at what the others took.
+    #[must_use]
+    pub fn progress(&self) -> v1::PayloadProgress {
+        let of = |(node_id, reached): (&u64, &Reached)| v1::PayloadReached {
+            node_id: *node_id,
+            incarnation: reached.incarnation.clone(),
+            number: reached.number,
+        };
+        let reached = self.reached.load().iter().map(of).collect();
+        v1::PayloadProgress { incarnation: self.incarnation.to_vec(), last: self.vault.last_number(), reached }
     }
 
     /// Takes room for a client's payload; `None` when as many are handled as are at once.

@@ -11,7 +11,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
-use super::{Payloads, Put, VaultError};
+use super::{Payloads, Put, VaultError, keeper::Reached};
 use crate::{failure::FailureReporter, peers::Peers, store::StateStore};
 
 /// How often the others are asked for news.
@@ -31,13 +31,6 @@ pub struct Repair {
     pub state: StateStore,
     /// Where a store that fails is reported.
     pub failures: FailureReporter,
-}
-
-/// How far one other node's payloads were looked at.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Reached {
-    incarnation: Vec<u8>,
-    number: u64,
 }
 
 /// Why a page was not looked at to its end.
@@ -63,7 +56,9 @@ impl Repair {
             let members = self.peers.members();
             reached.retain(|node, _| members.contains_key(node));
             for node in members.into_keys().filter(|node| *node != self.peers.node_id()) {
-                if let Err(Stopped::Broken(error)) = self.follow(node, reached.entry(node).or_default()).await {
+                let followed = self.follow(node, reached.entry(node).or_default()).await;
+                self.payloads.set_reached(&reached);
+                if let Err(Stopped::Broken(error)) = followed {
                     tracing::error!(%error, "the payload store cannot go on");
                     self.failures.report((&error).into());
                     return;
@@ -92,6 +87,8 @@ impl Repair {
                 reached.number = reached.number.max(number);
             }
             if is_last {
+                // Numbers at the end that are gone by now are not listed.
+                reached.number = reached.number.max(page.through);
                 return Ok(());
             }
         }

@@ -96,7 +96,7 @@ pub struct Destroyed {
 pub struct Vault {
     db: DB,
     keys: KeyFiles,
-    next_number: AtomicU64,
+    last_number: AtomicU64,
     synced: WriteOptions,
     root: PathBuf,
     reserve: Reserve,
@@ -119,11 +119,11 @@ impl Vault {
         let mut synced = WriteOptions::default();
         synced.set_sync(true);
         let (keys, root) = (KeyFiles::open(root.join("keys"))?, root.to_owned());
-        let vault = Self { db, keys, next_number: AtomicU64::new(1), synced, root, reserve };
+        let vault = Self { db, keys, last_number: AtomicU64::new(0), synced, root, reserve };
         let last = vault.db.iterator_cf(vault.family(ARRIVALS)?, IteratorMode::End).next().transpose();
         let last = last.map_err(|error| VaultError::database("reading", error))?;
         let last = last.and_then(|(key, _)| Some(u64::from_be_bytes(key.first_chunk().copied()?)));
-        vault.next_number.store(last.unwrap_or(0) + 1, Ordering::Relaxed);
+        vault.last_number.store(last.unwrap_or(0), Ordering::Release);
         Ok(vault)
     }
 
@@ -166,7 +166,7 @@ impl Vault {
         let mut plain = Zeroizing::new(row.encode_to_vec());
         row.content.zeroize();
         let sealed = key.seal(&seal_context(of, &id), &mut plain)?;
-        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
+        let number = self.last_number() + 1;
         let digest = &of.commitment.digest;
         let mut batch = WriteBatch::default();
         batch.put_cf(self.family(PAYLOADS)?, payload_key(&id, since, of.index, digest), sealed);
@@ -178,6 +178,8 @@ impl Vault {
         let totals = TotalsRow { payloads: totals.payloads + 1, bytes: totals.bytes + row.bytes };
         batch.put_cf(self.family(TOTALS)?, tenant_prefix(&of.tenant), totals.encode_to_vec());
         self.write(batch)?;
+        // Only now: whoever looks through the list up to this number finds the payload there.
+        self.last_number.store(number, Ordering::Release);
         Ok(Put::Kept)
     }
 
@@ -309,6 +311,12 @@ impl Vault {
             swept.next = keys.last().map(|last| [&last[..], &[0]].concat());
         }
         Ok(swept)
+    }
+
+    /// Returns the number of the newest payload.
+    #[must_use]
+    pub fn last_number(&self) -> u64 {
+        self.last_number.load(Ordering::Acquire)
     }
 
     /// Lists payloads in the order in which they came, behind a number.

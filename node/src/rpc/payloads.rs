@@ -317,13 +317,16 @@ impl Api {
     pub(super) async fn payloads_here(&self, asked: ListPayloadsRequest) -> Result<ListPayloadsResponse, Status> {
         let vault = self.payloads.vault().clone();
         let limit = asked.limit.min(LISTED_MAX) as usize;
+        // Read before the list: what is written meanwhile may be missing from it.
+        let through = vault.last_number();
         let listing = tokio::task::spawn_blocking(move || vault.taken(asked.after, limit)).await;
         let taken = listing.map_err(|_| Status::internal("a read was interrupted"))?.map_err(|error| vault_status(&error))?;
         let place = |(number, index, digest): (u64, EntryIndex, Vec<u8>)| TakenPayload {
             number,
             place: Some(PayloadPlace { index: index.0, digest }),
         };
-        Ok(ListPayloadsResponse { incarnation: self.payloads.incarnation().to_vec(), taken: taken.into_iter().map(place).collect() })
+        let (incarnation, taken) = (self.payloads.incarnation().to_vec(), taken.into_iter().map(place).collect());
+        Ok(ListPayloadsResponse { incarnation, taken, through })
     }
 
     pub(super) async fn own_erasure(&self, asked: &GetErasureRequest) -> Result<NodeErasure, Status> {
