@@ -8,6 +8,8 @@
 //! that an erasure destroys a payload on a node without any other's help, and an old snapshot brings nothing back.
 //! What is erased, past its time or held is decided in `proofline-ledger`; this does what follows from it on one disk.
 
+mod chores;
+mod forgetting;
 mod keeper;
 mod keys;
 mod repair;
@@ -22,10 +24,12 @@ use thiserror::Error;
 
 pub(crate) use self::repair::{fetch, in_time};
 pub use self::{
+    chores::{Chores, Step},
+    forgetting::{Destroyed, Swept},
     keeper::{Keeper, Payloads},
     repair::Repair,
     reserve::Reserve,
-    vault::{Destroyed, Opened, Put, Swept, Totals, Vault},
+    vault::{Opened, Put, Totals, Vault},
 };
 use crate::failure::Failure;
 

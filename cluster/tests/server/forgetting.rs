@@ -135,7 +135,7 @@ async fn destroyed_everywhere(world: &World, by: u64) -> v1::GetErasureResponse 
     let until = Instant::now() + Duration::from_secs(30);
     loop {
         let answer = erasure(world, 0).await;
-        if answer.nodes.iter().all(|node| node.error.is_empty() && node.destroyed_by == by) {
+        if answer.nodes.iter().all(|node| node.error.is_empty() && node.destroyed_by == by && node.rewritten) {
             return answer;
         }
         assert!(Instant::now() < until, "{answer:?}");

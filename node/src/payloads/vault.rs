@@ -8,11 +8,10 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use proofline_ledger::{CommittedPayload, EntryIndex, Erasure, Retention, Standing, Store, Subject, UnixNanos, payloads};
+use proofline_ledger::{CommittedPayload, EntryIndex, Standing, Store, payloads};
 use prost::Message;
 use rocksdb::{
-    BottommostLevelCompaction, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DB, DBCompressionType, Direction, FlushOptions,
-    IteratorMode, Options, WriteBatch, WriteOptions,
+    ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, Direction, IteratorMode, Options, WriteBatch, WriteOptions,
 };
 use zeroize::{Zeroize as _, Zeroizing};
 
@@ -20,18 +19,20 @@ use super::{
     Reserve, VaultError,
     keys::{KeyFiles, KeyId, SubjectKey},
     rows::{
-        ARRIVALS, ArrivalRow, ERASED, ErasedRow, FAMILIES, PAYLOADS, PLACES, PlaceRow, PlainRow, THROUGH, TOTALS, TotalsRow, entry_of,
-        generation, payload_key, place_key, seal_context, subject_id, tenant_prefix,
+        ARRIVALS, ArrivalRow, FAMILIES, PAYLOADS, PLACES, PlaceRow, PlainRow, TOTALS, TotalsRow, entry_of, payload_key, place_key,
+        seal_context, subject_id, tenant_prefix,
     },
 };
 
-/// Rows that one step of an erasure or of a sweep removes.
-const STEP: usize = 256;
+/// The database's directory.
+const DATABASE: &str = "db";
 /// Unflushed rows in memory, over all families.
 const WRITE_BUFFERS_BYTES: usize = 16 << 20;
 const OPEN_FILES_MAX: i32 = 128;
 /// What one compaction reads, and so what it writes beside that until it is done: less than any usual reserve.
 const COMPACTION_BYTES_MAX: u64 = 256 << 20;
+/// Files that may wait to be merged before whoever puts is slowed down, and stopped: a rewrite may keep them waiting.
+const WAITING_FILES: [i32; 2] = [200, 400];
 /// What retention deleted leaves the files within this.
 const REWRITTEN_WITHIN_S: u64 = 7 * 86_400;
 
@@ -59,17 +60,6 @@ pub struct Opened {
     pub content: Zeroizing<Vec<u8>>,
 }
 
-/// What a sweep found among a tenant's payloads.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Swept {
-    /// Payloads that were deleted.
-    pub deleted: u64,
-    /// Payloads past their time that a hold keeps.
-    pub held: u64,
-    /// Where to go on; `None` when all that is past its time was looked at.
-    pub next: Option<Vec<u8>>,
-}
-
 /// What is here of one tenant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
@@ -81,21 +71,10 @@ pub struct Totals {
     pub oldest: Option<EntryIndex>,
 }
 
-/// What this node did about an erasure.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Destroyed {
-    /// The newest erasure that was carried out; 0: none.
-    pub by: u64,
-    /// When.
-    pub unix_ns: u64,
-    /// Keys of the subject that are here now.
-    pub keys: u64,
-}
-
 /// The store. Written by one thread; read by any.
 pub struct Vault {
-    db: DB,
-    keys: KeyFiles,
+    pub(super) db: DB,
+    pub(super) keys: KeyFiles,
     last_number: AtomicU64,
     synced: WriteOptions,
     root: PathBuf,
@@ -115,7 +94,7 @@ impl Vault {
         options.set_max_open_files(OPEN_FILES_MAX);
         options.set_keep_log_file_num(4);
         let families = FAMILIES.map(|name| ColumnFamilyDescriptor::new(name, family_options(name)));
-        let db = DB::open_cf_descriptors(&options, root.join("db"), families).map_err(|error| VaultError::database("opening", error))?;
+        let db = DB::open_cf_descriptors(&options, root.join(DATABASE), families).map_err(|error| VaultError::database("opening", error))?;
         let mut synced = WriteOptions::default();
         synced.set_sync(true);
         let (keys, root) = (KeyFiles::open(root.join("keys"))?, root.to_owned());
@@ -149,8 +128,8 @@ impl Vault {
             match self.get(of) {
                 Ok(Some(_)) => return Ok(Put::Kept),
                 // Its key is gone, or its bytes are: what was brought takes its place.
-                Ok(None) => self.remove(&of.tenant, of.index, &of.commitment.digest, None)?,
-                Err(error) if error.is_damage() => self.remove(&of.tenant, of.index, &of.commitment.digest, None)?,
+                Ok(None) => self.clear(of)?,
+                Err(error) if error.is_damage() => self.clear(of)?,
                 Err(error) => return Err(error),
             }
         }
@@ -181,6 +160,14 @@ impl Vault {
         // Only now: whoever looks through the list up to this number finds the payload there.
         self.last_number.store(number, Ordering::Release);
         Ok(Put::Kept)
+    }
+
+    /// Removes what is left of a payload that does not open.
+    fn clear(&self, of: &CommittedPayload) -> Result<(), VaultError> {
+        let digest = of.commitment.digest.as_slice().try_into();
+        let mut batch = WriteBatch::default();
+        self.remove(&mut batch, &of.tenant, &[(of.index, digest.map_err(|_| VaultError::Damaged { what: PLACES })?)])?;
+        self.write(batch)
     }
 
     /// Returns how many bytes of payloads the disk has room for.
@@ -226,93 +213,6 @@ impl Vault {
         Ok(key.filter(is_its_own).map(|key| (place, key)))
     }
 
-    /// Carries out an erasure: its subject's keys are destroyed, then what they sealed is removed from the files. To be called by
-    /// the thread that puts.
-    ///
-    /// On return: no key and no sealed payload of the subject from before the erasure is on the disk. A crash inside leaves an
-    /// erasure that is carried out again.
-    ///
-    /// # Errors
-    /// [`VaultError`] when the disk fails.
-    pub fn erase(&self, of: &Erasure, now_unix_ns: u64) -> Result<(), VaultError> {
-        let id = subject_id(&of.subject);
-        let done = self.erased(&id)?;
-        if done.index >= of.index.0 && done.destroyed_unix_ns != 0 {
-            return self.advance(of.ordinal);
-        }
-        let index = of.index.0.max(done.index);
-        self.set_erased(&id, ErasedRow { index, destroyed_unix_ns: 0 })?;
-        self.keys.destroy_before(&id, index)?;
-        let range = generation(&id, 0)..generation(&id, index);
-        let mut removed = 0;
-        loop {
-            let found = self.keys_in(PAYLOADS, &range.start, &range.end, STEP)?;
-            for key in &found {
-                let (index, digest) = entry_of(key).ok_or(VaultError::Damaged { what: "the place of a payload" })?;
-                self.remove(&of.subject.tenant, index, &digest, Some(key))?;
-            }
-            removed += found.len();
-            if found.len() < STEP {
-                break;
-            }
-        }
-        if removed > 0 {
-            self.rewrite(&range.start, &range.end)?;
-        }
-        self.set_erased(&id, ErasedRow { index, destroyed_unix_ns: now_unix_ns })?;
-        self.advance(of.ordinal)
-    }
-
-    /// Carries out every erasure that the state has and this store has not; returns how many there were.
-    ///
-    /// # Errors
-    /// As [`Self::erase`].
-    pub fn catch_up(&self, state: &impl Store, now_unix_ns: u64) -> Result<u64, VaultError> {
-        let mut count = 0;
-        loop {
-            let waiting = payloads::erasures(state, self.through()?, STEP)?;
-            for erasure in &waiting {
-                self.erase(erasure, now_unix_ns)?;
-                count += 1;
-            }
-            if waiting.is_empty() {
-                return Ok(count);
-            }
-        }
-    }
-
-    /// Deletes payloads of a tenant that are past their time and that nothing holds: a bounded step, from where the last one ended.
-    /// To be called by the thread that puts.
-    ///
-    /// # Errors
-    /// [`VaultError`] when the disk or the state fails.
-    pub fn sweep(&self, state: &impl Store, retention: &Retention, now: UnixNanos, from: Option<&[u8]>) -> Result<Swept, VaultError> {
-        let tenant = &retention.tenant;
-        let first = tenant_prefix(tenant);
-        let last = [&first[..], &[u8::MAX; 41]].concat();
-        let mut swept = Swept::default();
-        let keys = self.keys_in(PLACES, from.unwrap_or(&first), &last, STEP)?;
-        for key in &keys {
-            let (index, digest) = entry_of(key).ok_or(VaultError::Damaged { what: "the place of a payload" })?;
-            // A state that a crash took back does not have the entry yet.
-            let Some(of) = CommittedPayload::find(state, index, &digest)? else { return Ok(swept) };
-            if of.committed >= retention.cutoff(now) {
-                return Ok(swept);
-            }
-            match of.held(state)? {
-                Some(_) => swept.held += 1,
-                None => {
-                    self.remove(tenant, index, &digest, None)?;
-                    swept.deleted += 1;
-                }
-            }
-        }
-        if keys.len() == STEP {
-            swept.next = keys.last().map(|last| [&last[..], &[0]].concat());
-        }
-        Ok(swept)
-    }
-
     /// Returns the number of the newest payload.
     #[must_use]
     pub fn last_number(&self) -> u64 {
@@ -347,86 +247,20 @@ impl Vault {
         Ok(Totals { payloads, bytes, oldest })
     }
 
-    /// Returns what this node did about the newest erasure of a subject.
-    ///
-    /// # Errors
-    /// [`VaultError`] when the disk fails.
-    pub fn destroyed(&self, subject: &Subject) -> Result<Destroyed, VaultError> {
-        let id = subject_id(subject);
-        let keys = self.keys.count(&id)?;
-        let row = self.erased(&id)?;
-        let is_done = row.destroyed_unix_ns != 0;
-        Ok(if is_done {
-            Destroyed { by: row.index, unix_ns: row.destroyed_unix_ns, keys }
-        } else {
-            Destroyed { keys, ..Destroyed::default() }
-        })
+    pub(super) fn database(&self) -> PathBuf {
+        self.root.join(DATABASE)
     }
 
-    fn erased(&self, id: &[u8; 32]) -> Result<ErasedRow, VaultError> {
-        Ok(self.row(ERASED, id)?.unwrap_or_default())
-    }
-
-    fn set_erased(&self, id: &[u8; 32], row: ErasedRow) -> Result<(), VaultError> {
-        let mut batch = WriteBatch::default();
-        batch.put_cf(self.family(ERASED)?, id, row.encode_to_vec());
-        self.write(batch)
-    }
-
-    fn through(&self) -> Result<u64, VaultError> {
-        let row = self.db.get_cf(self.family(ERASED)?, THROUGH).map_err(|error| VaultError::database("reading", error))?;
-        Ok(row.and_then(|row| row.as_slice().try_into().ok().map(u64::from_be_bytes)).unwrap_or(0))
-    }
-
-    fn advance(&self, ordinal: u64) -> Result<(), VaultError> {
-        if ordinal <= self.through()? {
-            return Ok(());
-        }
-        let mut batch = WriteBatch::default();
-        batch.put_cf(self.family(ERASED)?, THROUGH, ordinal.to_be_bytes());
-        self.write(batch)
-    }
-
-    /// Removes the rows of one payload, as a whole; `sealed` is the key of its row where that is known.
-    fn remove(&self, tenant: &str, index: EntryIndex, digest: &[u8], sealed: Option<&[u8]>) -> Result<(), VaultError> {
-        let place_key = place_key(tenant, index, digest);
-        let mut batch = WriteBatch::default();
-        if let Some(sealed) = sealed {
-            batch.delete_cf(self.family(PAYLOADS)?, sealed);
-        }
-        if let Some(place) = self.row::<PlaceRow>(PLACES, &place_key)? {
-            batch.delete_cf(self.family(PAYLOADS)?, payload_key(&place.subject, place.since, index, digest));
-            batch.delete_cf(self.family(ARRIVALS)?, place.number.to_be_bytes());
-            batch.delete_cf(self.family(PLACES)?, &place_key);
-            let totals = self.totals_row(tenant)?;
-            let totals = TotalsRow { payloads: totals.payloads.saturating_sub(1), bytes: totals.bytes.saturating_sub(place.bytes) };
-            batch.put_cf(self.family(TOTALS)?, tenant_prefix(tenant), totals.encode_to_vec());
-        }
-        self.write(batch)
-    }
-
-    /// Writes the files of a range of sealed payloads again, so that what was removed is in none of them, nor in the database's log.
-    fn rewrite(&self, from: &[u8], to: &[u8]) -> Result<(), VaultError> {
-        let families = FAMILIES.iter().map(|name| self.family(name)).collect::<Result<Vec<_>, _>>()?;
-        let mut flush = FlushOptions::default();
-        flush.set_wait(true);
-        self.db.flush_cfs_opt(&families, &flush).map_err(|error| VaultError::database("flushing", error))?;
-        let mut options = CompactOptions::default();
-        options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
-        self.db.compact_range_cf_opt(self.family(PAYLOADS)?, Some(from), Some(to), &options);
-        Ok(())
-    }
-
-    fn totals_row(&self, tenant: &str) -> Result<TotalsRow, VaultError> {
+    pub(super) fn totals_row(&self, tenant: &str) -> Result<TotalsRow, VaultError> {
         Ok(self.row(TOTALS, &tenant_prefix(tenant))?.unwrap_or_default())
     }
 
-    fn row<T: Message + Default>(&self, family: &'static str, key: &[u8]) -> Result<Option<T>, VaultError> {
+    pub(super) fn row<T: Message + Default>(&self, family: &'static str, key: &[u8]) -> Result<Option<T>, VaultError> {
         let row = self.db.get_pinned_cf(self.family(family)?, key).map_err(|error| VaultError::database("reading", error))?;
         row.map(|row| T::decode(&row[..])).transpose().map_err(|_| VaultError::Damaged { what: family })
     }
 
-    fn keys_in(&self, family: &'static str, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Vec<u8>>, VaultError> {
+    pub(super) fn keys_in(&self, family: &'static str, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Vec<u8>>, VaultError> {
         let rows = self.db.iterator_cf(self.family(family)?, IteratorMode::From(from, Direction::Forward)).take(limit);
         let mut found = Vec::new();
         for row in rows {
@@ -439,11 +273,11 @@ impl Vault {
         Ok(found)
     }
 
-    fn write(&self, batch: WriteBatch) -> Result<(), VaultError> {
+    pub(super) fn write(&self, batch: WriteBatch) -> Result<(), VaultError> {
         self.db.write_opt(batch, &self.synced).map_err(|error| VaultError::database("writing", error))
     }
 
-    fn family(&self, name: &'static str) -> Result<&ColumnFamily, VaultError> {
+    pub(super) fn family(&self, name: &'static str) -> Result<&ColumnFamily, VaultError> {
         self.db.cf_handle(name).ok_or(VaultError::Damaged { what: name })
     }
 }
@@ -452,6 +286,9 @@ fn family_options(name: &str) -> Options {
     let mut options = Options::default();
     options.set_periodic_compaction_seconds(REWRITTEN_WITHIN_S);
     options.set_max_compaction_bytes(COMPACTION_BYTES_MAX);
+    let [slowed_down, stopped] = WAITING_FILES;
+    options.set_level_zero_slowdown_writes_trigger(slowed_down);
+    options.set_level_zero_stop_writes_trigger(stopped);
     // What is sealed cannot be packed.
     options.set_compression_type(if name == PAYLOADS { DBCompressionType::None } else { DBCompressionType::Lz4 });
     options

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use proofline_ledger::{
-    CommittedPayload, EntryIndex, Refusal, StoreFault, Subject, TreeSize,
+    CommittedPayload, EntryIndex, Refusal, Standing, StoreFault, Subject, TreeSize,
     limits::{PAYLOAD_BYTES_MAX, RETENTION_FLOOR_DAYS},
     listing, payloads,
 };
@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     access::{Caller, Rpc, Scope, check_collector},
-    payloads::{Opened, Put, fetch, in_time},
+    payloads::{Destroyed, Opened, Put, fetch, in_time},
     store::StateDb,
 };
 
@@ -170,6 +170,10 @@ impl Api {
         self.record(proofline_proto::v1::AccessRecorded { question: of.commitment.digest.clone(), ..access }).await?;
         // What was recorded stands behind every erasure that was acknowledged before, and is applied here.
         self.check_not_erased(&of).await?;
+        // The sweep that deletes it may not have come so far.
+        if self.standing(&of).await? == Standing::Past {
+            return Err(expired(of.index));
+        }
         let Opened { salt, content } = match self.opened(&of).await {
             Ok(Some(opened)) => opened,
             Ok(None) => self.fetched(&of).await?,
@@ -188,6 +192,11 @@ impl Api {
         let of = of.clone();
         let by = self.read_applied(move |state| of.erased(state)).await?;
         by.map_or(Ok(()), |erasure| Err(erased(erasure.index.0)))
+    }
+
+    async fn standing(&self, of: &CommittedPayload) -> Result<Standing, Status> {
+        let of = of.clone();
+        self.read_applied(move |state| of.standing(state)).await
     }
 
     async fn opened(&self, of: &CommittedPayload) -> Result<Option<Opened>, Status> {
@@ -216,13 +225,9 @@ impl Api {
             let message = format!("the payload of entry {} is not on the nodes that answer; {}", of.index, silent.join("; "));
             return Err(again("PAYLOAD_NOT_AT_HAND", message));
         }
-        let standing = {
-            let of = of.clone();
-            self.read_applied(move |state| of.standing(state)).await?
-        };
-        match standing {
-            payloads::Standing::Past => Err(expired(of.index)),
-            payloads::Standing::InTime | payloads::Standing::Held => Err(unknown(
+        match self.standing(of).await? {
+            Standing::Past => Err(expired(of.index)),
+            Standing::InTime | Standing::Held => Err(unknown(
                 "PAYLOAD_NOT_UPLOADED",
                 format!("nobody handed over what entry {} commits to, or it was deleted by age", of.index),
             )),
@@ -333,7 +338,8 @@ impl Api {
         let (vault, subject) = (self.payloads.vault().clone(), subject(asked)?);
         let reading = tokio::task::spawn_blocking(move || vault.destroyed(&subject)).await;
         let done = reading.map_err(|_| Status::internal("a read was interrupted"))?.map_err(|error| vault_status(&error))?;
-        Ok(NodeErasure { destroyed_by: done.by, destroyed_unix_ns: done.unix_ns, keys: done.keys, ..NodeErasure::default() })
+        let Destroyed { by, unix_ns, keys, is_rewritten } = done;
+        Ok(NodeErasure { destroyed_by: by, destroyed_unix_ns: unix_ns, keys, rewritten: is_rewritten, ..NodeErasure::default() })
     }
 }
 

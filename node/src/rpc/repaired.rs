@@ -99,12 +99,12 @@ mod tests {
     use super::*;
 
     fn says(last: u64, reached: &[(u64, u64)]) -> PayloadProgress {
-        let of = |(node_id, number): &(u64, u64)| PayloadReached { node_id: *node_id, incarnation: vec![*node_id as u8], number: *number };
+        let of = |(node_id, number): &(u64, u64)| PayloadReached { node_id: *node_id, incarnation: node_id.to_be_bytes().to_vec(), number: *number };
         PayloadProgress { incarnation: Vec::new(), last, reached: reached.iter().map(of).collect() }
     }
 
     fn survey(of: &[(u64, PayloadProgress)]) -> Survey {
-        Survey(of.iter().map(|(node, it)| (*node, PayloadProgress { incarnation: vec![*node as u8], ..it.clone() })).collect())
+        Survey(of.iter().map(|(node, it)| (*node, PayloadProgress { incarnation: node.to_be_bytes().to_vec(), ..it.clone() })).collect())
     }
 
     fn set(of: &[u64]) -> BTreeSet<u64> {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use proofline_ledger::{CommittedPayload, EntryIndex, Rehearsal, Subject, UnixNanos, payloads};
-use proofline_node::payloads::{Put, Reserve, Vault};
+use proofline_node::payloads::{Chores, Put, Reserve, Step, Vault};
 use proofline_proto::v1::{self, command::Action};
 
 const TENANT: &str = "acme";
@@ -59,6 +59,20 @@ impl Desk {
     fn erase(&mut self, subject: &str) -> u64 {
         let (tenant_id, subject, ground) = (TENANT.to_owned(), subject.to_owned(), "asked for".to_owned());
         self.ledger.govern(Action::EraseSubject(v1::EraseSubject { tenant_id, issuer: String::new(), subject, ground })).unwrap().0
+    }
+
+    /// Carries out every erasure to its end; returns how many there were.
+    fn forget(&self, vault: &Vault, now_unix_ns: u64) -> u64 {
+        let mut count = 0;
+        loop {
+            match vault.destroy_keys(self.ledger.store(), now_unix_ns).unwrap() {
+                0 => break,
+                more => count += more,
+            }
+        }
+        while vault.remove_erased().unwrap() {}
+        assert!(vault.rewrite().unwrap());
+        count
     }
 
     fn keys(&self) -> Vec<PathBuf> {
@@ -118,8 +132,8 @@ fn an_erasure_leaves_neither_key_nor_sealed_bytes() {
     let keys_before: Vec<_> = desk.keys();
     let kept = desk.keys().iter().map(|path| fs::read(path).unwrap()).collect::<Vec<_>>();
     let index = desk.erase("u-1");
-    assert_eq!(vault.catch_up(desk.ledger.store(), 77).unwrap(), 1);
-    assert_eq!(vault.catch_up(desk.ledger.store(), 78).unwrap(), 0, "once");
+    assert_eq!(desk.forget(&vault, 77), 1);
+    assert_eq!(desk.forget(&vault, 78), 0, "once");
     assert_eq!((content(&vault, &of_mine), content(&vault, &of_other)), (None, Some(other)));
     assert_eq!((keys_before.len(), desk.keys().len()), (2, 1));
     drop(vault);
@@ -168,7 +182,7 @@ fn what_a_lost_key_sealed_is_not_here_even_when_the_subject_has_a_new_key() {
     assert!((0..2).all(|n| desk.put(&vault, &of[usize::from(n)], &noise(n, 5_000)) == Put::Kept), "as whoever fetched them does");
     assert_eq!(here(), [(true, true); 3]);
     desk.erase("u-1");
-    vault.catch_up(desk.ledger.store(), 1).unwrap();
+    desk.forget(&vault, 1);
     assert_eq!((here(), desk.keys().len()), (vec![(false, false); 3], 0), "no lost key is drawn again once it is to be destroyed");
 }
 
@@ -212,7 +226,7 @@ fn what_an_erasure_covers_is_not_taken_again_even_by_a_state_that_does_not_know_
     desk.put(&vault, &before, b"before");
     let index = EntryIndex(desk.erase("u-1"));
     assert_eq!(desk.put(&vault, &before, b"before"), Put::Erased(index), "the state knows, the store has not caught up");
-    vault.catch_up(desk.ledger.store(), 1).unwrap();
+    desk.forget(&vault, 1);
     assert_eq!(vault.put(stale.store(), &before, &SALT, b"before").unwrap(), Put::Erased(index), "the store knows, the state does not");
     let behind = desk.commit("u-1", b"behind");
     assert_eq!(desk.put(&vault, &behind, b"behind"), Put::Kept, "under a fresh key");
@@ -220,7 +234,7 @@ fn what_an_erasure_covers_is_not_taken_again_even_by_a_state_that_does_not_know_
     let done = vault.destroyed(&subject("u-1")).unwrap();
     assert_eq!((done.by, done.keys), (index.0, 1));
     let again = desk.erase("u-1");
-    vault.catch_up(desk.ledger.store(), 2).unwrap();
+    desk.forget(&vault, 2);
     assert_eq!((content(&vault, &behind), vault.destroyed(&subject("u-1")).unwrap().by), (None, again));
     assert!(desk.keys().is_empty());
 }
@@ -236,7 +250,7 @@ fn erasures_that_were_committed_while_the_store_was_closed_are_carried_out_in_on
         desk.erase(&format!("u-{n}"));
     }
     let vault = desk.open();
-    assert_eq!(vault.catch_up(desk.ledger.store(), 1).unwrap(), 4);
+    assert_eq!(desk.forget(&vault, 1), 4);
     let left: Vec<_> = of.iter().map(|of| content(&vault, of).is_some()).collect();
     assert_eq!((left, desk.keys().len()), (vec![false, false, false, false, true], 1));
 }
@@ -251,7 +265,7 @@ fn a_half_written_key_and_one_half_destroyed_go_with_the_erasure() {
     fs::copy(&key, key.with_extension("new")).unwrap();
     fs::write(&key, b"").unwrap();
     desk.erase("u-1");
-    vault.catch_up(desk.ledger.store(), 1).unwrap();
+    desk.forget(&vault, 1);
     assert!(desk.keys().is_empty());
 }
 
@@ -265,8 +279,60 @@ fn a_payload_is_listed_by_the_number_under_which_it_came() {
     assert_eq!(indexes(0, 9), of.iter().rev().map(|of| of.index).collect::<Vec<_>>());
     assert_eq!((indexes(1, 2), indexes(4, 9)), (vec![of[2].index, of[1].index], vec![]));
     desk.erase("u-2");
-    vault.catch_up(desk.ledger.store(), 1).unwrap();
+    desk.forget(&vault, 1);
     assert_eq!(indexes(0, 9).len(), 3);
+}
+
+#[test]
+fn keys_of_many_subjects_go_at_once_and_their_rows_and_files_follow() {
+    let mut desk = Desk::new();
+    let vault = desk.open();
+    let of: Vec<_> = (0..70).map(|n| desk.commit(&format!("u-{n}"), &noise(n, 30_000))).collect();
+    assert!((0..70).all(|n| desk.put(&vault, &of[usize::from(n)], &noise(n, 30_000)) == Put::Kept));
+    for n in 0..69 {
+        desk.erase(&format!("u-{n}"));
+    }
+    while vault.destroy_keys(desk.ledger.store(), 1).unwrap() > 0 {}
+    let bytes = || files(&desk.root.path().join("db")).iter().map(|path| fs::metadata(path).unwrap().len()).sum::<u64>();
+    let told = || vault.destroyed(&subject("u-5")).unwrap();
+    assert_eq!((desk.keys().len(), told().by > 0, told().is_rewritten), (1, true, false));
+    assert!(of[..69].iter().all(|of| !vault.has(of).unwrap() && content(&vault, of).is_none()), "without its key nothing opens");
+    assert!(bytes() > 2_000_000, "files wait, and nobody waits for them");
+    let late = desk.commit("u-5", b"of a later contract");
+    assert_eq!(desk.put(&vault, &late, b"of a later contract"), Put::Kept);
+    drop(vault);
+    let vault = desk.open();
+    assert!(!vault.destroyed(&subject("u-5")).unwrap().is_rewritten, "what is left to do is not forgotten");
+    while vault.remove_erased().unwrap() {}
+    assert_eq!(vault.totals(TENANT).unwrap().payloads, 2);
+    assert!(vault.rewrite().unwrap() && vault.destroyed(&subject("u-5")).unwrap().is_rewritten);
+    let left: u64 = files(&desk.root.path().join("db")).iter().map(|path| fs::metadata(path).unwrap().len()).sum();
+    assert!(left < 1_000_000, "{left} bytes are left of 2,100,000, of which 30,019 are to be kept");
+    assert_eq!((content(&vault, &late).unwrap(), content(&vault, &of[69]).unwrap()), (b"of a later contract".to_vec(), noise(69, 30_000)));
+}
+
+#[test]
+fn a_round_of_the_sweep_goes_on_until_what_is_past_its_time_is_gone() {
+    let mut desk = Desk::new();
+    let vault = desk.open();
+    for n in 0..2_000 {
+        let content = format!("payload {n}");
+        let of = desk.commit("u-1", content.as_bytes());
+        assert_eq!(desk.put(&vault, &of, content.as_bytes()), Put::Kept);
+    }
+    let set = v1::SetRetention { tenant_id: TENANT.to_owned(), days: 183, reason: "a law".to_owned() };
+    desk.ledger.govern(Action::SetRetention(set)).unwrap();
+    desk.ledger.wait(184 * DAY_NS);
+    let young = desk.commit("u-1", b"young");
+    desk.put(&vault, &young, b"young");
+    let mut chores = Chores::default();
+    chores.sweep(desk.ledger.store()).unwrap();
+    let mut steps = 0;
+    while chores.step(&vault, desk.ledger.store(), 1).unwrap() != Step::Nothing {
+        steps += 1;
+    }
+    assert_eq!(vault.totals(TENANT).unwrap().payloads, 1);
+    assert_eq!((content(&vault, &young).unwrap(), steps >= 8), (b"young".to_vec(), true), "by steps between which puts come");
 }
 
 #[test]
