@@ -96,7 +96,9 @@ impl From<&VaultError> for Failure {
     fn from(error: &VaultError) -> Self {
         let reason = error.to_string();
         match error {
-            VaultError::Damaged { .. } | VaultError::Corrupt { .. } | VaultError::State(StoreFault::Damaged { .. }) => Self::StorageDamaged { reason },
+            VaultError::Damaged { .. } | VaultError::Corrupt { .. } | VaultError::State(StoreFault::Damaged { .. }) => {
+                Self::StorageDamaged { reason }
+            }
             VaultError::File { .. }
             | VaultError::Database { .. }
             | VaultError::Randomness

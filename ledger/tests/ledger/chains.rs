@@ -243,8 +243,10 @@ fn what_events_commit_to_is_counted_and_what_is_too_long_to_be_kept_is_not() {
     world.command(&[ALICE], v1::command::Action::RegisterCollector(scope)).unwrap();
     collector.open(&mut world).unwrap();
     let committing = |sizes: &[u64]| {
-        let of = |(n, size_bytes): (usize, &u64)| {
-            v1::Commitment { digest: vec![n as u8; 32], size_bytes: *size_bytes, ..crate::forgetting::commitment(b"", "") }
+        let of = |(n, size_bytes): (usize, &u64)| v1::Commitment {
+            digest: vec![n as u8; 32],
+            size_bytes: *size_bytes,
+            ..crate::forgetting::commitment(b"", "")
         };
         v1::Event { payloads: sizes.iter().enumerate().map(of).collect(), ..event("s", "a") }
     };

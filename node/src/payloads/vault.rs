@@ -10,9 +10,7 @@ use std::{
 
 use proofline_ledger::{CommittedPayload, EntryIndex, Standing, Store, payloads};
 use prost::Message;
-use rocksdb::{
-    ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, Direction, IteratorMode, Options, WriteBatch, WriteOptions,
-};
+use rocksdb::{ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, Direction, IteratorMode, Options, WriteBatch, WriteOptions};
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::{
@@ -94,7 +92,8 @@ impl Vault {
         options.set_max_open_files(OPEN_FILES_MAX);
         options.set_keep_log_file_num(4);
         let families = FAMILIES.map(|name| ColumnFamilyDescriptor::new(name, family_options(name)));
-        let db = DB::open_cf_descriptors(&options, root.join(DATABASE), families).map_err(|error| VaultError::database("opening", error))?;
+        let db =
+            DB::open_cf_descriptors(&options, root.join(DATABASE), families).map_err(|error| VaultError::database("opening", error))?;
         let mut synced = WriteOptions::default();
         synced.set_sync(true);
         let (keys, root) = (KeyFiles::open(root.join("keys"))?, root.to_owned());

@@ -99,7 +99,11 @@ mod tests {
     use super::*;
 
     fn says(last: u64, reached: &[(u64, u64)]) -> PayloadProgress {
-        let of = |(node_id, number): &(u64, u64)| PayloadReached { node_id: *node_id, incarnation: node_id.to_be_bytes().to_vec(), number: *number };
+        let of = |(node_id, number): &(u64, u64)| PayloadReached {
+            node_id: *node_id,
+            incarnation: node_id.to_be_bytes().to_vec(),
+            number: *number,
+        };
         PayloadProgress { incarnation: Vec::new(), last, reached: reached.iter().map(of).collect() }
     }
 

@@ -152,7 +152,11 @@ async fn erasure(of: SubjectArguments, connection: &Connection) -> Result<Answer
             ("", false) => "not yet".to_owned(),
             (error, _) => format!("no answer: {error}"),
         };
-        let files = if !is_done(node) { "" } else if node.rewritten { "written again" } else { "not written again yet" };
+        let files = match (is_done(node), node.rewritten) {
+            (false, _) => "",
+            (true, true) => "written again",
+            (true, false) => "not written again yet",
+        };
         [node.node_id.to_string(), node.name.clone(), state, files.to_owned(), node.keys.to_string()]
     });
     let at = describe::time(found.erased_unix_ns);
