@@ -102,11 +102,14 @@ impl Repair {
         if self.payloads.vault().has(&of).map_err(Stopped::Broken)? || self.is_unwanted(&of)? {
             return Ok(());
         }
+        if self.payloads.vault().room().map_err(Stopped::Broken)? <= of.commitment.size_bytes {
+            return Err(Stopped::ForNow);
+        }
         let index = of.index.0;
         match fetch(&self.peers, node, &of).await {
             Ok(Some((salt, content))) => match self.payloads.put(of, salt, content).await {
                 Ok(Put::Kept | Put::Erased(_) | Put::Expired | Put::NoSubject) => Ok(()),
-                // It is fetched again when there is room.
+                // The room was taken meanwhile.
                 Ok(Put::Full) => Err(Stopped::ForNow),
                 Err(error) => Err(Stopped::Broken(error)),
             },

@@ -54,23 +54,23 @@ pub(crate) enum MembershipCommand {
         /// Name in its peer certificate [default: node-<NODE_ID>]
         #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
         name: String,
-        /// How long it may take to catch up, and to fetch payloads: seconds
+        /// How long catching up, payloads included, may take: seconds
         #[arg(long, value_name = "SECONDS", default_value = "3600", value_parser = seconds)]
         within: Duration,
-        /// Go on although payloads that were acknowledged may be on too few voters then, or lost
+        /// Go on although acknowledged payloads may be lost
         #[arg(long)]
         lose_payloads: bool,
     },
-    /// Remove nodes, once the others have their payloads: they vote no more. Stop each at once, and retire its key
+    /// Remove nodes, when the others have their payloads. Stop each at once, and retire its key
     #[command(after_help = "Example:\n  proofline membership remove 3")]
     Remove {
         /// Their Raft ids
         #[arg(required = true, value_name = "NODE_ID")]
         node_ids: Vec<u64>,
-        /// How long the others may take to fetch the payloads that are only there: seconds
+        /// How long the others may take to fetch their payloads: seconds
         #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = seconds)]
         within: Duration,
-        /// Go on although payloads that were acknowledged may be on too few voters then, or lost
+        /// Go on although acknowledged payloads may be lost
         #[arg(long)]
         lose_payloads: bool,
     },
