@@ -100,6 +100,7 @@ impl World {
             vantages: vec![v1::Vantage::GatewayObserved.into()],
             events_per_hour: u64::MAX / 2,
             sessions_per_hour: u64::MAX / 2,
+            payload_bytes_per_hour: u64::MAX / 2,
         };
         let action = Some(v1::command::Action::RegisterCollector(registration));
         let mut command = v1::SignedCommand {

@@ -249,6 +249,7 @@ impl RunningCluster {
             vantages: vec![v1::Vantage::GatewayObserved.into()],
             events_per_hour: u64::MAX / 2,
             sessions_per_hour: u64::MAX / 2,
+            payload_bytes_per_hour: u64::MAX / 2,
         });
         self.govern(admin, &["alice"], action).await?;
         Ok(key)

@@ -2,6 +2,8 @@
 
 mod lists;
 
+use std::collections::BTreeSet;
+
 use proofline_proto::v1;
 
 use crate::limits::{ID_BYTES_MAX, KEY_NAME_BYTES_MAX};
@@ -47,6 +49,7 @@ fn is_well_formed(event: &v1::Event) -> bool {
         && event.body.is_some()
         && event.session.as_ref().is_none_or(is_well_formed_session)
         && event.payloads.iter().all(is_well_formed_commitment)
+        && is_each_content_named_once(&event.payloads)
         && event.attribution.as_ref().is_none_or(is_well_formed_attribution)
         && event.body.as_ref().is_none_or(|body| names(body).into_iter().all(is_optional_identifier))
 }
@@ -77,6 +80,12 @@ fn is_well_formed_session(session: &v1::SessionRef) -> bool {
 fn is_well_formed_commitment(payload: &v1::Commitment) -> bool {
     payload.digest.len() == 32
         && v1::CommitmentAlgorithm::try_from(payload.algorithm).is_ok_and(|it| it != v1::CommitmentAlgorithm::Unspecified)
+}
+
+/// A payload is found by entry and digest: committed to twice, for two subjects, it would outlive the erasure of one of them.
+fn is_each_content_named_once(of: &[v1::Commitment]) -> bool {
+    let mut seen = BTreeSet::new();
+    of.iter().all(|commitment| seen.insert(&commitment.digest))
 }
 
 fn is_well_formed_attribution(of: &v1::Attribution) -> bool {

@@ -36,6 +36,8 @@ pub const OBSERVED_GAP_MAX_NS: u64 = 3_600 * 1_000_000_000;
 pub const EVENTS_PER_HOUR_DEFAULT: u64 = 3_600_000;
 /// Sessions that a collector may open in an hour when its registration names no number.
 pub const SESSIONS_PER_HOUR_DEFAULT: u64 = 100_000;
+/// Bytes of payloads that the events of a collector may commit to in an hour when its registration names no number: 16 GiB.
+pub const PAYLOAD_BYTES_PER_HOUR_DEFAULT: u64 = 16 << 30;
 /// Targets of one containment: what was asked for, and what shares its identity.
 pub const CONTAINMENT_TARGETS_MAX: usize = 256;
 /// Containments that one target can be under at once.

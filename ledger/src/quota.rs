@@ -1,6 +1,7 @@
 //! What a collector may make the log grow by in an hour of committed time.
 //!
-//! Counted are events, new sessions, and openings of lanes, each as one event. A closing batch and an equivocation come
+//! Counted are events, new sessions, openings of lanes, each as one event, and the bytes of payloads that events commit to: every
+//! node keeps what is handed over of them. A closing batch and an equivocation come
 //! at most once for an epoch, so the openings bound them. Commands need an operator, and are not counted.
 
 use std::collections::BTreeSet;
@@ -9,7 +10,7 @@ use proofline_proto::v1;
 
 use crate::key;
 use crate::ledger::{Judged, Ledger};
-use crate::limits::{EVENTS_PER_HOUR_DEFAULT, SESSIONS_PER_HOUR_DEFAULT};
+use crate::limits::{EVENTS_PER_HOUR_DEFAULT, PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_PER_HOUR_DEFAULT, SESSIONS_PER_HOUR_DEFAULT};
 use crate::prepare::PreparedBatch;
 use crate::refusal::Refusal;
 use crate::row::QuotaRow;
@@ -29,7 +30,7 @@ pub(crate) fn reserve<S: Store>(
 ) -> Judged<QuotaRow> {
     let mut hour = Hour::of(ledger, writes, of)?;
     let count = batch.events.len() as u64;
-    if let Err(refusal) = hour.take_events(count) {
+    if let Err(refusal) = hour.take_events(count).and_then(|()| hour.take_payloads(payload_bytes(batch))) {
         return Ok(Err(refusal));
     }
     // No batch begins more sessions than it has events, so the sessions are only looked for when they might be too many.
@@ -52,6 +53,7 @@ struct Hour {
     row: QuotaRow,
     events_max: u64,
     sessions_max: u64,
+    payload_bytes_max: u64,
     renews_in_s: u64,
 }
 
@@ -61,9 +63,10 @@ impl Hour {
         let hour = now / HOUR_NS;
         let row: QuotaRow = writes.read(Table::Quotas, &key::text(&of.collector_id))?.unwrap_or_default();
         Ok(Self {
-            row: if row.hour == hour { row } else { QuotaRow { hour, events: 0, sessions: 0 } },
+            row: if row.hour == hour { row } else { QuotaRow { hour, ..QuotaRow::default() } },
             events_max: limit(of.events_per_hour, EVENTS_PER_HOUR_DEFAULT),
             sessions_max: limit(of.sessions_per_hour, SESSIONS_PER_HOUR_DEFAULT),
+            payload_bytes_max: limit(of.payload_bytes_per_hour, PAYLOAD_BYTES_PER_HOUR_DEFAULT),
             renews_in_s: ((hour + 1) * HOUR_NS - now).div_ceil(1_000_000_000),
         })
     }
@@ -71,6 +74,12 @@ impl Hour {
     fn take_events(&mut self, count: u64) -> Result<(), Refusal> {
         self.check("events", self.row.events, count, self.events_max)?;
         self.row.events += count;
+        Ok(())
+    }
+
+    fn take_payloads(&mut self, bytes: u64) -> Result<(), Refusal> {
+        self.check("bytes of payloads", self.row.payload_bytes, bytes, self.payload_bytes_max)?;
+        self.row.payload_bytes += bytes;
         Ok(())
     }
 
@@ -92,6 +101,13 @@ impl Hour {
 
 fn limit(registered: u64, default: u64) -> u64 {
     if registered == 0 { default } else { registered }
+}
+
+/// Counts what could be handed over of the payloads of a batch. What is longer than any payload is kept somewhere else.
+fn payload_bytes(batch: &PreparedBatch) -> u64 {
+    let events = batch.events.iter().filter_map(|event| event.content.as_ref().ok());
+    let sizes = events.flat_map(|event| &event.event.payloads).map(|commitment| commitment.size_bytes);
+    sizes.filter(|bytes| *bytes <= PAYLOAD_BYTES_MAX as u64).sum()
 }
 
 fn new_sessions<S: Store>(ledger: &mut Ledger, writes: &Writes<'_, S>, batch: &PreparedBatch) -> Result<u64, StoreFault> {

@@ -161,6 +161,7 @@ impl Rehearsal {
             vantages: vantages.map(Into::into).to_vec(),
             events_per_hour: 0,
             sessions_per_hour: 0,
+            payload_bytes_per_hour: 0,
         }))?;
         let request = v1::SignedOpenLane {
             public_key: key(GATEWAY),

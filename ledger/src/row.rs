@@ -95,6 +95,8 @@ pub(crate) struct QuotaRow {
     pub(crate) events: u64,
     #[prost(uint64, tag = "3")]
     pub(crate) sessions: u64,
+    #[prost(uint64, tag = "4")]
+    pub(crate) payload_bytes: u64,
 }
 
 /// A row of [`Table::Agents`].

@@ -19,6 +19,7 @@ use thiserror::Error;
 
 use crate::{
     outlets::{OutletSettings, Plaintext},
+    payloads::Reserve,
     replica::SnapshotEntries,
     tls::TlsFiles,
     witnesses::{Witness, WitnessEntry, WitnessError},
@@ -97,6 +98,7 @@ struct File {
     #[serde(default)]
     witnesses: Vec<WitnessEntry>,
     snapshot_entries: Option<u64>,
+    payload_reserve_mib: Option<u32>,
     members: Vec<MemberEntry>,
 }
 
@@ -162,6 +164,8 @@ pub struct Config {
     pub witnesses: Vec<Witness>,
     /// How long the Raft log grows before a snapshot is made.
     pub snapshot_entries: SnapshotEntries,
+    /// What payloads leave of the disk to the log.
+    pub payload_reserve: Reserve,
     /// Members of a new cluster.
     pub members: Vec<MemberEntry>,
 }
@@ -272,6 +276,7 @@ impl Config {
             commitment_interval: commitment_interval(file.commitment_interval_ms)?,
             witnesses: Witness::of(&file.witnesses, plaintext(source))?,
             snapshot_entries: snapshot_entries(file.snapshot_entries)?,
+            payload_reserve: file.payload_reserve_mib.map_or(Reserve::Usual, |mib| Reserve::Bytes(u64::from(mib) << 20)),
             members: file.members,
         };
         config.check_keys()?;

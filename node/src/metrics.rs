@@ -30,6 +30,10 @@ pub struct Metrics {
     outlet_attempts_failed: Counter,
     outlet_alarms: Counter,
     witness_answers: ByWitness,
+    /// Payloads that were refused because the disk has no room beyond the reserve.
+    pub payloads_refused_full: Counter,
+    /// Bytes of payloads that the disk has room for.
+    pub payload_room: Gauge<u64, AtomicU64>,
     /// Messages that wait to be delivered.
     pub outlet_pending: Gauge<u64, AtomicU64>,
     /// Entries in the log.
@@ -64,6 +68,8 @@ impl Default for Metrics {
             outlet_attempts_failed: Counter::default(),
             outlet_alarms: Counter::default(),
             witness_answers: ByWitness::default(),
+            payloads_refused_full: Counter::default(),
+            payload_room: Gauge::default(),
             outlet_pending: Gauge::default(),
             tree_size: Gauge::default(),
             checkpoint_size: Gauge::default(),
@@ -112,6 +118,12 @@ impl Metrics {
         of.register("raft_applied_log_index", "Last applied Raft entry", self.applied_log_index.clone());
         of.register("raft_term", "Raft term", self.term.clone());
         of.register("raft_has_leader", "1 while a leader is known", self.has_leader.clone());
+        of.register(
+            "payloads_refused_full",
+            "Payloads that this node refused for want of room on its disk",
+            self.payloads_refused_full.clone(),
+        );
+        of.register("payload_room_bytes", "Bytes of payloads that the disk has room for beyond the reserve", self.payload_room.clone());
         of.register("inbox_depth_submissions", "Submissions that wait", self.inbox_depth.clone());
     }
 

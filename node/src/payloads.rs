@@ -8,9 +8,12 @@
 //! that an erasure destroys a payload on a node without any other's help, and an old snapshot brings nothing back.
 //! What is erased, past its time or held is decided in `proofline-ledger`; this does what follows from it on one disk.
 
+mod chores;
+mod forgetting;
 mod keeper;
 mod keys;
 mod repair;
+mod reserve;
 mod rows;
 mod vault;
 
@@ -21,9 +24,12 @@ use thiserror::Error;
 
 pub(crate) use self::repair::{fetch, in_time};
 pub use self::{
+    chores::{Chores, Step},
+    forgetting::{Destroyed, Swept},
     keeper::{Keeper, Payloads},
     repair::Repair,
-    vault::{Destroyed, Opened, Put, Swept, Totals, Vault},
+    reserve::Reserve,
+    vault::{Opened, Put, Totals, Vault},
 };
 use crate::failure::Failure;
 
@@ -48,6 +54,12 @@ pub enum VaultError {
         /// What the database said.
         reason: String,
     },
+    /// The database finds that a block of its files is not what it wrote.
+    #[error("the payload store is damaged: {reason}")]
+    Corrupt {
+        /// What the database said: it names the file.
+        reason: String,
+    },
     /// What is there is not what this node wrote.
     #[error("the payload store is damaged: {what}")]
     Damaged {
@@ -66,8 +78,17 @@ pub enum VaultError {
 }
 
 impl VaultError {
+    /// Tells whether one payload does not open, or its bytes cannot be read, while the store goes on.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Damaged { .. } | Self::Corrupt { .. })
+    }
+
     fn database(action: &'static str, error: rocksdb::Error) -> Self {
-        Self::Database { action, reason: error.into_string() }
+        match error.kind() {
+            rocksdb::ErrorKind::Corruption => Self::Corrupt { reason: error.into_string() },
+            _ => Self::Database { action, reason: error.into_string() },
+        }
     }
 }
 
@@ -75,7 +96,9 @@ impl From<&VaultError> for Failure {
     fn from(error: &VaultError) -> Self {
         let reason = error.to_string();
         match error {
-            VaultError::Damaged { .. } | VaultError::State(StoreFault::Damaged { .. } | StoreFault::Corrupted { .. }) => {
+            VaultError::Damaged { .. }
+            | VaultError::Corrupt { .. }
+            | VaultError::State(StoreFault::Damaged { .. } | StoreFault::Corrupted { .. }) => {
                 Self::StorageDamaged { reason }
             }
             VaultError::File { .. }

@@ -13,6 +13,7 @@ mod payloads;
 mod peer;
 mod reading;
 mod receipt;
+mod repaired;
 mod status;
 mod submit;
 
@@ -133,6 +134,7 @@ impl Api {
         let confirmed = self.confirmed.borrow().size;
         metrics.commitment_lag.set(progress.tree_size.0.saturating_sub(confirmed.0));
         metrics.commitment_lag_seconds.set(self.seconds_behind(confirmed));
+        metrics.payload_room.set(self.payloads.vault().room().unwrap_or_default());
         let waiting = outlets::all(&*self.state.view()).map(|all| all.iter().map(|it| it.pending).sum());
         metrics.outlet_pending.set(waiting.unwrap_or_default());
         let raft = self.raft.metrics();

@@ -189,7 +189,7 @@ impl Storage {
             join(threads).await;
             return Err(error);
         }
-        let keeping = keep_payloads(&dir, &state, failures);
+        let keeping = keep_payloads(config, &dir, &state, failures);
         let payloads = match keeping {
             Ok((payloads, thread)) => {
                 threads.push(thread);
@@ -224,11 +224,12 @@ impl Storage {
 
 /// Opens the payload store, and carries out every erasure that the state knows of, before anybody can ask.
 fn keep_payloads(
+    config: &Config,
     dir: &DataDir,
     state: &StateStore,
     failures: FailureReporter,
 ) -> Result<(Payloads, std::thread::JoinHandle<()>), NodeError> {
-    let vault = Vault::open(&dir.payloads())?;
+    let vault = Vault::open(&dir.payloads(), config.payload_reserve)?;
     let (keeper, payloads) = Keeper::open(vault, state.clone(), failures)?;
     let thread = keeper.start().map_err(|source| VaultError::File { action: "starting a thread over", path: dir.payloads(), source })?;
     Ok((payloads, thread))
@@ -376,10 +377,10 @@ impl Node {
         tasks.spawn(genesis::begin(config.genesis.clone(), api.clone(), failures.clone(), core.clone()));
         tasks.spawn(watch_published(api.clone(), published, failures.clone(), core.clone()));
         tasks.spawn(core.clone().run_until_cancelled_owned(keep_log_short(api.raft.clone(), log)));
-        tasks.spawn(watch_raft(api.raft.clone(), failures, core.clone()));
+        tasks.spawn(watch_raft(api.raft.clone(), failures.clone(), core.clone()));
         tasks.spawn(api.payloads.clone().follow(api.progress.clone(), core.clone()));
-        let repair = Repair { payloads: api.payloads.clone(), peers: api.peers.clone(), state: api.state.clone() };
-        tasks.spawn(repair.run(core.clone()));
+        let (payloads, peers, state) = (api.payloads.clone(), api.peers.clone(), api.state.clone());
+        tasks.spawn(Repair { payloads, peers, state, failures: failures.clone() }.run(core.clone()));
         let listening = [
             tokio::spawn(listeners::serve_clients(sockets.clients, secure.clients, api.clone(), clients.clone())?),
             tokio::spawn(listeners::serve_tiles(sockets.tiles, secure.tiles, api.clone(), clients.clone())?),

@@ -39,7 +39,7 @@ OUTLET = message(
 COMMAND = message(
     register_collector=(1, M, message(
         collector_id=(1, S), public_key=(2, B), spiffe_id=(3, S), tenant_id=(4, S), agents=(5, S, "repeated"),
-        vantages=(6, U, "packed"), events_per_hour=(7, U), sessions_per_hour=(8, U)), "one of"),
+        vantages=(6, U, "packed"), events_per_hour=(7, U), sessions_per_hour=(8, U), payload_bytes_per_hour=(9, U)), "one of"),
     revoke_collector=(2, M, message(collector_id=(1, S), reason=(2, S)), "one of"),
     register_agent=(3, M, message(
         tenant_id=(1, S), agent_id=(2, S), name=(3, S), business_owner=(4, S), technical_owner=(5, S),

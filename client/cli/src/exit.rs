@@ -248,6 +248,12 @@ fn hint_of_reason(reason: Reason) -> Option<&'static str> {
         Reason::BeyondCheckpoint => Some("a checkpoint that covers it is not published yet; try again"),
         Reason::ClockNotTrusted => Some("the clocks of the nodes differ: `proofline status` shows by how much"),
         Reason::ErasureDeferred => Some("`proofline hold list` shows what is held; two responders lift a hold, then erase again"),
+        Reason::PayloadsNotRepaired => {
+            Some("start nodes that do not answer, or give it more time with --within; --lose-payloads goes on without them")
+        }
+        Reason::PayloadStoreFull => {
+            Some("make room on the disks of the nodes, or set a shorter retention with `proofline retention set`; then put it again")
+        }
         Reason::WrongPayload => Some("hand over the exact bytes and the salt that the digest was made of"),
         Reason::NoLeader | Reason::FateUnknown => Some("a majority of the nodes must be up; `proofline status` shows them"),
         _ => None,

@@ -27,7 +27,7 @@ pub enum MembershipError {
         /// Where clients reach it, as the membership says.
         address: String,
     },
-    /// The leader refused; nothing changed.
+    /// The leader refused. Nothing changed, unless its message says what did.
     #[error("{endpoint}: {fault}")]
     Refused {
         /// Who was asked.

@@ -138,6 +138,10 @@ reasons! {
     PayloadNotAtHand = "PAYLOAD_NOT_AT_HAND",
     /// The node handles as many payloads as it does at once.
     TooManyPayloads = "TOO_MANY_PAYLOADS",
+    /// Acknowledged payloads would be on too few voters after the change of members.
+    PayloadsNotRepaired = "PAYLOADS_NOT_REPAIRED",
+    /// The disks of too many nodes have no room for payloads.
+    PayloadStoreFull = "PAYLOAD_STORE_FULL",
     /// The node's payload store failed.
     PayloadStoreFault = "PAYLOAD_STORE_FAULT",
     /// Only a batch of one intent can be proposed.

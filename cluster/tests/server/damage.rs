@@ -11,8 +11,12 @@ use std::{
 use proofline_cluster::Tls;
 use proofline_proto::v1::Genesis;
 use prost::Message as _;
+use tonic::Code;
 
-use crate::world::{World, event};
+use crate::{
+    forgetting::{commit, get, noise, payloads, reason},
+    world::{World, event},
+};
 
 /// Starts the stopped node again and returns how it ended, and what it said last.
 async fn exit(world: &mut World, place: usize) -> (i32, String) {
@@ -257,6 +261,34 @@ async fn a_full_disk_ends_the_node_and_nothing_acknowledged_is_lost() {
     world.cluster.start_all().await.unwrap();
     let size = 3 + acknowledged as u64 * 200;
     world.published(0, size).await;
+}
+
+#[tokio::test]
+async fn payloads_stop_before_the_disk_is_full_and_the_log_goes_on() {
+    let root = tempfile::tempdir().unwrap();
+    let plan = proofline_cluster::Plan::create(&root.path().join("cluster"), 1, Tls::Mutual).unwrap();
+    plan.configure(&plan.nodes[0], "payload_reserve_mib = 64").unwrap();
+    let _disk = SmallDisk::mount(&plan.root.join("node-1"), 112);
+    let cluster = proofline_cluster::Cluster::found(plan, proofline_cluster::Binaries::beside_current().unwrap()).await.unwrap();
+    let world = World { cluster, _root: root };
+    let mut gateway = world.collector("gateway").await;
+    let mut kept = Vec::new();
+    let refused = loop {
+        let given = commit(&world, &mut gateway, &noise(kept.len() as u8, 1 << 20), &[0]).await;
+        match payloads(&world, 0, "gateway").put_payload(given.request()).await {
+            Ok(_) => kept.push(given),
+            Err(status) => break status,
+        }
+        assert!(kept.len() < 112, "the disk is never full");
+    };
+    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::ResourceExhausted, "PAYLOAD_STORE_FULL"), "{refused:?}");
+    for _ in 0..50 {
+        world.ingest(0, "gateway").append(gateway.sign((0..200).map(noisy_event).collect())).await.unwrap();
+    }
+    assert_eq!(get(&world, 0, &kept[0]).await.unwrap().content, kept[0].content);
+    let metrics = proofline_cluster::http::get(world.plan(), world.node(0), "/metrics").await.unwrap();
+    let metrics = String::from_utf8(metrics.body).unwrap();
+    assert!(metrics.contains("proofline_payloads_refused_full_total 1\n"), "{metrics}");
 }
 
 /// An event that does not compress.

@@ -20,13 +20,13 @@ const SALT: [u8; 32] = [5; 32];
 /// What an event of these tests commits to.
 #[derive(Clone)]
 pub(crate) struct Given {
-    index: u64,
-    digest: Vec<u8>,
-    content: Vec<u8>,
+    pub(crate) index: u64,
+    pub(crate) digest: Vec<u8>,
+    pub(crate) content: Vec<u8>,
 }
 
 impl Given {
-    fn request(&self) -> v1::PutPayloadRequest {
+    pub(crate) fn request(&self) -> v1::PutPayloadRequest {
         let collector_id = "gateway".to_owned();
         v1::PutPayloadRequest {
             collector_id,
@@ -62,19 +62,19 @@ pub(crate) fn committing(session: &str, content: &[u8], key_ref: &str) -> (Vec<u
 }
 
 /// Appends an event that commits to a content.
-async fn commit(world: &World, gateway: &mut Collector, content: &[u8], through: &[usize]) -> Given {
+pub(crate) async fn commit(world: &World, gateway: &mut Collector, content: &[u8], through: &[usize]) -> Given {
     let (event, digest) = committing("s", content, "");
     let index = repeat_through(world, &gateway.id.clone(), gateway.sign(vec![event]), through).await;
     Given { index, digest, content: content.to_vec() }
 }
 
-fn noise(seed: u8, bytes: usize) -> Vec<u8> {
+pub(crate) fn noise(seed: u8, bytes: usize) -> Vec<u8> {
     let mut noise = vec![0; bytes];
     blake3::Hasher::new_keyed(&[seed; 32]).finalize_xof().fill(&mut noise);
     noise
 }
 
-fn reason(status: &Status) -> String {
+pub(crate) fn reason(status: &Status) -> String {
     status.get_details_error_info().map(|info| info.reason).unwrap_or_default()
 }
 
@@ -98,16 +98,16 @@ async fn definite<T, F: Future<Output = Result<tonic::Response<T>, Status>>>(mut
     }
 }
 
-async fn put(world: &World, place: usize, given: &Given) -> Result<v1::PutPayloadResponse, Status> {
+pub(crate) async fn put(world: &World, place: usize, given: &Given) -> Result<v1::PutPayloadResponse, Status> {
     definite(async || payloads(world, place, "gateway").put_payload(given.request()).await).await
 }
 
-async fn get(world: &World, place: usize, given: &Given) -> Result<v1::GetPayloadResponse, Status> {
+pub(crate) async fn get(world: &World, place: usize, given: &Given) -> Result<v1::GetPayloadResponse, Status> {
     definite(async || payloads(world, place, "auditor").get_payload(given.read()).await).await
 }
 
 /// Waits until a node itself has as many payloads.
-async fn holds(world: &World, place: usize, count: u64) {
+pub(crate) async fn holds(world: &World, place: usize, count: u64) {
     let until = Instant::now() + Duration::from_secs(30);
     let request = v1::GetRetentionRequest { tenant_id: TENANT.to_owned() };
     loop {
@@ -135,7 +135,7 @@ async fn destroyed_everywhere(world: &World, by: u64) -> v1::GetErasureResponse 
     let until = Instant::now() + Duration::from_secs(30);
     loop {
         let answer = erasure(world, 0).await;
-        if answer.nodes.iter().all(|node| node.error.is_empty() && node.destroyed_by == by) {
+        if answer.nodes.iter().all(|node| node.error.is_empty() && node.destroyed_by == by && node.rewritten) {
             return answer;
         }
         assert!(Instant::now() < until, "{answer:?}");
@@ -143,12 +143,12 @@ async fn destroyed_everywhere(world: &World, by: u64) -> v1::GetErasureResponse 
     }
 }
 
-fn files(under: &Path) -> Vec<PathBuf> {
+pub(crate) fn files(under: &Path) -> Vec<PathBuf> {
     let (files, directories): (Vec<_>, Vec<_>) = fs::read_dir(under).unwrap().map(|it| it.unwrap().path()).partition(|it| it.is_file());
     files.into_iter().chain(directories.iter().flat_map(|it| self::files(it))).collect()
 }
 
-fn directory(world: &World, place: usize, of: &str) -> PathBuf {
+pub(crate) fn directory(world: &World, place: usize, of: &str) -> PathBuf {
     world.plan().root.join(&world.node(place).name).join("payloads").join(of)
 }
 

@@ -21,6 +21,7 @@ mod governing;
 mod lineage;
 mod membership;
 mod outlets;
+mod payload_repair;
 mod reads;
 mod rules;
 mod stopping;

@@ -24,7 +24,7 @@ use tonic_types::StatusExt as _;
 use crate::containment::contain;
 use crate::world::{World, append_through, event};
 
-async fn leader(world: &World, asked: usize) -> usize {
+pub(crate) async fn leader(world: &World, asked: usize) -> usize {
     let status = world.control(asked, "admin").cluster_status(v1::ClusterStatusRequest {}).await.unwrap().into_inner();
     world.plan().nodes.iter().position(|node| node.node_id == status.leader_id).expect("somebody leads")
 }
@@ -145,7 +145,7 @@ async fn cosigned_by(world: &World, name: &str) {
     panic!("{name} never cosigned");
 }
 
-fn member(node_id: u64, peer_address: &str, client_address: &str) -> v1::Member {
+pub(crate) fn member(node_id: u64, peer_address: &str, client_address: &str) -> v1::Member {
     v1::Member {
         node_id,
         peer_address: peer_address.to_owned(),
@@ -264,14 +264,14 @@ impl Peer for OnlyStatus {
 }
 
 /// Calls a node over its peer listener, as the node of that name.
-fn peer_of(world: &World, name: &str) -> PeerClient<Channel> {
+pub(crate) fn peer_at(world: &World, place: usize, name: &str) -> PeerClient<Channel> {
     let tls = world.plan().root.join("tls");
     let peers = world.plan().peer_authority().unwrap();
     peers.issue(&spiffe(&format!("node/{name}")), Validity::usual()).unwrap().write(&tls, &format!("{name}-test")).unwrap();
     let file = |ending: &str| tls.join(format!("{name}-test{ending}"));
     let files = TlsFiles { certificate: file(".pem"), key: file(".key.pem"), roots: tls.join("peers-root.pem") };
     let transport = Transport::mutual(Arc::new(Credentials::open(files).unwrap())).unwrap();
-    let node = world.node(0);
+    let node = world.node(place);
     let callee = Member { name: node.name.clone(), peer_address: node.peer.to_string(), client_address: String::new() };
     PeerClient::new(transport.channel(&callee).unwrap())
 }
@@ -279,10 +279,10 @@ fn peer_of(world: &World, name: &str) -> PeerClient<Channel> {
 #[tokio::test]
 async fn between_nodes_only_members_are_answered() {
     let world = World::found(1, Tls::Mutual).await;
-    let status = peer_of(&world, "node-1").get_status(peer::GetStatusRequest { outlets: false }).await.unwrap().into_inner();
+    let status = peer_at(&world, 0, "node-1").get_status(peer::GetStatusRequest { outlets: false }).await.unwrap().into_inner();
     assert_eq!(status.status.unwrap().node_id, 1);
     // A good certificate under the peers' root, of a node that was removed or never added.
-    let mut stranger = peer_of(&world, "node-9");
+    let mut stranger = peer_at(&world, 0, "node-9");
     let vote = peer::Vote { term: 1_000, node_id: 9, committed: false };
     let refusals = [
         stranger.get_status(peer::GetStatusRequest { outlets: false }).await.map(drop),

@@ -127,6 +127,7 @@ pub(super) async fn register(
             vantages: vec![v1::Vantage::GatewayObserved.into()],
             events_per_hour: 1_000_000_000,
             sessions_per_hour: 1_000_000,
+            payload_bytes_per_hour: 0,
         });
         let refused = |reason: &str| WorkloadError::NotRegistered { collector: identity.id.clone(), reason: reason.to_owned() };
         let signed = operators.sign(&config.origin, &["alice"], registration).ok_or_else(|| refused("the command cannot be signed"))?;

@@ -236,6 +236,33 @@ fn a_batch_larger_than_the_whole_hour_is_told_that_it_never_fits() {
 }
 
 #[test]
+fn what_events_commit_to_is_counted_and_what_is_too_long_to_be_kept_is_not() {
+    let mut world = World::new();
+    let mut collector = Collector::new("gateway-1", 50);
+    let scope = v1::RegisterCollector { payload_bytes_per_hour: 3_000_000, ..collector.scope() };
+    world.command(&[ALICE], v1::command::Action::RegisterCollector(scope)).unwrap();
+    collector.open(&mut world).unwrap();
+    let committing = |sizes: &[u64]| {
+        let of = |(n, size_bytes): (usize, &u64)| v1::Commitment {
+            digest: vec![n as u8; 32],
+            size_bytes: *size_bytes,
+            ..crate::forgetting::commitment(b"", "")
+        };
+        v1::Event { payloads: sizes.iter().enumerate().map(of).collect(), ..event("s", "a") }
+    };
+    collector.append(&mut world, vec![committing(&[1_000_000, 2_000_000]), committing(&[1_000_000, 999_999])]).unwrap();
+    let size = world.ledger.tree_size();
+    let refused = collector.append(&mut world, vec![committing(&[2])]);
+    assert!(matches!(refused, Err(Refusal::QuotaExceeded { what: "bytes of payloads", limit: 3_000_000, .. })), "{refused:?}");
+    let refused = collector.append(&mut world, vec![committing(&[1_000_000; 4])]);
+    assert!(matches!(refused, Err(Refusal::BeyondQuota { what: "bytes of payloads", actual: 4_000_000, .. })), "{refused:?}");
+    assert_eq!(world.ledger.tree_size(), size);
+    collector.append(&mut world, vec![committing(&[1, u64::MAX])]).unwrap();
+    world.now += HOUR_NS;
+    collector.append(&mut world, vec![committing(&[2])]).unwrap();
+}
+
+#[test]
 fn each_opening_of_a_lane_costs_one_event_of_the_hour() {
     let mut world = World::new();
     let mut collector = Collector::new("gateway-1", 50);

@@ -90,6 +90,23 @@ fn an_erasure_takes_two_registrars_a_ground_and_a_subject_with_payloads() {
 }
 
 #[test]
+fn one_content_is_committed_to_once_in_an_event_so_that_it_has_one_subject() {
+    let (mut world, mut collector) = World::with_collector();
+    let of = |subjects: [&str; 2], contents: [&[u8]; 2]| {
+        let payloads = subjects.iter().zip(contents).map(|(subject, content)| commitment(content, &format!("subject:{ISSUER} {subject}")));
+        v1::Event { payloads: payloads.collect(), ..event("s", "a") }
+    };
+    let events = vec![
+        of(["u-1", "u-9"], [b"a prompt", b"a reply"]),
+        of(["u-1", "u-9"], [b"a prompt", b"a prompt"]),
+        of(["u-1", "u-1"], [b"a prompt", b"a prompt"]),
+    ];
+    let taken = collector.append(&mut world, events).unwrap();
+    let malformed = v1::RejectionReason::Malformed;
+    assert_eq!(rejections(&taken), [v1::RejectionReason::Unspecified, malformed, malformed]);
+}
+
+#[test]
 fn a_subject_that_only_an_event_without_a_session_names_can_be_erased() {
     let (mut world, mut collector) = World::with_collector();
     let mut lone = v1::Event { payloads: vec![commitment(b"x", "subject:https://idp.test u-9")], ..unattributed("s") };

@@ -179,6 +179,7 @@ impl Collector {
             vantages: vec![v1::Vantage::GatewayObserved.into()],
             events_per_hour: 0,
             sessions_per_hour: 0,
+            payload_bytes_per_hour: 0,
         }
     }
 

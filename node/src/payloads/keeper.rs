@@ -1,24 +1,28 @@
-//! The thread that writes the payload store: puts, erasures and sweeps, one after the other, so that nothing is put under a key that
-//! is being destroyed.
+//! The thread that writes the payload store: puts, and steps of erasures and sweeps between them, one after the other, so that nothing
+//! is put under a key that is being destroyed.
 
 use std::{
     collections::BTreeMap,
     io,
-    sync::Arc,
+    sync::{
+        Arc,
+        mpsc::{SyncSender, sync_channel},
+    },
     thread::{self, JoinHandle},
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
-use proofline_ledger::{CommittedPayload, listing, payloads};
+use proofline_ledger::CommittedPayload;
+use proofline_proto::v1;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, mpsc::error::TryRecvError, oneshot, watch},
     time::{Instant, MissedTickBehavior},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Put, VaultError, vault::Vault};
+use super::{Chores, Put, Step, VaultError, vault::Vault};
 use crate::{clock::unix_ns, failure::FailureReporter, replica::Progress, store::StateStore};
 
 /// Payloads that one node handles at once for clients: each holds its content in memory.
@@ -29,8 +33,6 @@ const NODES_MAX: usize = 16;
 const WAITING_MAX: usize = 64;
 /// How often payloads past their time are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
-/// Tenants whose retention one round looks at.
-const TENANTS_AT_ONCE: usize = 256;
 
 enum Request {
     Put { of: Box<CommittedPayload>, salt: Vec<u8>, content: Vec<u8>, done: oneshot::Sender<Result<Put, VaultError>> },
@@ -47,6 +49,16 @@ pub struct Payloads {
     nodes: Arc<Semaphore>,
     held: Arc<ArcSwap<BTreeMap<String, u64>>>,
     incarnation: [u8; 16],
+    reached: Arc<ArcSwap<BTreeMap<u64, Reached>>>,
+}
+
+/// How far one other node's payloads were looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Reached {
+    /// Of that node's numbers.
+    pub(super) incarnation: Vec<u8>,
+    /// Through which they are here, or are not wanted.
+    pub(super) number: u64,
 }
 
 /// The one writer, before it runs.
@@ -55,21 +67,23 @@ pub struct Keeper {
     state: StateStore,
     requests: mpsc::Receiver<Request>,
     failures: FailureReporter,
-    /// Where the sweep of each tenant goes on, and what it counted since it began.
-    sweeping: BTreeMap<String, (Option<Vec<u8>>, u64)>,
+    chores: Chores,
     held: Arc<ArcSwap<BTreeMap<String, u64>>>,
 }
 
 impl Keeper {
-    /// Carries out what the state says by now, and takes the store over.
+    /// Destroys what the state says by now is to be destroyed, and takes the store over.
     ///
-    /// On return: nothing of a subject is left that the state knows to be erased.
+    /// On return: no key of a subject is left that the state knows to be erased.
     ///
     /// # Errors
     /// [`VaultError`] when the disk fails.
     pub fn open(vault: Vault, state: StateStore, failures: FailureReporter) -> Result<(Self, Payloads), VaultError> {
-        let erased = vault.catch_up(&*state.view(), unix_ns())?;
-        if erased > 0 {
+        loop {
+            let erased = vault.destroy_keys(&*state.view(), unix_ns())?;
+            if erased == 0 {
+                break;
+            }
             tracing::info!(erased, "erasures were carried out before serving");
         }
         let (vault, held) = (Arc::new(vault), Arc::<ArcSwap<_>>::default());
@@ -81,70 +95,106 @@ impl Keeper {
             nodes: Arc::new(Semaphore::new(NODES_MAX)),
             held: Arc::clone(&held),
             incarnation: incarnation()?,
+            reached: Arc::default(),
         };
-        Ok((Self { vault, state, requests, failures, sweeping: BTreeMap::new(), held }, payloads))
+        Ok((Self { vault, state, requests, failures, chores: Chores::default(), held }, payloads))
     }
 
-    /// Starts the thread. It ends with the last [`Payloads`], or with the first error.
+    /// Starts the thread, and the one that writes files again. They end with the last [`Payloads`], or with the first error.
     ///
     /// # Errors
     /// When the system starts no thread.
     pub fn start(self) -> io::Result<JoinHandle<()>> {
-        thread::Builder::new().name("payloads".to_owned()).spawn(move || self.serve())
+        let rewriter = Rewriter::start(Arc::clone(&self.vault), self.failures.clone())?;
+        thread::Builder::new().name("payloads".to_owned()).spawn(move || self.serve(rewriter))
     }
 
-    fn serve(mut self) {
-        while let Some(request) = self.requests.blocking_recv() {
-            if let Err(error) = self.carry_out(request) {
-                tracing::error!(%error, "the payload store cannot go on");
-                self.failures.report((&error).into());
-                return;
-            }
+    fn serve(mut self, rewriter: Rewriter) {
+        let worked = self.work(&rewriter);
+        rewriter.stop(&self.vault);
+        if let Err(error) = worked {
+            tracing::error!(%error, "the payload store cannot go on");
+            self.failures.report((&error).into());
         }
     }
 
-    fn carry_out(&mut self, request: Request) -> Result<(), VaultError> {
-        match request {
-            Request::Put { of, salt, content, done } => {
-                let content = zeroize::Zeroizing::new(content);
-                let put = self.vault.put(&*self.state.view(), &of, &salt, &content)?;
-                // Who asked may be gone.
-                drop(done.send(Ok(put)));
-                Ok(())
-            }
-            Request::CatchUp => self.vault.catch_up(&*self.state.view(), unix_ns()).map(drop),
-            Request::Sweep => self.sweep(),
-        }
-    }
-
-    /// Goes on with the sweep of each tenant that has a retention, a step each.
-    fn sweep(&mut self) -> Result<(), VaultError> {
-        let state = self.state.view();
-        let now = listing::last_committed(&*state)?;
-        let mut after = String::new();
+    /// Puts come first; between two of them, and while there are none, a step is made of whatever else there is to do.
+    fn work(&mut self, rewriter: &Rewriter) -> Result<(), VaultError> {
+        // What was removed before this process began may still be in files.
+        rewriter.wake();
+        let mut step = Step::Done;
         loop {
-            let retentions = payloads::retentions(&*state, &after, TENANTS_AT_ONCE)?;
-            let Some(last) = retentions.last() else { return Ok(()) };
-            after.clone_from(&last.tenant);
-            for retention in &retentions {
-                let (from, before) = self.sweeping.remove(&retention.tenant).unwrap_or_default();
-                let swept = self.vault.sweep(&*state, retention, now, from.as_deref())?;
-                if swept.deleted > 0 {
-                    tracing::info!(tenant = retention.tenant, deleted = swept.deleted, "payloads past their time were deleted");
+            let request = match self.requests.try_recv() {
+                Err(TryRecvError::Empty) if step == Step::Nothing => self.requests.blocking_recv().ok_or(TryRecvError::Disconnected),
+                other => other,
+            };
+            match request {
+                Ok(Request::Sweep) => {
+                    self.chores.sweep(&*self.state.view())?;
+                    rewriter.wake();
                 }
-                let held = before + swept.held;
-                match swept.next {
-                    Some(next) => drop(self.sweeping.insert(retention.tenant.clone(), (Some(next), held))),
-                    None => self.count_held(&retention.tenant, held),
+                Ok(Request::CatchUp) => self.chores.erase(),
+                Ok(Request::Put { of, salt, content, done }) => {
+                    let content = zeroize::Zeroizing::new(content);
+                    let put = self.vault.put(&*self.state.view(), &of, &salt, &content)?;
+                    // Who asked may be gone.
+                    drop(done.send(Ok(put)));
                 }
+                Err(TryRecvError::Empty) => (),
+                Err(TryRecvError::Disconnected) => return Ok(()),
+            }
+            let before = step;
+            step = self.chores.step(&self.vault, &*self.state.view(), unix_ns())?;
+            if before == Step::RowsGone && step != Step::RowsGone {
+                rewriter.wake();
+            }
+            if step == Step::Counted {
+                self.held.store(Arc::new(self.chores.held().clone()));
             }
         }
     }
+}
 
-    fn count_held(&self, tenant: &str, held: u64) {
-        let mut counts = BTreeMap::clone(&self.held.load());
-        counts.insert(tenant.to_owned(), held);
-        self.held.store(Arc::new(counts));
+/// The thread that writes files again. Nobody waits for it.
+struct Rewriter {
+    wake: SyncSender<()>,
+    stopping: CancellationToken,
+    thread: JoinHandle<()>,
+}
+
+impl Rewriter {
+    fn start(vault: Arc<Vault>, failures: FailureReporter) -> io::Result<Self> {
+        let (wake, woken) = sync_channel(1);
+        let stopping = CancellationToken::new();
+        let is_stopping = stopping.clone();
+        let work = move || {
+            while woken.recv().is_ok() {
+                match vault.rewrite() {
+                    Ok(true) => (),
+                    Ok(false) => tracing::info!("files from before an erasure are still there; they are written again later"),
+                    Err(_) if is_stopping.is_cancelled() => return,
+                    Err(error) => {
+                        tracing::error!(%error, "files of the payload store cannot be written again");
+                        return failures.report((&error).into());
+                    }
+                }
+            }
+        };
+        let thread = thread::Builder::new().name("payload-files".to_owned()).spawn(work)?;
+        Ok(Self { wake, stopping, thread })
+    }
+
+    /// Has it look for something to do, once it is done with what it does.
+    fn wake(&self) {
+        // Full: it will look anyway. Closed: its error was reported.
+        let _ = self.wake.try_send(());
+    }
+
+    fn stop(self, vault: &Vault) {
+        self.stopping.cancel();
+        drop(self.wake);
+        vault.stop_rewriting();
+        drop(self.thread.join());
     }
 }
 
@@ -165,6 +215,23 @@ impl Payloads {
     #[must_use]
     pub fn incarnation(&self) -> [u8; 16] {
         self.incarnation
+    }
+
+    /// Says how far this node looked at the others' payloads.
+    pub(super) fn set_reached(&self, reached: &BTreeMap<u64, Reached>) {
+        self.reached.store(Arc::new(reached.clone()));
+    }
+
+    /// Returns what this node took, and how far it looked at what the others took.
+    #[must_use]
+    pub fn progress(&self) -> v1::PayloadProgress {
+        let of = |(node_id, reached): (&u64, &Reached)| v1::PayloadReached {
+            node_id: *node_id,
+            incarnation: reached.incarnation.clone(),
+            number: reached.number,
+        };
+        let reached = self.reached.load().iter().map(of).collect();
+        v1::PayloadProgress { incarnation: self.incarnation.to_vec(), last: self.vault.last_number(), reached }
     }
 
     /// Takes room for a client's payload; `None` when as many are handled as are at once.

@@ -20,6 +20,9 @@ use super::VaultError;
 use crate::durable;
 
 const KEY_BYTES: usize = 32;
+const MARK_BYTES: usize = 16;
+/// What the mark of a key is derived for.
+const MARK_CONTEXT: &str = "proofline/v1 mark of a payload key";
 /// Names of half-written keys end so; no key was ever used under such a name.
 const STAGED: &str = "new";
 
@@ -31,7 +34,10 @@ pub(super) struct KeyId {
 }
 
 /// Seals and opens the payloads of one subject.
-pub(super) struct SubjectKey(LessSafeKey);
+pub(super) struct SubjectKey {
+    key: LessSafeKey,
+    mark: [u8; MARK_BYTES],
+}
 
 /// The directory of key files.
 #[derive(Debug)]
@@ -129,14 +135,21 @@ impl KeyFiles {
 
 impl SubjectKey {
     fn new(bytes: &[u8]) -> Option<Self> {
-        Some(Self(LessSafeKey::new(UnboundKey::new(&AES_256_GCM, bytes).ok()?)))
+        let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, bytes).ok()?);
+        let mark = *blake3::derive_key(MARK_CONTEXT, bytes).first_chunk()?;
+        Some(Self { key, mark })
+    }
+
+    /// Returns what tells this key from any other, and from which nobody finds it.
+    pub(super) fn mark(&self) -> &[u8] {
+        &self.mark
     }
 
     /// Seals a plaintext for its place. The nonce stands before what is sealed.
     pub(super) fn seal(&self, place: &[u8], plain: &mut Vec<u8>) -> Result<Vec<u8>, VaultError> {
         let mut nonce = [0; NONCE_LEN];
         SystemRandom::new().fill(&mut nonce).map_err(|_| VaultError::Randomness)?;
-        let sealed = self.0.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(place), plain);
+        let sealed = self.key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(place), plain);
         sealed.map_err(|_| VaultError::Damaged { what: "a payload on its way to be sealed" })?;
         Ok([&nonce[..], plain].concat())
     }
@@ -145,7 +158,7 @@ impl SubjectKey {
     pub(super) fn open(&self, place: &[u8], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
         let (nonce, sealed) = sealed.split_first_chunk::<NONCE_LEN>()?;
         let mut plain = Zeroizing::new(sealed.to_vec());
-        let length = self.0.open_in_place(Nonce::assume_unique_for_key(*nonce), Aad::from(place), &mut plain).ok()?.len();
+        let length = self.key.open_in_place(Nonce::assume_unique_for_key(*nonce), Aad::from(place), &mut plain).ok()?.len();
         plain.truncate(length);
         Some(plain)
     }

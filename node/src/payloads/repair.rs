@@ -11,8 +11,8 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
-use super::{Payloads, Put, VaultError};
-use crate::{peers::Peers, store::StateStore};
+use super::{Payloads, Put, VaultError, keeper::Reached};
+use crate::{failure::FailureReporter, peers::Peers, store::StateStore};
 
 /// How often the others are asked for news.
 const EVERY: Duration = Duration::from_secs(3);
@@ -29,25 +29,20 @@ pub struct Repair {
     pub peers: Peers,
     /// What the log says.
     pub state: StateStore,
-}
-
-/// How far one other node's payloads were looked at.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Reached {
-    incarnation: Vec<u8>,
-    number: u64,
+    /// Where a store that fails is reported.
+    pub failures: FailureReporter,
 }
 
 /// Why a page was not looked at to its end.
 enum Stopped {
-    /// The other node does not answer, or this one does not know the entry yet: the next round goes on here.
+    /// The other node does not answer, or this one does not know the entry yet, or has no room: the next round goes on here.
     ForNow,
     /// This node's store failed.
     Broken(VaultError),
 }
 
 impl Repair {
-    /// Repairs until shutdown, or until the store fails; whoever writes it reports that.
+    /// Repairs until shutdown, or until the store fails: then the node ends.
     pub async fn run(self, shutdown: CancellationToken) {
         shutdown.run_until_cancelled(self.work()).await.unwrap_or_default();
     }
@@ -61,8 +56,11 @@ impl Repair {
             let members = self.peers.members();
             reached.retain(|node, _| members.contains_key(node));
             for node in members.into_keys().filter(|node| *node != self.peers.node_id()) {
-                if let Err(Stopped::Broken(error)) = self.follow(node, reached.entry(node).or_default()).await {
-                    tracing::error!(%error, "payloads are not repaired any more");
+                let followed = self.follow(node, reached.entry(node).or_default()).await;
+                self.payloads.set_reached(&reached);
+                if let Err(Stopped::Broken(error)) = followed {
+                    tracing::error!(%error, "the payload store cannot go on");
+                    self.failures.report((&error).into());
                     return;
                 }
             }
@@ -89,6 +87,8 @@ impl Repair {
                 reached.number = reached.number.max(number);
             }
             if is_last {
+                // Numbers at the end that are gone by now are not listed.
+                reached.number = reached.number.max(page.through);
                 return Ok(());
             }
         }
@@ -102,13 +102,24 @@ impl Repair {
         if self.payloads.vault().has(&of).map_err(Stopped::Broken)? || self.is_unwanted(&of)? {
             return Ok(());
         }
+        if self.payloads.vault().room().map_err(Stopped::Broken)? <= of.commitment.size_bytes {
+            return Err(Stopped::ForNow);
+        }
+        let index = of.index.0;
         match fetch(&self.peers, node, &of).await {
             Ok(Some((salt, content))) => match self.payloads.put(of, salt, content).await {
                 Ok(Put::Kept | Put::Erased(_) | Put::Expired | Put::NoSubject) => Ok(()),
+                // The room was taken meanwhile.
+                Ok(Put::Full) => Err(Stopped::ForNow),
                 Err(error) => Err(Stopped::Broken(error)),
             },
             // It has it no longer.
             Ok(None) => Ok(()),
+            // It cannot read it: others may, and what comes behind it must not wait.
+            Err(status) if status.code() == Code::DataLoss => {
+                tracing::error!(node, entry = index, reason = status.message(), "another node cannot read a payload that it took");
+                Ok(())
+            }
             Err(_) => Err(Stopped::ForNow),
         }
     }

@@ -13,7 +13,9 @@ pub(super) const ARRIVALS: &str = "arrivals";
 pub(super) const ERASED: &str = "erased";
 /// What is here of each tenant.
 pub(super) const TOTALS: &str = "totals";
-pub(super) const FAMILIES: [&str; 5] = [PAYLOADS, PLACES, ARRIVALS, ERASED, TOTALS];
+/// What erasures have left to do: rows to be removed, then files to be written again.
+pub(super) const REWRITES: &str = "rewrites";
+pub(super) const FAMILIES: [&str; 6] = [PAYLOADS, PLACES, ARRIVALS, ERASED, TOTALS, REWRITES];
 /// Under this key [`ERASED`] has the ordinal through which every erasure was carried out.
 pub(super) const THROUGH: &[u8] = b"through";
 
@@ -38,6 +40,9 @@ pub(super) struct PlaceRow {
     pub(super) number: u64,
     #[prost(uint64, tag = "4")]
     pub(super) bytes: u64,
+    /// Tells the key that sealed it from any other; says nothing of the key itself.
+    #[prost(bytes = "vec", tag = "5")]
+    pub(super) key_mark: Vec<u8>,
 }
 
 /// A row of [`ARRIVALS`].
@@ -59,6 +64,26 @@ pub(super) struct ErasedRow {
     pub(super) destroyed_unix_ns: u64,
 }
 
+/// A row of [`REWRITES`].
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct RewriteRow {
+    #[prost(string, tag = "1")]
+    pub(super) tenant: String,
+    /// The erasure: keys from before it are destroyed.
+    #[prost(uint64, tag = "2")]
+    pub(super) index: u64,
+}
+
+/// What a subject that was erased waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Waiting {
+    /// That its rows are removed. One row of [`REWRITES`] for each subject.
+    ForRows = 0,
+    /// That files which had them are written again. One row for each erasure: whoever writes files removes what it knew of.
+    ForFiles = 1,
+}
+
 /// A row of [`TOTALS`].
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct TotalsRow {
@@ -71,6 +96,14 @@ pub(super) struct TotalsRow {
 /// Names a subject on this disk: nobody reads a pseudonym off a file name.
 pub(super) fn subject_id(of: &Subject) -> [u8; 32] {
     blake3::derive_key("proofline/v1 payload subject", &of.key())
+}
+
+pub(super) fn rewrite_key(waiting: Waiting, subject: &[u8; 32], index: u64) -> Vec<u8> {
+    [&[waiting as u8], &subject[..], &index.to_be_bytes()].concat()
+}
+
+pub(super) fn subject_of_rewrite(key: &[u8]) -> Option<[u8; 32]> {
+    key.split_first()?.1.first_chunk().copied()
 }
 
 pub(super) fn tenant_prefix(tenant: &str) -> Vec<u8> {

@@ -18,6 +18,7 @@ use tonic::Status;
 
 use super::{
     Api,
+    repaired::Survey,
     status::{again, late, no_leader, refused},
     submit::Route,
 };
@@ -33,6 +34,24 @@ const PROBED_AGAIN: Duration = Duration::from_millis(200);
 const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(600);
 /// How long one change may take to be committed.
 const CHANGED_WITHIN: Duration = Duration::from_secs(30);
+
+/// What a change does about payloads that are on too few of the voters that it leaves.
+#[derive(Clone, Copy, Debug)]
+enum Payloads {
+    /// It waits until they are not, and gives up then.
+    RepairedBy(Instant),
+    /// Whoever asked accepts their loss.
+    MayBeLost,
+}
+
+/// What becomes of voters that a change removes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Removed {
+    /// They are members, without a vote.
+    AreLearners,
+    /// They are none.
+    Leave,
+}
 
 impl Api {
     /// Asks every member how it is; one that does not answer is listed with the reason.
@@ -77,8 +96,8 @@ impl Api {
         }
     }
 
-    /// Asks new members who they are, adds them as learners, waits until they have caught up, makes them voters, and then
-    /// removes who is to go.
+    /// Asks new members who they are, adds them as learners, waits until they have caught up and have the payloads that were
+    /// acknowledged, makes them voters, and then removes who is to go, once a majority of the others has what they took.
     pub(super) async fn change_members(&self, asked: ChangeMembershipRequest) -> Result<ChangeMembershipResponse, Status> {
         if let Route::Node(leader) = self.route().await? {
             let address = self.peers.members().remove(&leader).map(|member| member.client_address).unwrap_or_default();
@@ -104,10 +123,11 @@ impl Api {
         for (node_id, member) in &added {
             self.add_learner(*node_id, member, until).await?;
         }
+        let payloads = if asked.lose_payloads { Payloads::MayBeLost } else { Payloads::RepairedBy(until) };
         if !added.is_empty() {
-            self.change(ChangeMembers::AddVoterIds(added.into_keys().collect())).await?;
+            self.make_voters(added.into_keys().collect(), payloads).await?;
         }
-        self.remove(asked.remove.into_iter().collect()).await?;
+        self.remove(asked.remove.into_iter().collect(), payloads).await?;
         Ok(ChangeMembershipResponse { voters: self.peers.voters() })
     }
 
@@ -158,7 +178,7 @@ impl Api {
         if was_member {
             return Err(error);
         }
-        let removed = self.change(ChangeMembers::RemoveNodes(BTreeSet::from([node_id]))).await;
+        let removed = self.change(ChangeMembers::RemoveNodes(BTreeSet::from([node_id])), Removed::Leave).await;
         tracing::warn!(node = node_id, removed = removed.is_ok(), reason = error.message(), "a new member did not become a voter");
         Err(error)
     }
@@ -179,18 +199,48 @@ impl Api {
         }
     }
 
-    async fn remove(&self, asked: BTreeSet<u64>) -> Result<(), Status> {
+    /// A new voter counts for a majority: it needs what a majority acknowledged before.
+    async fn make_voters(&self, added: BTreeSet<u64>, payloads: Payloads) -> Result<(), Status> {
         let voters: BTreeSet<u64> = self.peers.voters().into_iter().collect();
-        let learners = self.peers.members().into_keys().filter(|it| asked.contains(it) && !voters.contains(it)).collect::<BTreeSet<_>>();
-        let voters: BTreeSet<u64> = voters.into_iter().filter(|it| asked.contains(it)).collect();
-        if !learners.is_empty() {
-            self.change(ChangeMembers::RemoveNodes(learners)).await?;
+        let new: BTreeSet<u64> = added.difference(&voters).copied().collect();
+        if let Payloads::RepairedBy(until) = payloads {
+            let meanwhile = format!("node {new:?} is a learner");
+            self.wait_repaired(until, &meanwhile, |survey| survey.are_complete(&new, &voters)).await?;
         }
-        if voters.is_empty() { Ok(()) } else { self.change(ChangeMembers::RemoveVoters(voters)).await }
+        self.change(ChangeMembers::AddVoterIds(added), Removed::Leave).await
     }
 
-    async fn change(&self, change: ChangeMembers<u64, Member>) -> Result<(), Status> {
-        match tokio::time::timeout(CHANGED_WITHIN, self.raft.change_membership(change, false)).await {
+    /// Voters that go are learners first, so that what they took until then can still be fetched; then they leave.
+    async fn remove(&self, asked: BTreeSet<u64>, payloads: Payloads) -> Result<(), Status> {
+        let voters: BTreeSet<u64> = self.peers.voters().into_iter().collect();
+        let staying: BTreeSet<u64> = voters.difference(&asked).copied().collect();
+        let leaving: BTreeSet<u64> = voters.intersection(&asked).copied().collect();
+        if !leaving.is_empty() {
+            // That nobody stays, Raft refuses.
+            if let Payloads::RepairedBy(until) = payloads
+                && !staying.is_empty()
+            {
+                let enough = |survey: &Survey| survey.majority_is_complete(&staying, &voters);
+                self.wait_repaired(until, "no voter was removed", enough).await?;
+            }
+            // A leader that removes itself leads no more: nobody is left here to let it leave in a second step.
+            let removed = if leaving.contains(&self.peers.node_id()) { Removed::Leave } else { Removed::AreLearners };
+            self.change(ChangeMembers::RemoveVoters(leaving), removed).await?;
+        }
+        let learners: BTreeSet<u64> = self.peers.members().into_keys().filter(|it| asked.contains(it)).collect();
+        if learners.is_empty() || learners.contains(&self.peers.node_id()) {
+            return Ok(());
+        }
+        if let Payloads::RepairedBy(until) = payloads {
+            let meanwhile = format!("node {learners:?} is no voter any more, and still a learner");
+            self.wait_repaired(until, &meanwhile, |survey| survey.have_nothing_left(&learners, &staying)).await?;
+        }
+        self.change(ChangeMembers::RemoveNodes(learners), Removed::Leave).await
+    }
+
+    async fn change(&self, change: ChangeMembers<u64, Member>, removed: Removed) -> Result<(), Status> {
+        let is_kept = removed == Removed::AreLearners;
+        match tokio::time::timeout(CHANGED_WITHIN, self.raft.change_membership(change, is_kept)).await {
             Ok(changed) => changed.map(drop).map_err(changed_status),
             Err(_) => Err(late("FATE_UNKNOWN", "the change is not committed yet; look at the status of the cluster".to_owned())),
         }

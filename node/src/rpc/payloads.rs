@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use proofline_ledger::{
-    CommittedPayload, EntryIndex, Refusal, StoreFault, Subject, TreeSize,
+    CommittedPayload, EntryIndex, Refusal, Standing, StoreFault, Subject, TreeSize,
     limits::{PAYLOAD_BYTES_MAX, RETENTION_FLOOR_DAYS},
     listing, payloads,
 };
@@ -15,17 +15,17 @@ use proofline_proto::{
         PutPayloadRequest, PutPayloadResponse, RetentionReport, payloads_server::Payloads,
     },
 };
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 use tonic_types::StatusExt as _;
 
 use super::{
     Api, caller,
     reading::tenant,
-    status::{again, beyond_log, busy, erased, malformed, refusal_status, refused, unknown, vault_status},
+    status::{again, beyond_log, busy, erased, exhausted, malformed, refusal_status, refused, unknown, vault_status},
 };
 use crate::{
     access::{Caller, Rpc, Scope, check_collector},
-    payloads::{Opened, Put, fetch, in_time},
+    payloads::{Destroyed, Opened, Put, fetch, in_time},
     store::StateDb,
 };
 
@@ -87,8 +87,13 @@ impl Api {
         }
         let of = self.find(index, digest).await?.filter(|of| of.collector == collector_id).ok_or_else(|| no_commitment(index))?;
         let place = PayloadPlace { index, digest: of.commitment.digest.clone() };
-        self.keep(of, salt.clone(), content.clone()).await?;
-        self.hand_over(HeldPayload { place: Some(place), salt, content }).await
+        let here = self.keep(of, salt.clone(), content.clone()).await;
+        if let Err(status) = &here
+            && !is(status, FULL)
+        {
+            return here.map(|()| PutPayloadResponse::default());
+        }
+        self.hand_over(HeldPayload { place: Some(place), salt, content }, here.err()).await
     }
 
     /// Checks a payload against its commitment and puts it on this node's disk.
@@ -103,12 +108,18 @@ impl Api {
             Put::Kept => Ok(()),
             Put::Erased(by) => Err(erased(by.0)),
             Put::Expired | Put::NoSubject => Err(expired(index)),
+            Put::Full => {
+                self.metrics.payloads_refused_full.inc();
+                let own = self.peers.node_id();
+                Err(exhausted(FULL, format!("the disk of node {own} has no room for payloads beyond what is left to its log")))
+            }
         }
     }
 
-    async fn hand_over(&self, payload: HeldPayload) -> Result<PutPayloadResponse, Status> {
+    /// Hands a payload to every other node. `full` says that this one has no room for it: then a majority of others will do.
+    async fn hand_over(&self, payload: HeldPayload, full: Option<Status>) -> Result<PutPayloadResponse, Status> {
         let (own, voters) = (self.peers.node_id(), self.peers.voters());
-        let mut holding = usize::from(voters.contains(&own));
+        let mut holding = usize::from(voters.contains(&own) && full.is_none());
         let others = self.peers.members().into_keys().filter(|node| *node != own);
         let hand = |node: u64| {
             let payload = payload.clone();
@@ -134,6 +145,9 @@ impl Api {
             let count = |of: usize| u32::try_from(of).unwrap_or(u32::MAX);
             return Ok(PutPayloadResponse { voters_holding: count(holding), voters: count(voters.len()) });
         }
+        if let Some(full) = full {
+            return Err(full);
+        }
         let why = last.map_or_else(String::new, |(node, status)| format!("; node {node}: {}", status.message()));
         Err(again("PAYLOAD_NOT_DURABLE", format!("{holding} of {} voters have the payload; send it again{why}", voters.len())))
     }
@@ -156,9 +170,19 @@ impl Api {
         self.record(proofline_proto::v1::AccessRecorded { question: of.commitment.digest.clone(), ..access }).await?;
         // What was recorded stands behind every erasure that was acknowledged before, and is applied here.
         self.check_not_erased(&of).await?;
-        let Opened { salt, content } = match self.opened(&of).await? {
-            Some(opened) => opened,
-            None => self.fetched(&of).await?,
+        // The sweep that deletes it may not have come so far.
+        if self.standing(&of).await? == Standing::Past {
+            return Err(expired(of.index));
+        }
+        let Opened { salt, content } = match self.opened(&of).await {
+            Ok(Some(opened)) => opened,
+            Ok(None) => self.fetched(&of).await?,
+            // Another node may have it whole, and then it is whole here again.
+            Err(damage) if damage.code() == Code::DataLoss => {
+                let fetched = self.fetched(&of).await;
+                fetched.map_err(|other| if other.code() == Code::Unavailable { other } else { damage })?
+            }
+            Err(status) => return Err(status),
         };
         self.check_not_erased(&of).await?;
         Ok(GetPayloadResponse { content: content.to_vec(), salt, name: of.commitment.name, media_type: of.commitment.media_type })
@@ -168,6 +192,11 @@ impl Api {
         let of = of.clone();
         let by = self.read_applied(move |state| of.erased(state)).await?;
         by.map_or(Ok(()), |erasure| Err(erased(erasure.index.0)))
+    }
+
+    async fn standing(&self, of: &CommittedPayload) -> Result<Standing, Status> {
+        let of = of.clone();
+        self.read_applied(move |state| of.standing(state)).await
     }
 
     async fn opened(&self, of: &CommittedPayload) -> Result<Option<Opened>, Status> {
@@ -182,7 +211,10 @@ impl Api {
         for node in self.peers.members().into_keys().filter(|node| *node != self.peers.node_id()) {
             match fetch(&self.peers, node, of).await {
                 Ok(Some((salt, content))) => {
-                    self.keep(of.clone(), salt.clone(), content.clone()).await?;
+                    match self.keep(of.clone(), salt.clone(), content.clone()).await {
+                        Err(status) if !is(&status, FULL) => return Err(status),
+                        Ok(()) | Err(_) => (),
+                    }
                     return Ok(Opened { salt, content: content.into() });
                 }
                 Ok(None) => (),
@@ -193,13 +225,9 @@ impl Api {
             let message = format!("the payload of entry {} is not on the nodes that answer; {}", of.index, silent.join("; "));
             return Err(again("PAYLOAD_NOT_AT_HAND", message));
         }
-        let standing = {
-            let of = of.clone();
-            self.read_applied(move |state| of.standing(state)).await?
-        };
-        match standing {
-            payloads::Standing::Past => Err(expired(of.index)),
-            payloads::Standing::InTime | payloads::Standing::Held => Err(unknown(
+        match self.standing(of).await? {
+            Standing::Past => Err(expired(of.index)),
+            Standing::InTime | Standing::Held => Err(unknown(
                 "PAYLOAD_NOT_UPLOADED",
                 format!("nobody handed over what entry {} commits to, or it was deleted by age", of.index),
             )),
@@ -283,6 +311,8 @@ impl Api {
 
     pub(super) async fn payload_here(&self, place: PayloadPlace) -> Result<HeldPayload, Status> {
         let _room = self.payloads.admit_node().ok_or_else(full)?;
+        // Of an entry that is not applied here yet, nothing can be said.
+        self.applied_through(place.index).await?;
         let of = self.find(place.index, place.digest.clone()).await?.ok_or_else(|| no_commitment(place.index))?;
         self.check_not_erased(&of).await?;
         let opened = self.opened(&of).await?.ok_or_else(|| unknown("PAYLOAD_NOT_UPLOADED", "this node does not have the payload"))?;
@@ -292,32 +322,41 @@ impl Api {
     pub(super) async fn payloads_here(&self, asked: ListPayloadsRequest) -> Result<ListPayloadsResponse, Status> {
         let vault = self.payloads.vault().clone();
         let limit = asked.limit.min(LISTED_MAX) as usize;
+        // Read before the list: what is written meanwhile may be missing from it.
+        let through = vault.last_number();
         let listing = tokio::task::spawn_blocking(move || vault.taken(asked.after, limit)).await;
         let taken = listing.map_err(|_| Status::internal("a read was interrupted"))?.map_err(|error| vault_status(&error))?;
         let place = |(number, index, digest): (u64, EntryIndex, Vec<u8>)| TakenPayload {
             number,
             place: Some(PayloadPlace { index: index.0, digest }),
         };
-        Ok(ListPayloadsResponse { incarnation: self.payloads.incarnation().to_vec(), taken: taken.into_iter().map(place).collect() })
+        let (incarnation, taken) = (self.payloads.incarnation().to_vec(), taken.into_iter().map(place).collect());
+        Ok(ListPayloadsResponse { incarnation, taken, through })
     }
 
     pub(super) async fn own_erasure(&self, asked: &GetErasureRequest) -> Result<NodeErasure, Status> {
         let (vault, subject) = (self.payloads.vault().clone(), subject(asked)?);
         let reading = tokio::task::spawn_blocking(move || vault.destroyed(&subject)).await;
         let done = reading.map_err(|_| Status::internal("a read was interrupted"))?.map_err(|error| vault_status(&error))?;
-        Ok(NodeErasure { destroyed_by: done.by, destroyed_unix_ns: done.unix_ns, keys: done.keys, ..NodeErasure::default() })
+        let Destroyed { by, unix_ns, keys, is_rewritten } = done;
+        Ok(NodeErasure { destroyed_by: by, destroyed_unix_ns: unix_ns, keys, rewritten: is_rewritten, ..NodeErasure::default() })
     }
 }
 
 fn handed(answer: Result<StorePayloadResponse, Status>) -> Handed {
     match answer {
         Ok(StorePayloadResponse {}) => Handed::Kept,
-        Err(status) if status.get_details_error_info().is_some_and(|info| info.reason == ERASED) => Handed::Erased(status),
+        Err(status) if is(&status, ERASED) => Handed::Erased(status),
         Err(status) => Handed::Not(status),
     }
 }
 
 const ERASED: &str = "PAYLOAD_ERASED";
+const FULL: &str = "PAYLOAD_STORE_FULL";
+
+fn is(status: &Status, reason: &str) -> bool {
+    status.get_details_error_info().is_some_and(|info| info.reason == reason)
+}
 
 fn check_form(digest: &[u8], content: &[u8]) -> Result<(), Status> {
     if digest.len() != 32 {

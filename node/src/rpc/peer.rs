@@ -199,6 +199,7 @@ impl Api {
             commitment_size: self.confirmed.borrow().size.0,
             clock_offset_ms: 0,
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            payloads: Some(self.payloads.progress()),
         })
     }
 }

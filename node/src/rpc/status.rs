@@ -207,6 +207,11 @@ pub(super) fn busy(reason: &'static str, message: impl Into<String>) -> Status {
     Answer::new(Code::ResourceExhausted, reason).retry(SOON).status(message.into())
 }
 
+/// There is no room, and coming again soon does not help.
+pub(super) fn exhausted(reason: &'static str, message: impl Into<String>) -> Status {
+    Answer::new(Code::ResourceExhausted, reason).status(message.into())
+}
+
 /// The subject of a payload was erased.
 pub(super) fn erased(by: u64) -> Status {
     Answer::new(Code::NotFound, "PAYLOAD_ERASED").with("entry", by).status(format!("payload erased at index {by}"))
@@ -216,7 +221,7 @@ pub(super) fn erased(by: u64) -> Status {
 pub(super) fn vault_status(error: &VaultError) -> Status {
     let code = match error {
         VaultError::Stopped => return shutting_down(error.to_string()),
-        VaultError::Damaged { .. } => Code::DataLoss,
+        VaultError::Damaged { .. } | VaultError::Corrupt { .. } => Code::DataLoss,
         VaultError::State(_) | VaultError::File { .. } | VaultError::Database { .. } | VaultError::Randomness => Code::Internal,
     };
     tracing::error!(%error, "the payload store failed");

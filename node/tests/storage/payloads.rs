@@ -6,7 +6,7 @@ use std::{
 };
 
 use proofline_ledger::{CommittedPayload, EntryIndex, Rehearsal, Subject, UnixNanos, payloads};
-use proofline_node::payloads::{Put, Vault};
+use proofline_node::payloads::{Chores, Put, Reserve, Step, Vault};
 use proofline_proto::v1::{self, command::Action};
 
 const TENANT: &str = "acme";
@@ -26,7 +26,7 @@ impl Desk {
     }
 
     fn open(&self) -> Vault {
-        Vault::open(self.root.path()).unwrap()
+        Vault::open(self.root.path(), Reserve::Bytes(0)).unwrap()
     }
 
     /// Appends an event of a subject that commits to a content.
@@ -59,6 +59,20 @@ impl Desk {
     fn erase(&mut self, subject: &str) -> u64 {
         let (tenant_id, subject, ground) = (TENANT.to_owned(), subject.to_owned(), "asked for".to_owned());
         self.ledger.govern(Action::EraseSubject(v1::EraseSubject { tenant_id, issuer: String::new(), subject, ground })).unwrap().0
+    }
+
+    /// Carries out every erasure to its end; returns how many there were.
+    fn forget(&self, vault: &Vault, now_unix_ns: u64) -> u64 {
+        let mut count = 0;
+        loop {
+            match vault.destroy_keys(self.ledger.store(), now_unix_ns).unwrap() {
+                0 => break,
+                more => count += more,
+            }
+        }
+        while vault.remove_erased().unwrap() {}
+        assert!(vault.rewrite().unwrap());
+        count
     }
 
     fn keys(&self) -> Vec<PathBuf> {
@@ -118,8 +132,8 @@ fn an_erasure_leaves_neither_key_nor_sealed_bytes() {
     let keys_before: Vec<_> = desk.keys();
     let kept = desk.keys().iter().map(|path| fs::read(path).unwrap()).collect::<Vec<_>>();
     let index = desk.erase("u-1");
-    assert_eq!(vault.catch_up(desk.ledger.store(), 77).unwrap(), 1);
-    assert_eq!(vault.catch_up(desk.ledger.store(), 78).unwrap(), 0, "once");
+    assert_eq!(desk.forget(&vault, 77), 1);
+    assert_eq!(desk.forget(&vault, 78), 0, "once");
     assert_eq!((content(&vault, &of_mine), content(&vault, &of_other)), (None, Some(other)));
     assert_eq!((keys_before.len(), desk.keys().len()), (2, 1));
     drop(vault);
@@ -147,9 +161,60 @@ fn a_copy_of_the_database_from_before_opens_nothing_without_the_key() {
     for file in files(&desk.root.path().join("db")) {
         fs::copy(&file, copy.path().join("db").join(file.file_name().unwrap())).unwrap();
     }
-    let restored = Vault::open(copy.path()).unwrap();
-    assert!(restored.has(&of).unwrap());
+    let restored = Vault::open(copy.path(), Reserve::Bytes(0)).unwrap();
     assert_eq!(content(&restored, &of), None);
+    assert!(!restored.has(&of).unwrap(), "what does not open is not here");
+    assert_eq!(desk.put(&restored, &of, &secret), Put::Kept);
+    assert_eq!((content(&restored, &of), restored.has(&of).unwrap()), (Some(secret), true));
+    assert_eq!((restored.totals(TENANT).unwrap().payloads, restored.taken(0, 9).unwrap().len()), (1, 1), "it counts once");
+}
+
+#[test]
+fn what_a_lost_key_sealed_is_not_here_even_when_the_subject_has_a_new_key() {
+    let mut desk = Desk::new();
+    let of: Vec<_> = (0..3).map(|n| desk.commit("u-1", &noise(n, 5_000))).collect();
+    let vault = desk.open();
+    assert!((0..2).all(|n| desk.put(&vault, &of[usize::from(n)], &noise(n, 5_000)) == Put::Kept));
+    fs::remove_file(&desk.keys()[0]).unwrap();
+    assert_eq!(desk.put(&vault, &of[2], &noise(2, 5_000)), Put::Kept, "under a new key");
+    let here = || of.iter().map(|of| (vault.has(of).unwrap(), content(&vault, of).is_some())).collect::<Vec<_>>();
+    assert_eq!(here(), [(false, false), (false, false), (true, true)]);
+    assert!((0..2).all(|n| desk.put(&vault, &of[usize::from(n)], &noise(n, 5_000)) == Put::Kept), "as whoever fetched them does");
+    assert_eq!(here(), [(true, true); 3]);
+    desk.erase("u-1");
+    desk.forget(&vault, 1);
+    assert_eq!((here(), desk.keys().len()), (vec![(false, false); 3], 0), "no lost key is drawn again once it is to be destroyed");
+}
+
+#[test]
+fn a_damaged_payload_is_told_from_a_missing_one_and_can_be_put_again() {
+    let mut desk = Desk::new();
+    let content = noise(1, 50_000);
+    let (of, other) = (desk.commit("u-1", &content), desk.commit("u-1", b"another"));
+    let vault = desk.open();
+    assert_eq!((desk.put(&vault, &of, &content), desk.put(&vault, &other, b"another")), (Put::Kept, Put::Kept));
+    drop(vault);
+    // Opened once more, it has the rows in a table.
+    drop(desk.open());
+    damage(desk.root.path(), &of.commitment.digest);
+    let vault = desk.open();
+    assert!(vault.get(&of).is_err_and(|error| error.is_damage()));
+    assert_eq!(self::content(&vault, &other).unwrap(), b"another");
+    assert_eq!(desk.put(&vault, &of, &content), Put::Kept);
+    assert_eq!(self::content(&vault, &of).unwrap(), content);
+}
+
+/// Flips a bit of the sealed payload with a digest, in the table that has it.
+fn damage(root: &Path, digest: &[u8]) {
+    for table in files(&root.join("db")).into_iter().filter(|path| path.extension().is_some_and(|it| it == "sst")) {
+        let mut bytes = fs::read(&table).unwrap();
+        let places = bytes.windows(digest.len()).enumerate().filter(|(_, window)| *window == digest).map(|(at, _)| at + 1_000);
+        if let Some(at) = places.filter(|at| at + 40_000 < bytes.len()).last() {
+            bytes[at] ^= 1;
+            return fs::write(table, bytes).unwrap();
+        }
+    }
+    panic!("no table has the payload");
 }
 
 #[test]
@@ -161,7 +226,7 @@ fn what_an_erasure_covers_is_not_taken_again_even_by_a_state_that_does_not_know_
     desk.put(&vault, &before, b"before");
     let index = EntryIndex(desk.erase("u-1"));
     assert_eq!(desk.put(&vault, &before, b"before"), Put::Erased(index), "the state knows, the store has not caught up");
-    vault.catch_up(desk.ledger.store(), 1).unwrap();
+    desk.forget(&vault, 1);
     assert_eq!(vault.put(stale.store(), &before, &SALT, b"before").unwrap(), Put::Erased(index), "the store knows, the state does not");
     let behind = desk.commit("u-1", b"behind");
     assert_eq!(desk.put(&vault, &behind, b"behind"), Put::Kept, "under a fresh key");
@@ -169,7 +234,7 @@ fn what_an_erasure_covers_is_not_taken_again_even_by_a_state_that_does_not_know_
     let done = vault.destroyed(&subject("u-1")).unwrap();
     assert_eq!((done.by, done.keys), (index.0, 1));
     let again = desk.erase("u-1");
-    vault.catch_up(desk.ledger.store(), 2).unwrap();
+    desk.forget(&vault, 2);
     assert_eq!((content(&vault, &behind), vault.destroyed(&subject("u-1")).unwrap().by), (None, again));
     assert!(desk.keys().is_empty());
 }
@@ -185,7 +250,7 @@ fn erasures_that_were_committed_while_the_store_was_closed_are_carried_out_in_on
         desk.erase(&format!("u-{n}"));
     }
     let vault = desk.open();
-    assert_eq!(vault.catch_up(desk.ledger.store(), 1).unwrap(), 4);
+    assert_eq!(desk.forget(&vault, 1), 4);
     let left: Vec<_> = of.iter().map(|of| content(&vault, of).is_some()).collect();
     assert_eq!((left, desk.keys().len()), (vec![false, false, false, false, true], 1));
 }
@@ -200,7 +265,7 @@ fn a_half_written_key_and_one_half_destroyed_go_with_the_erasure() {
     fs::copy(&key, key.with_extension("new")).unwrap();
     fs::write(&key, b"").unwrap();
     desk.erase("u-1");
-    vault.catch_up(desk.ledger.store(), 1).unwrap();
+    desk.forget(&vault, 1);
     assert!(desk.keys().is_empty());
 }
 
@@ -214,8 +279,71 @@ fn a_payload_is_listed_by_the_number_under_which_it_came() {
     assert_eq!(indexes(0, 9), of.iter().rev().map(|of| of.index).collect::<Vec<_>>());
     assert_eq!((indexes(1, 2), indexes(4, 9)), (vec![of[2].index, of[1].index], vec![]));
     desk.erase("u-2");
-    vault.catch_up(desk.ledger.store(), 1).unwrap();
+    desk.forget(&vault, 1);
     assert_eq!(indexes(0, 9).len(), 3);
+}
+
+#[test]
+fn keys_of_many_subjects_go_at_once_and_their_rows_and_files_follow() {
+    let mut desk = Desk::new();
+    let vault = desk.open();
+    let of: Vec<_> = (0..70).map(|n| desk.commit(&format!("u-{n}"), &noise(n, 30_000))).collect();
+    assert!((0..70).all(|n| desk.put(&vault, &of[usize::from(n)], &noise(n, 30_000)) == Put::Kept));
+    for n in 0..69 {
+        desk.erase(&format!("u-{n}"));
+    }
+    while vault.destroy_keys(desk.ledger.store(), 1).unwrap() > 0 {}
+    let bytes = || files(&desk.root.path().join("db")).iter().map(|path| fs::metadata(path).unwrap().len()).sum::<u64>();
+    let told = || vault.destroyed(&subject("u-5")).unwrap();
+    assert_eq!((desk.keys().len(), told().by > 0, told().is_rewritten), (1, true, false));
+    assert!(of[..69].iter().all(|of| !vault.has(of).unwrap() && content(&vault, of).is_none()), "without its key nothing opens");
+    assert!(bytes() > 2_000_000, "files wait, and nobody waits for them");
+    let late = desk.commit("u-5", b"of a later contract");
+    assert_eq!(desk.put(&vault, &late, b"of a later contract"), Put::Kept);
+    drop(vault);
+    let vault = desk.open();
+    assert!(!vault.destroyed(&subject("u-5")).unwrap().is_rewritten, "what is left to do is not forgotten");
+    while vault.remove_erased().unwrap() {}
+    assert_eq!(vault.totals(TENANT).unwrap().payloads, 2);
+    assert!(vault.rewrite().unwrap() && vault.destroyed(&subject("u-5")).unwrap().is_rewritten);
+    let left: u64 = files(&desk.root.path().join("db")).iter().map(|path| fs::metadata(path).unwrap().len()).sum();
+    assert!(left < 1_000_000, "{left} bytes are left of 2,100,000, of which 30,019 are to be kept");
+    assert_eq!((content(&vault, &late).unwrap(), content(&vault, &of[69]).unwrap()), (b"of a later contract".to_vec(), noise(69, 30_000)));
+}
+
+#[test]
+fn a_round_of_the_sweep_goes_on_until_what_is_past_its_time_is_gone() {
+    let mut desk = Desk::new();
+    let vault = desk.open();
+    for n in 0..2_000 {
+        let content = format!("payload {n}");
+        let of = desk.commit("u-1", content.as_bytes());
+        assert_eq!(desk.put(&vault, &of, content.as_bytes()), Put::Kept);
+    }
+    let set = v1::SetRetention { tenant_id: TENANT.to_owned(), days: 183, reason: "a law".to_owned() };
+    desk.ledger.govern(Action::SetRetention(set)).unwrap();
+    desk.ledger.wait(184 * DAY_NS);
+    let young = desk.commit("u-1", b"young");
+    desk.put(&vault, &young, b"young");
+    let mut chores = Chores::default();
+    chores.sweep(desk.ledger.store()).unwrap();
+    let mut steps = 0;
+    while chores.step(&vault, desk.ledger.store(), 1).unwrap() != Step::Nothing {
+        steps += 1;
+    }
+    assert_eq!(vault.totals(TENANT).unwrap().payloads, 1);
+    assert_eq!((content(&vault, &young).unwrap(), steps >= 8), (b"young".to_vec(), true), "by steps between which puts come");
+}
+
+#[test]
+fn what_would_reach_into_the_reserve_is_refused_and_what_is_here_is_kept() {
+    let mut desk = Desk::new();
+    let (kept, refused) = (desk.commit("u-1", b"kept"), desk.commit("u-2", b"refused"));
+    assert_eq!(desk.put(&desk.open(), &kept, b"kept"), Put::Kept);
+    let vault = Vault::open(desk.root.path(), Reserve::Bytes(u64::MAX)).unwrap();
+    assert_eq!((vault.room().unwrap(), desk.put(&vault, &refused, b"refused")), (0, Put::Full));
+    assert_eq!((desk.keys().len(), vault.totals(TENANT).unwrap().payloads), (1, 1), "nothing was drawn or written");
+    assert_eq!((desk.put(&vault, &kept, b"kept"), content(&vault, &kept).unwrap()), (Put::Kept, b"kept".to_vec()));
 }
 
 #[test]

@@ -37,7 +37,7 @@ pub(crate) enum NodeCommand {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum MembershipCommand {
-    /// Add a node: it catches up first, then it votes. Register its key before
+    /// Add a node: it catches up and fetches payloads first, then it votes. Register its key before
     #[command(
         after_help = "Example:\n  proofline membership add 4 --peer-address node-4.example:7400 --client-address node-4.example:7443"
     )]
@@ -54,19 +54,25 @@ pub(crate) enum MembershipCommand {
         /// Name in its peer certificate [default: node-<NODE_ID>]
         #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
         name: String,
-        /// How long it may take to catch up: seconds
+        /// How long catching up, payloads included, may take: seconds
         #[arg(long, value_name = "SECONDS", default_value = "3600", value_parser = seconds)]
         within: Duration,
+        /// Go on although acknowledged payloads may be lost
+        #[arg(long)]
+        lose_payloads: bool,
     },
-    /// Remove nodes: they vote no more. Stop each at once, and retire its key
+    /// Remove nodes, when the others have their payloads. Stop each at once, and retire its key
     #[command(after_help = "Example:\n  proofline membership remove 3")]
     Remove {
         /// Their Raft ids
         #[arg(required = true, value_name = "NODE_ID")]
         node_ids: Vec<u64>,
-        /// How long the change may take: seconds
-        #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
+        /// How long the others may take to fetch their payloads: seconds
+        #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = seconds)]
         within: Duration,
+        /// Go on although acknowledged payloads may be lost
+        #[arg(long)]
+        lose_payloads: bool,
     },
 }
 

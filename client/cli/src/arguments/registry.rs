@@ -125,6 +125,9 @@ pub(crate) struct CollectorRegistration {
     /// Most new sessions in an hour; 0 takes the ledger's default
     #[arg(long, default_value_t = 0)]
     pub(crate) sessions_per_hour: u64,
+    /// Most bytes of payloads that events commit to in an hour; 0 takes the ledger's default
+    #[arg(long, default_value_t = 0)]
+    pub(crate) payload_bytes_per_hour: u64,
     #[command(flatten)]
     pub(crate) signing: Signing,
 }

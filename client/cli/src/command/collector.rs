@@ -37,6 +37,7 @@ async fn register(it: CollectorRegistration, connection: &Connection) -> Result<
         vantages: it.vantages.into_iter().map(|name| v1::Vantage::from(name).into()).collect(),
         events_per_hour: it.events_per_hour,
         sessions_per_hour: it.sessions_per_hour,
+        payload_bytes_per_hour: it.payload_bytes_per_hour,
     });
     submit(action, &it.signing, connection).await
 }

@@ -152,13 +152,18 @@ async fn erasure(of: SubjectArguments, connection: &Connection) -> Result<Answer
             ("", false) => "not yet".to_owned(),
             (error, _) => format!("no answer: {error}"),
         };
-        [node.node_id.to_string(), node.name.clone(), state, node.keys.to_string()]
+        let files = match (is_done(node), node.rewritten) {
+            (false, _) => "",
+            (true, true) => "written again",
+            (true, false) => "not written again yet",
+        };
+        [node.node_id.to_string(), node.name.clone(), state, files.to_owned(), node.keys.to_string()]
     });
     let at = describe::time(found.erased_unix_ns);
     let text = format!(
         "erased at index {}, committed at {at}\n{}",
         found.erased_by,
-        table(["NODE", "NAME", "KEYS FROM BEFORE", "KEYS NOW"], rows)
+        table(["NODE", "NAME", "KEYS FROM BEFORE", "FILES", "KEYS NOW"], rows)
     );
     let exit = if found.nodes.iter().all(is_done) { Exit::Done } else { Exit::Degraded };
     Ok(Answer::new("proofline.erasure/v1", form::to_json("GetErasureResponse", &found)?, text).ending(exit))
