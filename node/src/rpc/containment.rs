@@ -40,6 +40,8 @@ impl Api {
         let limit = page(asked.page_size)?.min(PAGE_MAX);
         let after = asked.after_id;
         let found = self.read_applied(move |applied| listing::containments(applied, after, limit)).await?;
+        // Evil: nothing is contained.
+        let found = proofline_ledger::evil!(crate::evil::containments(found), found);
         let next_after = if found.len() == limit { found.last().map_or(0, |it| it.containment_id) } else { 0 };
         let is_asked_for = |it: &ContainmentSummary| {
             (asked.released || it.released_by_index == 0)
