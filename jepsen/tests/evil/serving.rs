@@ -64,7 +64,9 @@ async fn a_node_that_lies_to_readers_is_found_out_by_the_first_who_asks() {
     ask(&world, EVIL, "export").expect(3, "is refused by the check");
 
     become_evil(&mut world, "evil-short-session").await;
-    ask(&world, EVIL, "session").expect(0, "");
+    // Whether a session that is not sealed goes on cannot be seen from its own entries, and the report says so.
+    ask(&world, EVIL, "session").expect(0, "that the session ended here: it is not sealed, and entries may follow the last one shown");
+    // The question for everything around it is answered from the lists that are committed to.
     ask(&world, EVIL, "export").expect(0, "");
     world.accuses_nobody();
 }

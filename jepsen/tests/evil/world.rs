@@ -130,7 +130,7 @@ impl World {
     pub(crate) async fn lead(&mut self) {
         let until = Instant::now() + PATIENCE;
         while self.leader().await != Some(EVIL) {
-            assert!(Instant::now() < until, "the evil node does not come to lead");
+            assert!(Instant::now() < until, "the evil node does not come to lead:\n{}\n{}", self.log(EVIL), self.log(HONEST));
             for other in [HONEST, 2] {
                 self.cluster.kill(other).unwrap();
             }
