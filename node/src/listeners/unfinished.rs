@@ -15,8 +15,12 @@ use crate::inbox::NotAdmitted;
 /// Bytes in front of each message: a flag, and its length.
 const PREFIX_BYTES: usize = 5;
 
+/// Longest message that is counted in full: one that is longer is refused by whoever reads it.
+const MESSAGE_BYTES_MAX: usize = 8 << 20;
+
 /// The bytes of messages that have not arrived whole, of all calls together: nobody has looked at them yet, so nothing else
-/// bounds them. Clones share one count.
+/// bounds them. A message counts with its whole length once that is known, because room for all of it is made then, however
+/// slowly it comes. Clones share one count.
 #[derive(Clone, Debug)]
 pub(super) struct Unfinished {
     room: Arc<Semaphore>,
@@ -69,8 +73,8 @@ impl Body for Counted {
         let Some(frame) = ready!(Pin::new(&mut self.inner).poll_frame(cx)).transpose()? else { return Poll::Ready(None) };
         if let Some(data) = frame.data_ref() {
             self.messages.arrived(data);
-            let unfinished = self.messages.unfinished;
-            self.hold(unfinished).map_err(Status::from)?;
+            let claimed = self.messages.claimed();
+            self.hold(claimed).map_err(Status::from)?;
         }
         Poll::Ready(Some(Ok(frame)))
     }
@@ -112,6 +116,11 @@ impl Messages {
         }
     }
 
+    /// Returns what the unfinished message takes: all of it, once its length is known.
+    fn claimed(&self) -> usize {
+        if self.unfinished < PREFIX_BYTES { self.unfinished } else { (self.unfinished + self.missing()).min(MESSAGE_BYTES_MAX) }
+    }
+
     fn missing(&self) -> usize {
         usize::try_from(self.length).unwrap_or(usize::MAX).saturating_add(PREFIX_BYTES).saturating_sub(self.unfinished)
     }
@@ -133,9 +142,11 @@ mod tests {
         for cut in 1..three.len() {
             let mut messages = Messages::default();
             three.chunks(cut).for_each(|part| messages.arrived(part));
-            assert_eq!(messages.unfinished, 0, "cut every {cut} bytes");
-            messages.arrived(&message(10)[..9]);
-            assert_eq!(messages.unfinished, 9);
+            assert_eq!(messages.claimed(), 0, "cut every {cut} bytes");
+            messages.arrived(&message(10)[..4]);
+            assert_eq!(messages.claimed(), 4, "the length is not known yet");
+            messages.arrived(&message(10)[4..9]);
+            assert_eq!(messages.claimed(), 15, "all of the message");
         }
     }
 
@@ -148,20 +159,21 @@ mod tests {
     #[tokio::test]
     async fn messages_that_are_whole_give_their_room_back() {
         let unfinished = Unfinished::of(1_000);
-        let body = counted(&unfinished, (0..10).map(|_| message(900)).collect());
+        let halves = |_| [message(900)[..300].to_vec(), message(900)[300..].to_vec()];
+        let body = counted(&unfinished, (0..10).flat_map(halves).collect());
         assert_eq!(body.collect().await.unwrap().to_bytes().len(), 9_050);
         assert_eq!(unfinished.room.available_permits(), 1_000);
     }
 
     #[tokio::test]
     async fn beyond_the_bound_a_call_ends_and_what_it_held_is_free_again() {
-        let unfinished = Unfinished::of(1_000);
-        let mut first = counted(&unfinished, vec![message(2_000)[..900].to_vec()]);
+        let unfinished = Unfinished::of(3_000);
+        let mut first = counted(&unfinished, vec![message(2_000)[..5].to_vec()]);
         first.frame().await.unwrap().unwrap();
-        let error = counted(&unfinished, vec![message(2_000)[..200].to_vec()]).collect().await.unwrap_err();
+        let error = counted(&unfinished, vec![message(2_000)[..5].to_vec()]).collect().await.unwrap_err();
         let status = Status::from_error(Box::new(error));
         assert_eq!(status.code(), tonic::Code::ResourceExhausted, "{status:?}");
         drop(first);
-        assert_eq!(unfinished.room.available_permits(), 1_000);
+        assert_eq!(unfinished.room.available_permits(), 3_000);
     }
 }
