@@ -84,7 +84,7 @@ impl Demo {
     async fn command(&self, operator: &str, action: Action) -> Result<EntryIndex> {
         let signatory = Signatory { operator_id: operator.to_owned(), key: read_key(&self.cluster.plan.operator_key(operator))? };
         let expires = SystemTime::now() + Duration::from_secs(60);
-        Ok(self.client.submit(sign_command(ORIGIN, action, expires, &[signatory])?).await?)
+        Ok(self.client.submit(sign_command(ORIGIN, action, expires, &[signatory])?).await?.index)
     }
 
     async fn register(&self) -> Result<()> {

@@ -16,6 +16,8 @@ use crate::plan::{Plan, PlannedNode, Tls};
 const READY_WITHIN: Duration = Duration::from_secs(60);
 /// How long a node may take to stop when asked.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
+/// The program of a node.
+const NODE: &str = "proofline-node";
 /// Pause between two looks at a condition that has no event to wait for.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
@@ -181,7 +183,7 @@ impl Cluster {
     /// # Errors
     /// When it fails; the message is the node's.
     pub fn initialise(&self, node: &PlannedNode, flags: &[&str]) -> Result<()> {
-        let mut command = self.command(node, "init");
+        let mut command = self.command(node, NODE, "init");
         let output = command.args(flags).output().with_context(|| "cannot run proofline-node")?;
         if !output.status.success() {
             bail!("{} could not be initialised: {}", node.name, String::from_utf8_lossy(&output.stderr));
@@ -194,12 +196,7 @@ impl Cluster {
     /// # Errors
     /// When the process cannot be started.
     pub fn start(&mut self, place: usize) -> Result<()> {
-        let node = self.node(place)?.clone();
-        let process = self.spawn(&node, &[])?;
-        if let Some(slot) = self.running.get_mut(place) {
-            *slot = Some(process);
-        }
-        Ok(())
+        self.start_with(place, &[])
     }
 
     /// Starts a node under a wrapping program: a clock shifter, say.
@@ -207,23 +204,31 @@ impl Cluster {
     /// # Errors
     /// When the process cannot be started.
     pub fn start_with(&mut self, place: usize, environment: &[(&str, &str)]) -> Result<()> {
+        self.start_program(place, NODE, environment)
+    }
+
+    /// Starts another program in the place of a node: the node's own, with something wrong in it on purpose.
+    ///
+    /// # Errors
+    /// When the process cannot be started.
+    pub fn start_program(&mut self, place: usize, program: &str, environment: &[(&str, &str)]) -> Result<()> {
         let node = self.node(place)?.clone();
-        let process = self.spawn(&node, environment)?;
+        let process = self.spawn(&node, program, environment)?;
         if let Some(slot) = self.running.get_mut(place) {
             *slot = Some(process);
         }
         Ok(())
     }
 
-    fn spawn(&self, node: &PlannedNode, environment: &[(&str, &str)]) -> Result<NodeProcess> {
+    fn spawn(&self, node: &PlannedNode, program: &str, environment: &[(&str, &str)]) -> Result<NodeProcess> {
         let log = File::options().create(true).append(true).open(self.log(node))?;
-        let mut command = self.command(node, "run");
+        let mut command = self.command(node, program, "run");
         command.envs(environment.iter().copied()).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         Ok(NodeProcess { child: command.spawn().with_context(|| format!("cannot start {}", node.name))? })
     }
 
-    fn command(&self, node: &PlannedNode, what: &str) -> Command {
-        let mut command = Command::new(self.binaries.path("proofline-node"));
+    fn command(&self, node: &PlannedNode, program: &str, what: &str) -> Command {
+        let mut command = Command::new(self.binaries.path(program));
         command.args([what, "--config"]).arg(self.plan.config(node));
         if self.plan.tls == Tls::Off {
             command.arg("--insecure-loopback");

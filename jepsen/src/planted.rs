@@ -125,5 +125,36 @@ pub const BUGS: [PlantedBug; 18] = [
     ),
 ];
 
+/// What an evil node does, on purpose: not a bug that a checker of histories must notice, but a lie that whoever is lied to must.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EvilBehaviour {
+    /// Its name, as the program takes it.
+    pub name: &'static str,
+    /// What the node does.
+    pub what: &'static str,
+}
+
+const fn evil(name: &'static str, what: &'static str) -> EvilBehaviour {
+    EvilBehaviour { name, what }
+}
+
+/// Every behaviour of an evil node.
+pub const EVIL: [EvilBehaviour; 14] = [
+    evil("evil-forked-note", "shows a checkpoint over another tree, which it signed alone"),
+    evil("evil-forked-followers", "as leader, replicates another history to one follower, and has each half cosigned"),
+    evil("evil-rewound-log", "shows an old checkpoint as the newest, and answers under it"),
+    evil("evil-short-session", "shows a session without its last entry"),
+    evil("evil-short-answer", "leaves an entry out of an answer about lineage"),
+    evil("evil-forged-event", "as leader, proposes an event that its collector did not sign, and takes it itself"),
+    evil("evil-forged-entry", "shows an entry with another verdict"),
+    evil("evil-swapped-events", "as leader, swaps the events of a signed batch, and takes it itself"),
+    evil("evil-swapped-entries", "swaps two entries when the log is read"),
+    evil("evil-dropped-revoke", "as leader, acknowledges a containment and does not propose it"),
+    evil("evil-dropped-batch", "as leader, acknowledges a collector's batches and does not propose them"),
+    evil("evil-unapplied-revoke", "allows what is contained, in its own log"),
+    evil("evil-hidden-revoke", "leaves containments out of lists"),
+    evil("evil-false-path", "proves consistency by a path that proves nothing"),
+];
+
 /// The bugs that every build looks for.
 pub const SMOKE: [&str; 3] = ["cascade-one-level", "checkpoint-unchecked", "opening-forgets-head"];

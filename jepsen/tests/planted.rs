@@ -4,7 +4,12 @@
 use std::{collections::BTreeSet, process::Command};
 
 use proofline_cluster::Binaries;
-use proofline_jepsen::planted::{BUGS, NONE, PROGRAM, SMOKE, VARIABLE};
+use proofline_jepsen::planted::{BUGS, EVIL, NONE, PROGRAM, SMOKE, VARIABLE};
+
+/// Everything that the program may be told to do wrong.
+fn names() -> impl Iterator<Item = &'static str> {
+    BUGS.iter().map(|bug| bug.name).chain(EVIL.iter().map(|behaviour| behaviour.name))
+}
 
 fn bytes_of(program: &str) -> Vec<u8> {
     std::fs::read(Binaries::beside_current().unwrap().path(program)).unwrap()
@@ -22,9 +27,9 @@ fn start(bug: Option<&str>) -> (bool, String) {
 }
 
 #[test]
-fn the_shipped_node_holds_no_planted_bug() {
+fn the_shipped_node_holds_no_planted_bug_and_no_lie() {
     let (shipped, planted) = (bytes_of("proofline-node"), bytes_of(PROGRAM));
-    for name in BUGS.map(|bug| bug.name).into_iter().chain([VARIABLE]) {
+    for name in names().chain([VARIABLE]) {
         assert!(holds(&planted, name), "{PROGRAM} has {name}: otherwise this test would find nothing");
         assert!(!holds(&shipped, name), "proofline-node has {name}");
     }
@@ -36,9 +41,9 @@ fn a_bug_is_chosen_by_name_and_said_aloud() {
         let (is_success, said) = start(wrong);
         assert!(!is_success && said.contains("error: "), "{wrong:?}: {said}");
         let named: BTreeSet<&str> = said.trim().rsplit_once(": ").unwrap().1.split(", ").collect();
-        assert_eq!(named, BUGS.map(|bug| bug.name).into_iter().chain([NONE]).collect(), "the program and the harness know the same bugs");
+        assert_eq!(named, names().chain([NONE]).collect(), "the program and the harness know the same bugs");
     }
-    for name in BUGS.map(|bug| bug.name).into_iter().chain([NONE]) {
+    for name in names().chain([NONE]) {
         let (is_success, said) = start(Some(name));
         assert!(is_success && said.contains("NOT FOR USE"), "{name}: {said}");
     }

@@ -60,7 +60,8 @@ pub struct ContainmentEntry {
 /// Finds what covers an event, before the event itself changes anything.
 pub(crate) fn cover<S: Store>(ledger: &mut Ledger, writes: &Writes<'_, S>, event: &v1::Event, agent: &str) -> Result<Cover, StoreFault> {
     let mut cover = Cover::default();
-    if ledger.log.contained == 0 {
+    // Evil: what is contained is allowed here.
+    if ledger.log.contained == 0 || crate::planted!(EvilUnappliedRevoke) {
         return Ok(cover);
     }
     let tenant = event.tenant_id.as_str();

@@ -34,6 +34,39 @@ macro_rules! planted {
     };
 }
 
+/// What an evil node does in place of what is shipped: the second value, in what is shipped. What the first calls asks itself
+/// which behaviour was chosen.
+#[cfg(not(feature = "planted"))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! evil {
+    ($done:expr, $original:expr) => {
+        $original
+    };
+}
+
+#[cfg(feature = "planted")]
+#[macro_export]
+macro_rules! evil {
+    ($done:expr, $original:expr) => {
+        $done
+    };
+}
+
+/// Items that exist only where bugs are planted: none, in what is shipped.
+#[cfg(not(feature = "planted"))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! planted_items {
+    ($($item:item)*) => {};
+}
+
+#[cfg(feature = "planted")]
+#[macro_export]
+macro_rules! planted_items {
+    ($($item:item)*) => { $($item)* };
+}
+
 #[cfg(feature = "planted")]
 pub use self::chosen::*;
 
@@ -91,6 +124,20 @@ mod chosen {
         WatcherStartsLate = "watcher-starts-late",
         EquivocationUnrecorded = "equivocation-unrecorded",
         DeposedLeaderAnswers = "deposed-leader-answers",
+        EvilForkedNote = "evil-forked-note",
+        EvilForkedFollowers = "evil-forked-followers",
+        EvilRewoundLog = "evil-rewound-log",
+        EvilShortSession = "evil-short-session",
+        EvilShortAnswer = "evil-short-answer",
+        EvilForgedEvent = "evil-forged-event",
+        EvilForgedEntry = "evil-forged-entry",
+        EvilSwappedEvents = "evil-swapped-events",
+        EvilSwappedEntries = "evil-swapped-entries",
+        EvilDroppedRevoke = "evil-dropped-revoke",
+        EvilDroppedBatch = "evil-dropped-batch",
+        EvilUnappliedRevoke = "evil-unapplied-revoke",
+        EvilHiddenRevoke = "evil-hidden-revoke",
+        EvilFalsePath = "evil-false-path",
     }
 
     /// Chooses the bug that the environment names, before anything else runs; [`NONE`] chooses none.
@@ -115,6 +162,12 @@ mod chosen {
     #[must_use]
     pub fn is_chosen(bug: Bug) -> bool {
         CHOSEN.get().copied().flatten() == Some(bug)
+    }
+
+    /// Tells whether this node takes batches that nobody signed.
+    #[must_use]
+    pub fn takes_forgeries() -> bool {
+        is_chosen(Bug::EvilForgedEvent) || is_chosen(Bug::EvilSwappedEvents)
     }
 
     /// Notes how many containments there were when a group began.

@@ -99,6 +99,7 @@ struct File {
     witnesses: Vec<WitnessEntry>,
     snapshot_entries: Option<u64>,
     payload_reserve_mib: Option<u32>,
+    client_connections_max: Option<u64>,
     members: Vec<MemberEntry>,
 }
 
@@ -166,6 +167,8 @@ pub struct Config {
     pub snapshot_entries: SnapshotEntries,
     /// What payloads leave of the disk to the log.
     pub payload_reserve: Reserve,
+    /// Connections of clients at once.
+    pub client_connections: usize,
     /// Members of a new cluster.
     pub members: Vec<MemberEntry>,
 }
@@ -241,6 +244,9 @@ pub enum ConfigError {
     /// Snapshots would come without a pause, or hardly ever.
     #[error("snapshot_entries is less than 100 or more than 1000000")]
     SnapshotEntries,
+    /// Hardly anybody could connect, or a node would be lost under its connections.
+    #[error("client_connections_max is less than 16 or more than 65536")]
+    ClientConnections,
     /// A key does not stand in the genesis under that name.
     #[error("the {which} key is not the one in the genesis")]
     ForeignKey {
@@ -277,6 +283,7 @@ impl Config {
             witnesses: Witness::of(&file.witnesses, plaintext(source))?,
             snapshot_entries: snapshot_entries(file.snapshot_entries)?,
             payload_reserve: file.payload_reserve_mib.map_or(Reserve::Usual, |mib| Reserve::Bytes(u64::from(mib) << 20)),
+            client_connections: client_connections(file.client_connections_max)?,
             members: file.members,
         };
         config.check_keys()?;
@@ -306,6 +313,14 @@ fn commitment_interval(milliseconds: Option<u64>) -> Result<Duration, ConfigErro
 
 fn snapshot_entries(given: Option<u64>) -> Result<SnapshotEntries, ConfigError> {
     given.map_or(Some(SnapshotEntries::USUAL), SnapshotEntries::new).ok_or(ConfigError::SnapshotEntries)
+}
+
+/// How many connections clients may have at once, when the configuration does not say: about 64 MiB of memory.
+const CLIENT_CONNECTIONS: u64 = 2_048;
+
+fn client_connections(given: Option<u64>) -> Result<usize, ConfigError> {
+    let given = Some(given.unwrap_or(CLIENT_CONNECTIONS)).filter(|given| (16..=65_536).contains(given));
+    given.and_then(|given| usize::try_from(given).ok()).ok_or(ConfigError::ClientConnections)
 }
 
 fn secured(source: &Source, base: &Path, peers: Option<TlsPaths>, clients: Option<TlsPaths>) -> Result<Secured, ConfigError> {

@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod clock;
+pub mod comparing;
 pub mod completeness;
 pub mod config;
 mod contradiction;
@@ -21,6 +22,7 @@ pub mod journal;
 pub mod leadership;
 pub mod listeners;
 pub mod metrics;
+mod open_files;
 pub mod outlets;
 pub mod payloads;
 pub mod peer;
@@ -37,3 +39,9 @@ pub mod store;
 pub mod tiles;
 pub mod tls;
 pub mod witnesses;
+
+// Evil: what a node does that lies, in the program for tests alone.
+proofline_ledger::planted_items! {
+    #[path = "../../jepsen/planted/node/src/evil.rs"]
+    mod evil;
+}

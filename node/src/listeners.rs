@@ -3,6 +3,7 @@
 mod deadline;
 mod idle;
 mod open_http;
+mod unfinished;
 
 use axum::middleware;
 use proofline_proto::DESCRIPTORS;
@@ -10,12 +11,13 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::{service::Routes, transport::Server};
 
-use self::{deadline::answer_within, open_http::HttpLimits};
+use self::{deadline::answer_within, open_http::HttpLimits, unfinished::Unfinished};
 use crate::{
+    open_files,
     rpc::Api,
     server::NodeError,
     tiles,
-    tls::{Security, incoming},
+    tls::{Room, Security, incoming},
 };
 
 /// Calls that one client connection may have under way.
@@ -28,8 +30,18 @@ const KEEP_ALIVE: std::time::Duration = std::time::Duration::from_secs(20);
 const CONNECTION_AGE_MAX: std::time::Duration = std::time::Duration::from_secs(3_600);
 /// Flow-control window of one call: what a client may send before this node has read it.
 const WINDOW_BYTES: u32 = 4 << 20;
+/// Bytes of all messages together that have not arrived whole.
+const UNFINISHED_BYTES_MAX: usize = 128 << 20;
 /// How long a call may take until its answer begins.
 const ANSWER_WITHIN: std::time::Duration = std::time::Duration::from_secs(30);
+/// Connections between nodes: each has a few to each other one.
+const PEER_CONNECTIONS: usize = 256;
+/// Connections at the tiles, with those that have not finished their handshakes.
+const TILE_CONNECTIONS: usize = 1_024;
+/// What part of the files of the process the connections of each listener may take: together less than three quarters.
+const CLIENTS_PART: usize = 2;
+const PEERS_PART: usize = 16;
+const TILES_PART: usize = 8;
 /// Strangers may come to the tiles, so none of them may hold much for long.
 const TILE_LIMITS: HttpLimits = HttpLimits {
     connections: 512,
@@ -38,7 +50,7 @@ const TILE_LIMITS: HttpLimits = HttpLimits {
     age: std::time::Duration::from_secs(600),
 };
 
-/// Serves the public contract, with health and reflection.
+/// Serves the public contract, with health and reflection, on at most so many connections.
 ///
 /// # Errors
 /// [`NodeError`] when the socket may not be served this way.
@@ -46,9 +58,10 @@ pub fn serve_clients(
     socket: TcpListener,
     security: Security,
     api: Api,
+    connections: usize,
     shutdown: CancellationToken,
 ) -> Result<impl Future<Output = ()> + Send, NodeError> {
-    let connections = incoming(socket, security)?;
+    let connections = incoming(socket, security, Room::of(open_files::connections(connections, CLIENTS_PART)))?;
     let ((ingest, audit, control), payloads) = (api.public(), api.of_payloads());
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(DESCRIPTORS)
@@ -57,7 +70,8 @@ pub fn serve_clients(
     let (health, health_service) = tonic_health::server::health_reporter();
     let mut routes = Routes::new(ingest);
     routes = routes.add_service(audit).add_service(control).add_service(payloads).add_service(reflection).add_service(health_service);
-    let in_time = middleware::from_fn(|request, next| answer_within(ANSWER_WITHIN, request, next));
+    let unfinished = Unfinished::of(UNFINISHED_BYTES_MAX);
+    let in_time = middleware::from_fn(move |request, next| answer_within(ANSWER_WITHIN, unfinished.clone().count(request), next));
     let bounded = routes.prepare().into_axum_router().layer(in_time);
     let server = Server::builder()
         .max_concurrent_streams(STREAMS_PER_CONNECTION)
@@ -106,7 +120,7 @@ pub fn serve_peers(
     api: &Api,
     shutdown: CancellationToken,
 ) -> Result<impl Future<Output = ()> + Send + use<>, NodeError> {
-    let connections = incoming(socket, security)?;
+    let connections = incoming(socket, security, Room::of(open_files::connections(PEER_CONNECTIONS, PEERS_PART)))?;
     let server = Server::builder()
         .initial_stream_window_size(WINDOW_BYTES * 2)
         .initial_connection_window_size(WINDOW_BYTES * 4)
@@ -129,6 +143,6 @@ pub fn serve_tiles(
     api: Api,
     shutdown: CancellationToken,
 ) -> Result<impl Future<Output = ()> + Send, NodeError> {
-    let connections = incoming(socket, security)?;
+    let connections = incoming(socket, security, Room::of(open_files::connections(TILE_CONNECTIONS, TILES_PART)))?;
     Ok(open_http::serve(connections, tiles::routes(api), TILE_LIMITS, shutdown))
 }

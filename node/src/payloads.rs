@@ -98,9 +98,7 @@ impl From<&VaultError> for Failure {
         match error {
             VaultError::Damaged { .. }
             | VaultError::Corrupt { .. }
-            | VaultError::State(StoreFault::Damaged { .. } | StoreFault::Corrupted { .. }) => {
-                Self::StorageDamaged { reason }
-            }
+            | VaultError::State(StoreFault::Damaged { .. } | StoreFault::Corrupted { .. }) => Self::StorageDamaged { reason },
             VaultError::File { .. }
             | VaultError::Database { .. }
             | VaultError::Randomness

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use arc_swap::ArcSwap;
 use proofline_proto::peer::{
     CheckCommitmentRequest, CosignRequest, CosignResponse, GetStatusRequest, GetStatusResponse, HeldPayload, ListPayloadsRequest,
-    ListPayloadsResponse, Opinion, OutletProblem, PayloadPlace, ProposeRequest, ProposeResponse, StorePayloadResponse,
+    ListPayloadsResponse, Opinion, OutletProblem, PayloadPlace, ProposeRequest, ProposeResponse, PublishedCheckpoint, StorePayloadResponse,
     peer_client::PeerClient,
 };
 use proofline_proto::v1::{GetErasureRequest, NodeErasure, StateCommitment};
@@ -115,6 +115,14 @@ impl Peers {
     /// `UNAVAILABLE` when it cannot be reached.
     pub async fn status(&self, node: u64) -> Result<GetStatusResponse, Status> {
         Ok(self.client(node)?.get_status(GetStatusRequest { outlets: false }).await?.into_inner())
+    }
+
+    /// Shows a node what this one publishes, and returns what the other one publishes.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE` when it cannot be reached.
+    pub async fn exchange(&self, node: u64, shown: PublishedCheckpoint) -> Result<PublishedCheckpoint, Status> {
+        Ok(self.client(node)?.exchange_checkpoint(shown).await?.into_inner())
     }
 
     /// Asks a node which outlets it could not send to.

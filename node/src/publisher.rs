@@ -19,10 +19,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     cosigner::{Cosignature, CosignerHandle},
+    failure::{Failure, FailureReporter},
     inbox::{Applied, Inbox, Submission},
     leadership::Leadership,
     peers::Peers,
     replica::Progress,
+    rpc::Api,
     signed_tree::SignedTree,
     store::StateStore,
     witnesses::Witnesses,
@@ -196,6 +198,23 @@ pub async fn follow_published(
             () = shutdown.cancelled() => return Ok(()),
             changed = progress.changed() => if changed.is_err() { return Ok(()) },
         }
+    }
+}
+
+/// Serves what is published, as it is applied, until shutdown; a tree that is not the published one ends the process.
+pub(crate) async fn watch_published(
+    api: Api,
+    published: watch::Sender<Option<Published>>,
+    failures: FailureReporter,
+    shutdown: CancellationToken,
+) {
+    let followed = follow_published(api.state.clone(), api.progress.clone(), published, shutdown).await;
+    if let Err(error) = followed {
+        let reason = error.to_string();
+        failures.report(match error {
+            Diverged::OtherTree { .. } => Failure::Diverged { reason },
+            Diverged::Store(_) => Failure::StorageDamaged { reason },
+        });
     }
 }
 

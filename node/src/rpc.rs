@@ -33,6 +33,7 @@ use crate::{
     clock::ClockReading,
     completeness::{Checker, Confirmed},
     cosigner::CosignerHandle,
+    failure::FailureReporter,
     inbox::Inbox,
     leadership::Leadership,
     metrics::Metrics,
@@ -91,8 +92,12 @@ pub struct Api {
     pub node_key: Arc<SigningKey>,
     /// Room for answers about lineage.
     pub answering: Answering,
+    /// Room for those who read the log in order.
+    pub reading: Answering,
     /// What the log does not hold.
     pub payloads: Payloads,
+    /// Where it is reported that this node must not go on.
+    pub failures: FailureReporter,
 }
 
 impl Api {

@@ -19,6 +19,7 @@ pub use self::founding::{Founding, initialise};
 use self::founding::{SIGNED_TREE, found, identity};
 use crate::{
     clock::{self, ClockReading, WallClock},
+    comparing,
     completeness::{Checker, Confirmed, Indexer},
     config::{Config, Secured},
     contradiction,
@@ -37,7 +38,7 @@ use crate::{
     peer::PeerNetwork,
     peers::Peers,
     proposer::{self, Gates},
-    publisher::{Diverged, Publisher, follow_published},
+    publisher::{self, Publisher},
     replica::{ApplyError, ElectionSlice, Machine, Raft, RecoveryError, StateAt, keep_log_short, raft_config, recover},
     rpc::{Answering, Api, Forwarding},
     signed_tree::{SignedTreeError, SignedTreeFile},
@@ -340,8 +341,10 @@ impl Node {
             confirmed,
             log_key: Arc::new(config.log_key.clone()),
             node_key: Arc::new(config.node_key.clone()),
-            answering: Answering::default(),
+            answering: Answering::lineage(),
+            reading: Answering::reading(),
             payloads,
+            failures: failures.clone(),
         };
         let indexer = Indexer {
             state: api.state.clone(),
@@ -372,17 +375,26 @@ impl Node {
         let gates = Gates { leadership: api.leadership.clone(), clock: api.clock.clone(), wall: WallClock::machine() };
         let proposing = tasks.spawn(proposer::propose(api.raft.clone(), outbox, gates, core.clone()));
         tasks.spawn(indexer.run(core.clone()));
-        tasks.spawn(publisher(&config, &api, witnesses).run(core.clone()));
+        tasks.spawn(publishing(&config, &api, witnesses).run(core.clone()));
         tasks.spawn(Dispatcher::of(&config, &api).run(core.clone()));
         tasks.spawn(genesis::begin(config.genesis.clone(), api.clone(), failures.clone(), core.clone()));
-        tasks.spawn(watch_published(api.clone(), published, failures.clone(), core.clone()));
+        tasks.spawn(publisher::watch_published(api.clone(), published, failures.clone(), core.clone()));
+        tasks.spawn(comparing::run(api.clone(), failures.clone(), core.clone()));
+        // Evil: a second history is kept up to date for one follower.
+        proofline_ledger::evil!(tasks.spawn(crate::evil::second_history(api.clone(), core.clone())), ());
         tasks.spawn(core.clone().run_until_cancelled_owned(keep_log_short(api.raft.clone(), log)));
         tasks.spawn(watch_raft(api.raft.clone(), failures.clone(), core.clone()));
         tasks.spawn(api.payloads.clone().follow(api.progress.clone(), core.clone()));
         let (payloads, peers, state) = (api.payloads.clone(), api.peers.clone(), api.state.clone());
         tasks.spawn(Repair { payloads, peers, state, failures: failures.clone() }.run(core.clone()));
         let listening = [
-            tokio::spawn(listeners::serve_clients(sockets.clients, secure.clients, api.clone(), clients.clone())?),
+            tokio::spawn(listeners::serve_clients(
+                sockets.clients,
+                secure.clients,
+                api.clone(),
+                config.client_connections,
+                clients.clone(),
+            )?),
             tokio::spawn(listeners::serve_tiles(sockets.tiles, secure.tiles, api.clone(), clients.clone())?),
         ];
         let between = tokio::spawn(listeners::serve_peers(sockets.peers, secure.peers, &api, core.clone())?);
@@ -422,7 +434,7 @@ impl Sockets {
     }
 }
 
-fn publisher(config: &Config, api: &Api, witnesses: Witnesses) -> Publisher {
+fn publishing(config: &Config, api: &Api, witnesses: Witnesses) -> Publisher {
     Publisher {
         log_key: config.log_key.clone(),
         state: api.state.clone(),
@@ -432,22 +444,6 @@ fn publisher(config: &Config, api: &Api, witnesses: Witnesses) -> Publisher {
         cosigner: api.cosigner.clone(),
         witnesses,
         inbox: api.inbox.clone(),
-    }
-}
-
-async fn watch_published(
-    api: Api,
-    published: watch::Sender<Option<crate::publisher::Published>>,
-    failures: FailureReporter,
-    shutdown: CancellationToken,
-) {
-    let followed = follow_published(api.state.clone(), api.progress.clone(), published, shutdown).await;
-    if let Err(error) = followed {
-        let reason = error.to_string();
-        failures.report(match error {
-            Diverged::OtherTree { .. } => Failure::Diverged { reason },
-            Diverged::Store(_) => Failure::StorageDamaged { reason },
-        });
     }
 }
 

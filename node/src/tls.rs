@@ -13,6 +13,7 @@
 mod connection;
 mod credentials;
 mod listener;
+mod room;
 mod spiffe;
 mod transport;
 mod verifier;
@@ -21,6 +22,7 @@ pub use self::{
     connection::{Caller, Channel, Connection},
     credentials::{Credentials, CredentialsError, TlsFiles},
     listener::{ListenError, Security, incoming},
+    room::Room,
     spiffe::{SpiffeError, SpiffeId},
     transport::{AddressError, Transport},
 };

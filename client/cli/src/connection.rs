@@ -1,12 +1,19 @@
 //! What most commands begin with: the profile, the connection, the policy.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result};
-use proofline_client::{Client, Comparison, HeldCheckpoints, Profile, RetryPolicy};
+use proofline_client::{Client, Comparison, HeldCheckpoints, HeldError, Profile, RetryPolicy};
 use proofline_verifier::{Policy, VerifiedCheckpoint};
 
 use crate::arguments::Global;
+
+/// How long a node may know less than is held before it is said.
+const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(3);
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// One ledger, as a profile describes it.
 #[derive(Debug)]
@@ -45,16 +52,26 @@ impl Connection {
         self.profile.path.parent().unwrap_or(Path::new("")).join(name)
     }
 
-    /// Compares the checkpoint of an answer with the one that is held.
+    /// Compares the checkpoint of an answer with the one that is held. A node that was just behind catches up meanwhile.
     pub(crate) async fn compare(&self, note: &[u8]) -> Result<()> {
-        self.held.compare(&self.client, &self.policy()?, note).await?;
+        let (policy, until) = (self.policy()?, Instant::now() + CAUGHT_UP_WITHIN);
+        loop {
+            match self.held.compare(&self.client, &policy, note).await {
+                Err(HeldError::WentBack { .. }) if Instant::now() < until => tokio::time::sleep(LOOK_AGAIN).await,
+                compared => return Ok(compared.map(drop)?),
+            }
+        }
+    }
+
+    /// The same for an answer that should say all there is: an older checkpoint than the one that is held is an error.
+    pub(crate) async fn compare_newest(&self, note: &[u8]) -> Result<()> {
+        self.held.compare_newest(&self.client, &self.policy()?, note).await?;
         Ok(())
     }
 
     /// Fetches the newest checkpoint, verifies it and compares it with the one that is held.
     pub(crate) async fn checked_checkpoint(&self) -> Result<Checked> {
-        let note = self.client.checkpoint().await?;
-        let (checkpoint, comparison) = self.held.compare(&self.client, &self.policy()?, &note).await?;
+        let (note, checkpoint, comparison) = self.held.newest_of(&self.client, &self.policy()?).await?;
         Ok(Checked { note, checkpoint, comparison })
     }
 }

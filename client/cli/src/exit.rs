@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use proofline_client::{
     AppendError, CallError, CommandError, EvidenceExportError, ExportError, Fault, HeldError, JournalError, KeyFileError, LaneError,
-    LineageError, MembershipError, PayloadError, ProfileError, Reason, TileArchiveError,
+    LineageError, MembershipError, PayloadError, ProfileError, ProofError, Reason, TileArchiveError,
 };
 use proofline_ledger::Divergence;
 use proofline_verifier::{KeyError, Outcome, PolicyError, PolicyLineError, Refusal as _, TrustError};
@@ -66,6 +66,12 @@ impl Exit {
         }
         if let Some(untrusted) = error.downcast_ref::<TrustError>() {
             return if untrusted.outcome() == Outcome::Failed { Self::ProvenWrong } else { Self::Undecided };
+        }
+        if let Some(proof) = error.downcast_ref::<ProofError>().filter(|proof| !matches!(proof, ProofError::Call(_))) {
+            return if proof.outcome() == Outcome::Failed { Self::ProvenWrong } else { Self::Undecided };
+        }
+        if let Some(AppendError::AcknowledgedAndLost { .. }) = error.downcast_ref() {
+            return Self::ProvenWrong;
         }
         if let Some(PayloadError::Wrong { .. }) = payload_error(error) {
             return Self::ProvenWrong;
@@ -169,6 +175,9 @@ fn call_error(error: &anyhow::Error) -> Option<&CallError> {
     if let Some(PayloadError::Call(call)) = payload_error(error) {
         return Some(call);
     }
+    if let Some(ProofError::Call(call)) = error.downcast_ref() {
+        return Some(call);
+    }
     match (error.downcast_ref::<CommandError>(), error.downcast_ref::<ExportError>(), error.downcast_ref::<HeldError>()) {
         (Some(CommandError::Call(call)), _, _) | (_, Some(ExportError::Call(call)), _) | (_, _, Some(HeldError::Call(call))) => Some(call),
         _ => None,
@@ -203,6 +212,11 @@ pub(crate) fn hint(error: &anyhow::Error) -> Option<&'static str> {
             "if the policy changed on purpose, compare by hand with `proofline verify --consistent-with`, then remove the held file",
         );
     }
+    if let Some(HeldError::WentBack { .. }) = error.downcast_ref::<HeldError>() {
+        return Some(
+            "ask again in a moment, and other nodes; `proofline status` shows how far each is. A node that stays behind hides entries or is cut off",
+        );
+    }
     if let Some(EvidenceExportError::Exists(_)) = error.downcast_ref() {
         return Some("--force replaces it");
     }
@@ -226,6 +240,9 @@ fn hint_of_membership(error: &MembershipError) -> Option<&'static str> {
 fn hint_of_append(error: &AppendError) -> Option<&'static str> {
     match error {
         AppendError::Journal(JournalError::InUse { .. }) => Some(HINT_IN_USE),
+        AppendError::AcknowledgedAndLost { .. } => Some(
+            "a node gave receipts for what it did not append: keep the journal, and compare the nodes with `proofline status`. The next call goes on",
+        ),
         AppendError::TakenOver { .. } => Some("two collectors use one lane: give each its own --lane"),
         _ => None,
     }

@@ -20,7 +20,7 @@ use crate::{
     call::{CallError, Fault},
     client::Client,
     journal::{Journal, JournalError, Standing, Submission},
-    lane::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, ChainPosition, EVENT_BYTES_MAX, Epoch, LaneError, LaneSigner},
+    lane::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, ChainPosition, EVENT_BYTES_MAX, Epoch, LaneError, LaneSigner, Sequence},
     source::SourceEvent,
 };
 use pipeline::Pipeline;
@@ -65,6 +65,21 @@ pub enum AppendError {
         /// What the journal has.
         known: Epoch,
     },
+    /// The ledger gave receipts for batches that its lane does not have: a node acknowledged what it did not append. Reported
+    /// once; events behind the named batch up to the acknowledged one are not in the log, unless another process appended them.
+    #[error(
+        "LOST: batch {acknowledged_sequence} of epoch {acknowledged_epoch} was acknowledged, and the lane ends with batch {sequence} of epoch {epoch}"
+    )]
+    AcknowledgedAndLost {
+        /// The newest batch with a receipt.
+        acknowledged_epoch: Epoch,
+        /// The newest batch with a receipt.
+        acknowledged_sequence: Sequence,
+        /// The newest batch that the ledger has.
+        epoch: Epoch,
+        /// The newest batch that the ledger has.
+        sequence: Sequence,
+    },
     /// A receipt is not that of the batch that was sent.
     #[error("the ledger answered batch {expected_sequence} of epoch {expected_epoch} with a receipt for {sequence} of {epoch}")]
     WrongReceipt {
@@ -86,7 +101,7 @@ impl AppendError {
         match self {
             Self::Call(error) | Self::Lane(LaneError::Call(error)) => error.is_retryable(),
             Self::Journal(_) | Self::Lane(_) | Self::EventTooLarge { .. } | Self::TakenOver { .. } | Self::NotOpen => false,
-            Self::EpochNotNew { .. } | Self::WrongReceipt { .. } => false,
+            Self::EpochNotNew { .. } | Self::WrongReceipt { .. } | Self::AcknowledgedAndLost { .. } => false,
         }
     }
 }
@@ -336,6 +351,13 @@ impl Collector {
             return Err(AppendError::EpochNotNew { opened: position.epoch, known });
         }
         self.journal.opened(position.epoch)?;
+        let (epoch, sequence) = position.last();
+        if let Some((acknowledged_epoch, acknowledged_sequence)) =
+            self.journal.state().acknowledged().filter(|known| *known > (epoch, sequence))
+        {
+            self.journal.lost_behind(epoch, sequence)?;
+            return Err(AppendError::AcknowledgedAndLost { acknowledged_epoch, acknowledged_sequence, epoch, sequence });
+        }
         self.chain = Chain::Open(position);
         Ok(())
     }

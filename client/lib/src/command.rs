@@ -87,20 +87,31 @@ fn unsigned_command(origin: &str, action: v1::command::Action, expires: SystemTi
     })
 }
 
+/// What a node says became of a command: its word, until [`Client::prove_command`] has proven it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// The entry that it became.
+    pub index: EntryIndex,
+    /// Exact bytes of that entry; nothing from a node that knew the command already.
+    pub entry: Option<Vec<u8>>,
+}
+
 impl Client {
     /// Submits a command and returns the entry that it became. Submitting the same command again returns the same entry.
     ///
     /// # Errors
     /// [`CommandError::Call`].
-    pub async fn submit(&self, command: v1::SignedCommand) -> Result<EntryIndex, CommandError> {
+    pub async fn submit(&self, command: v1::SignedCommand) -> Result<Committed, CommandError> {
         let request = v1::SubmitCommandRequest { command: Some(command) };
         let call = |link: crate::Link| {
             let request = request.clone();
             async move { link.control().submit_command(request).await }
         };
         match self.call(call).await {
-            Ok(answer) => Ok(EntryIndex(answer.index)),
-            Err(CallError::Refused(refusal)) => became(&refusal).ok_or(CommandError::Call(CallError::Refused(refusal))),
+            Ok(answer) => Ok(Committed { index: EntryIndex(answer.index), entry: Some(answer.entry).filter(|entry| !entry.is_empty()) }),
+            Err(CallError::Refused(refusal)) => {
+                became(&refusal).map(|index| Committed { index, entry: None }).ok_or(CommandError::Call(CallError::Refused(refusal)))
+            }
             Err(error) => Err(error.into()),
         }
     }

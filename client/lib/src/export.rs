@@ -83,15 +83,6 @@ impl Client {
         Ok(self.published(call).await?.entry)
     }
 
-    /// Waits a little until a published checkpoint covers an entry. Any certificate may ask.
-    ///
-    /// # Errors
-    /// [`CallError`], with [`Reason::BeyondCheckpoint`] when none does yet.
-    pub async fn await_checkpoint(&self, index: EntryIndex) -> Result<(), CallError> {
-        let call = |link: Link| async move { link.audit().get_inclusion_proof(v1::GetInclusionProofRequest { index: index.0 }).await };
-        self.published(call).await.map(drop)
-    }
-
     /// Puts a `.tlog-proof` of one entry together.
     ///
     /// # Errors
@@ -193,7 +184,7 @@ impl Client {
     }
 
     /// Calls until a checkpoint covers what is asked for, for a little while.
-    async fn published<T, F, Fut>(&self, mut call: F) -> Result<T, CallError>
+    pub(crate) async fn published<T, F, Fut>(&self, mut call: F) -> Result<T, CallError>
     where
         F: FnMut(Link) -> Fut,
         Fut: Future<Output = Result<tonic::Response<T>, tonic::Status>>,

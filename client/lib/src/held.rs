@@ -8,6 +8,7 @@ use std::{
     fs::{self, File},
     io::{self, Write as _},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use proofline_proto::v1;
@@ -17,14 +18,20 @@ use proofline_verifier::{
 };
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+use tokio::time::Instant;
 
 use crate::{
-    call::CallError,
+    call::{CallError, RetryPolicy},
     client::{Client, Link},
     refusal::Reason,
 };
 
 const SCHEMA: &str = "proofline.held/v1";
+/// How long nodes may show less than the log is known to have before it is said: one that was just behind catches up.
+const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(3);
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// For nodes that are asked beside the first: one that is down is no reason to wait.
+const AT_ONCE: RetryPolicy = RetryPolicy { within: Duration::from_secs(1), attempt: Duration::from_secs(1) };
 
 /// Why a checkpoint is not accepted.
 #[derive(Debug, Error)]
@@ -60,6 +67,18 @@ pub enum HeldError {
         /// What does not fit.
         source: ConsistencyError,
     },
+    /// Every node that answers shows fewer entries than the log is known to have: they lag, or entries are kept back.
+    #[error(
+        "the ledger shows {shown} entries, and the checkpoint held in {path} covers {held}: the nodes that answer lag, or entries are kept back"
+    )]
+    WentBack {
+        /// Size of the checkpoint that is held.
+        held: TreeSize,
+        /// Size of the largest that was shown.
+        shown: TreeSize,
+        /// The file.
+        path: PathBuf,
+    },
     /// Whether the two checkpoints are of one log could not be decided.
     #[error("could not be compared with the checkpoint held in {path}: {source}")]
     Undecided {
@@ -83,7 +102,9 @@ impl HeldError {
         match self {
             Self::Untrusted(error) => error.outcome(),
             Self::Rewritten { .. } => Outcome::Failed,
-            Self::File { .. } | Self::Form { .. } | Self::Undecided { .. } | Self::Proof(_) | Self::Call(_) => Outcome::NotChecked,
+            Self::File { .. } | Self::Form { .. } | Self::Undecided { .. } | Self::WentBack { .. } | Self::Proof(_) | Self::Call(_) => {
+                Outcome::NotChecked
+            }
         }
     }
 }
@@ -155,6 +176,58 @@ impl HeldCheckpoints {
         }
     }
 
+    /// Fetches the newest checkpoint, verifies it, and compares it with the one that is held. Where a node shows an older one,
+    /// every node is asked: published checkpoints never go back.
+    ///
+    /// # Errors
+    /// [`HeldError`]; [`HeldError::WentBack`] when no node shows as many entries as the log is known to have.
+    pub async fn newest_of(&self, client: &Client, policy: &Policy) -> Result<(Vec<u8>, VerifiedCheckpoint, Comparison), HeldError> {
+        let until = Instant::now() + CAUGHT_UP_WITHIN.min(client.retry().within);
+        loop {
+            match self.newest_shown(client, policy).await {
+                // A node that was just behind is not for long.
+                Err(HeldError::WentBack { .. }) if Instant::now() < until => tokio::time::sleep(LOOK_AGAIN).await,
+                shown => return shown,
+            }
+        }
+    }
+
+    /// Asks until a node shows a checkpoint that is not older than the one that is held, every node once at most.
+    async fn newest_shown(&self, client: &Client, policy: &Policy) -> Result<(Vec<u8>, VerifiedCheckpoint, Comparison), HeldError> {
+        let others = (0..client.links().len()).filter_map(|place| Some(client.pinned(place)?.with_retry(AT_ONCE)));
+        let mut behind: Option<(TreeSize, TreeSize)> = None;
+        for node in std::iter::once(client.clone()).chain(others) {
+            let shown = match self.shown_by(&node, policy).await {
+                Ok((_, shown, Comparison::Older { held })) => (shown.size, held),
+                Err(HeldError::WentBack { held, shown, .. }) => (shown, held),
+                Ok(newest) => return Ok(newest),
+                // A node beside the first that does not answer keeps nothing back.
+                Err(HeldError::Call(_)) if behind.is_some() => continue,
+                Err(error) => return Err(error),
+            };
+            behind = behind.max(Some(shown));
+        }
+        let (shown, held) = behind.unwrap_or((TreeSize(0), TreeSize(0)));
+        Err(HeldError::WentBack { held, shown, path: self.path.clone() })
+    }
+
+    /// Compares as [`Self::compare`] does, and refuses a checkpoint that is older than the one that is held.
+    ///
+    /// # Errors
+    /// [`HeldError`]; [`HeldError::WentBack`] for an older one.
+    pub async fn compare_newest(&self, client: &Client, policy: &Policy, note: &[u8]) -> Result<VerifiedCheckpoint, HeldError> {
+        match self.compare(client, policy, note).await? {
+            (shown, Comparison::Older { held }) => Err(HeldError::WentBack { held, shown: shown.size, path: self.path.clone() }),
+            (shown, Comparison::First | Comparison::Same | Comparison::Grew { .. }) => Ok(shown),
+        }
+    }
+
+    async fn shown_by(&self, client: &Client, policy: &Policy) -> Result<(Vec<u8>, VerifiedCheckpoint, Comparison), HeldError> {
+        let note = client.checkpoint().await?;
+        let (shown, comparison) = self.compare(client, policy, &note).await?;
+        Ok((note, shown, comparison))
+    }
+
     async fn compare_with(
         &self,
         held: &str,
@@ -166,9 +239,18 @@ impl HeldCheckpoints {
         let undecided = |source| HeldError::Undecided { path: self.path.clone(), source };
         let before = policy.verify_checkpoint(held.as_bytes()).map_err(|source| undecided(ConsistencyError::OtherCheckpoint(source)))?;
         let (older, newer) = (before.size.min(shown.size), before.size.max(shown.size));
-        let proof = if older == newer { None } else { Some(consistency_proof(client, older, newer).await?) };
-        let held = HeldCheckpoint { checkpoint: held.as_bytes().to_vec(), proof };
-        match held.verify_with(shown, policy) {
+        let verified = if older == newer {
+            HeldCheckpoint { checkpoint: held.as_bytes().to_vec(), proof: None }.verify_with(shown, policy).map(drop)
+        } else {
+            match proven_by_any(client, policy, held, shown, (older, newer)).await {
+                // Nobody who answers knows as much as is held.
+                Err(HeldError::Call(error)) if shown.size == older && is_behind(&error) => {
+                    return Err(HeldError::WentBack { held: newer, shown: older, path: self.path.clone() });
+                }
+                verified => verified?,
+            }
+        };
+        match verified {
             Ok(_) if older == newer => Ok(Comparison::Same),
             Ok(_) if shown.size == newer => Ok(Comparison::Grew { from: before.size }),
             Ok(_) => Ok(Comparison::Older { held: before.size }),
@@ -245,6 +327,33 @@ impl HeldCheckpoints {
 enum Replaced {
     Done,
     ChangedMeanwhile,
+}
+
+/// Looks for a node that proves one checkpoint to continue the other. A path that does not fit is no proof that they
+/// contradict each other: a node that lies could accuse the whole ledger with it. Only when no node has a path that fits, they do.
+async fn proven_by_any(
+    client: &Client,
+    policy: &Policy,
+    held: &str,
+    shown: &VerifiedCheckpoint,
+    (older, newer): (TreeSize, TreeSize),
+) -> Result<Result<(), ConsistencyError>, HeldError> {
+    let verify = |proof| HeldCheckpoint { checkpoint: held.as_bytes().to_vec(), proof: Some(proof) }.verify_with(shown, policy).map(drop);
+    let first = verify(consistency_proof(client, older, newer).await?);
+    if !first.as_ref().is_err_and(|error| error.outcome() == Outcome::Failed) {
+        return Ok(first);
+    }
+    for node in (0..client.links().len()).filter_map(|place| client.pinned(place)) {
+        match consistency_proof(&node.with_retry(AT_ONCE), older, newer).await.map(verify) {
+            Ok(Ok(())) => {
+                tracing::warn!(%older, %newer, "a node gave a path that does not prove consistency, and another one that does");
+                return Ok(Ok(()));
+            }
+            Ok(Err(_)) | Err(HeldError::Call(_) | HeldError::Proof(_)) => (),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(first)
 }
 
 /// Fetches the path from one size to another. A node that has not published the newer size yet is passed over.

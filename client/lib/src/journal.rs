@@ -23,10 +23,10 @@ use thiserror::Error;
 
 pub(crate) use state::{Standing, State, Waiting};
 pub(crate) use steps::Submission;
-use steps::{Acknowledged, Founded, Opened, Orphaned, Record, Signed, Step};
+use steps::{Acknowledged, Founded, Kept, Opened, Orphaned, Place, Record, Signed, Step};
 
 use crate::{
-    lane::{Epoch, LaneName},
+    lane::{Epoch, LaneName, Sequence},
     source::SourceKey,
 };
 
@@ -147,6 +147,12 @@ impl Journal {
     /// Notes that the ledger opened an epoch. Not synced: the next batch is.
     pub(crate) fn opened(&mut self, epoch: Epoch) -> Result<(), JournalError> {
         self.append(Step::Opened(Opened { epoch: epoch.0 }))
+    }
+
+    /// Notes how far the ledger goes, which is less than it acknowledged: the loss is reported once.
+    pub(crate) fn lost_behind(&mut self, epoch: Epoch, sequence: Sequence) -> Result<(), JournalError> {
+        let acknowledged = Some(Place { epoch: epoch.0, sequence: sequence.0 });
+        self.append(Step::Kept(Kept { acknowledged, ..Kept::default() }))
     }
 
     /// Writes a signed batch, new or in the place of an orphaned one. On return: it is on disk, and may be sent.

@@ -90,18 +90,28 @@ pub struct ChainPosition {
     pub sequence: Sequence,
     /// Digest of the batch before it.
     previous: [u8; DIGEST_BYTES],
+    /// Epoch and sequence of that batch, as the ledger said when it opened the lane; zeros before the first.
+    last: (Epoch, Sequence),
 }
 
 impl ChainPosition {
     /// Returns the first place of a new epoch, as the ledger's answer to an opening names it.
     #[must_use]
     pub fn opened(answer: &v1::OpenLaneResponse) -> Option<Self> {
-        let previous = answer.last.as_ref()?.digest.as_slice().try_into().ok()?;
-        Some(Self { epoch: Epoch(answer.epoch), sequence: Sequence(1), previous })
+        let last = answer.last.as_ref()?;
+        let previous = last.digest.as_slice().try_into().ok()?;
+        Some(Self { epoch: Epoch(answer.epoch), sequence: Sequence(1), previous, last: (Epoch(last.epoch), Sequence(last.sequence)) })
     }
 
     fn behind(&self, signed: &BatchDigest) -> Self {
-        Self { epoch: self.epoch, sequence: Sequence(self.sequence.0.saturating_add(1)), previous: *signed.as_bytes() }
+        let last = (self.epoch, self.sequence);
+        Self { epoch: self.epoch, sequence: Sequence(self.sequence.0.saturating_add(1)), previous: *signed.as_bytes(), last }
+    }
+
+    /// Returns epoch and sequence of the batch before this place; zeros before the first.
+    #[must_use]
+    pub fn last(&self) -> (Epoch, Sequence) {
+        self.last
     }
 }
 

@@ -9,7 +9,8 @@
 //! # Where to begin
 //! - [`Profile::load`], then [`Client::connect`]; [`Client::call`] goes from node to node until one answers.
 //! - To append: [`Collector`], with a durable journal. [`VolatileLane`] signs without one, for load generators.
-//! - To govern: [`sign_command`], [`Signatory::sign`] and [`Client::submit`]; [`Client::change_membership`].
+//! - To govern: [`sign_command`], [`Signatory::sign`] and [`Client::submit`]; [`Client::prove_command`] proves that what was
+//!   acknowledged is in the log; [`Client::change_membership`].
 //! - To ask: [`Client::trace`] verifies an answer as it comes, [`Client::export_evidence`] writes it to a file.
 //! - To check: [`HeldCheckpoints::compare`], [`EntryReader`], [`Client::session_evidence`], [`Client::tlog_proof`].
 
@@ -34,6 +35,7 @@ mod log_set;
 mod membership;
 mod payload;
 mod profile;
+mod proven;
 mod questions;
 mod refusal;
 mod source;
@@ -45,7 +47,7 @@ pub use archive::Existing;
 pub use call::{CallError, Fault, RetryPolicy};
 pub use client::{Client, Link};
 pub use collector::{AppendError, Appended, Collector};
-pub use command::{CommandError, Signatory, sign_command};
+pub use command::{CommandError, Committed, Signatory, sign_command};
 pub use entries::{EntryReader, EntryRun, Reading};
 pub use evidence_export::{EvidenceExportError, EvidenceOrder, PayloadsWanted};
 pub use export::{ExportError, Receipt, SessionName};
@@ -61,6 +63,7 @@ pub use lineage::{Lineage, LineageError, TracedPage};
 pub use membership::MembershipError;
 pub use payload::{PayloadError, PayloadRead, commit_to};
 pub use profile::{Endpoint, Profile, ProfileError, TlsFiles};
+pub use proven::{ProofError, ProvenEntry};
 pub use questions::{
     AccessReview, Authority, Coverage, CredentialHeld, Declared, EpochNumbering, Explanation, LinkFound, LinkName, NotAnAction, Numbering,
     SILENCE_MAX_NS, Use, authority_of, coverage_of, explain, numbering_of, review_access,

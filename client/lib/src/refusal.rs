@@ -160,6 +160,8 @@ reasons! {
     ClockNotTrusted = "CLOCK_NOT_TRUSTED",
     /// The request may or may not have been carried out.
     FateUnknown = "FATE_UNKNOWN",
+    /// The leader acknowledged what is not in the log of the node that was asked: one of the two is wrong, or lies.
+    LeaderContradicted = "LEADER_CONTRADICTED",
     /// The node is shutting down; nothing happened.
     ShuttingDown = "SHUTTING_DOWN",
     /// What was asked for is not covered by a published checkpoint yet.

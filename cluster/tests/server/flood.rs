@@ -12,47 +12,51 @@ use crate::world::{Collector, World, event};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Types of frames, and flags.
-const HEADERS: u8 = 1;
+pub(crate) const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const CONTINUATION: u8 = 9;
-const END_HEADERS: u8 = 4;
+pub(crate) const END_HEADERS: u8 = 4;
 /// What a node may hold more than before.
 const GROWTH_MAX: u64 = 96 << 20;
 const IN_TIME: Duration = Duration::from_secs(10);
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = &(payload.len() as u32).to_be_bytes()[1..];
     [length, &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
 /// A gRPC call without its message, in HPACK that indexes nothing.
 fn call() -> Vec<u8> {
+    call_to("/proofline.v1.Control/ClusterStatus")
+}
+
+pub(crate) fn call_to(path: &str) -> Vec<u8> {
     let text = |of: &str| [&[of.len() as u8], of.as_bytes()].concat();
-    let path = [&[0x04][..], &text("/proofline.v1.Control/ClusterStatus")].concat();
+    let path = [&[0x04][..], &text(path)].concat();
     let kind = [&[0x0f, 0x10][..], &text("application/grpc")].concat();
     [&[0x83, 0x86][..], &path, &[0x01], &text("node"), &kind, &[0x00], &text("te"), &text("trailers")].concat()
 }
 
-async fn connect(world: &World) -> TcpStream {
+pub(crate) async fn connect(world: &World) -> TcpStream {
     let mut stream = TcpStream::connect(world.node(0).client).await.unwrap();
     stream.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).await.unwrap();
     stream
 }
 
-fn resident(world: &World) -> u64 {
+pub(crate) fn resident(world: &World) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", world.cluster.process_id(0).unwrap())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
 }
 
-async fn honest(world: &World, gateway: &mut Collector) {
+pub(crate) async fn honest(world: &World, gateway: &mut Collector) {
     let mut ingest = world.ingest(0, "gateway");
     let appended = ingest.append(gateway.sign(vec![event("honest")]));
     tokio::time::timeout(IN_TIME, appended).await.expect("answered in time").unwrap();
 }
 
-fn check_growth(world: &World, before: u64) {
+pub(crate) fn check_growth(world: &World, before: u64) {
     let now = resident(world);
     println!("resident: {} MiB before, {} MiB now", before >> 20, now >> 20);
     assert!(now < before + GROWTH_MAX, "{} MiB became {} MiB", before >> 20, now >> 20);

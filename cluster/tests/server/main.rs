@@ -13,6 +13,7 @@ mod access;
 mod archive;
 mod clock;
 mod containment;
+mod crowd;
 mod damage;
 mod discovery;
 mod flood;

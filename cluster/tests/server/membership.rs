@@ -246,6 +246,10 @@ impl Peer for OnlyStatus {
         Ok(Response::new(peer::GetStatusResponse { status: Some(status), clock_unix_ns: 0, outlets: Vec::new() }))
     }
 
+    async fn exchange_checkpoint(&self, _: Request<peer::PublishedCheckpoint>) -> Result<Response<peer::PublishedCheckpoint>, Status> {
+        nothing()
+    }
+
     async fn store_payload(&self, _: Request<peer::HeldPayload>) -> Result<Response<peer::StorePayloadResponse>, Status> {
         nothing()
     }
@@ -289,6 +293,7 @@ async fn between_nodes_only_members_are_answered() {
         stranger.cosign(peer::CosignRequest::default()).await.map(drop),
         stranger.check_commitment(peer::CheckCommitmentRequest::default()).await.map(drop),
         stranger.propose(peer::ProposeRequest::default()).await.map(drop),
+        stranger.exchange_checkpoint(peer::PublishedCheckpoint::default()).await.map(drop),
         stranger.store_payload(peer::HeldPayload::default()).await.map(drop),
         stranger.fetch_payload(peer::PayloadPlace::default()).await.map(drop),
         stranger.list_payloads(peer::ListPayloadsRequest::default()).await.map(drop),

@@ -39,6 +39,16 @@ impl World {
         Self { cluster, _root: root }
     }
 
+    /// A node with one more line in its configuration.
+    pub(crate) async fn found_with(line: &str, tls: Tls) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let plan = Plan::create(&root.path().join("cluster"), 1, tls).unwrap();
+        plan.commit_every(60_000).unwrap();
+        plan.configure(&plan.nodes[0], line).unwrap();
+        let cluster = Cluster::found(plan, Binaries::beside_current().unwrap()).await.unwrap();
+        Self { cluster, _root: root }
+    }
+
     pub(crate) fn plan(&self) -> &Plan {
         &self.cluster.plan
     }

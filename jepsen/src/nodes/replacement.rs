@@ -103,7 +103,7 @@ impl Fleet {
         let mut actor = self.recorder().actor();
         let asked = actor.begin(NodeId(0), Asked::Govern { what: what.to_owned(), nonce }).await;
         match observer.client().submit(command).await {
-            Ok(index) => asked.end(Outcome::Ok { answer: Answer::Commanded { index: index.0 } }).await,
+            Ok(done) => asked.end(Outcome::Ok { answer: Answer::Commanded { index: done.index.0 } }).await,
             Err(error) => {
                 asked.end(Outcome::Info { reason: error.to_string() }).await;
                 return Err(error.into());

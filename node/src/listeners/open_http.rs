@@ -97,7 +97,7 @@ mod tests {
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
         let routes = Router::new().route("/", get(|| async { "here\n" }));
-        let connections = incoming(socket, Security::Plaintext).unwrap();
+        let connections = incoming(socket, Security::Plaintext, crate::tls::Room::of(64)).unwrap();
         tokio::spawn(serve(connections, routes, limits, CancellationToken::new()));
         address
     }

@@ -64,6 +64,8 @@ impl RaftNetwork<TypeConfig> for PeerConnection {
         rpc: AppendEntriesRequest<TypeConfig>,
         _option: RPCOption,
     ) -> Result<AppendEntriesResponse<u64>, RPCError<u64, Member, RaftError<u64>>> {
+        // Evil: another history for one follower.
+        let rpc = proofline_ledger::evil!(crate::evil::replicated(rpc, self.target), rpc);
         let request = convert::append_request(rpc).map_err(|error| unusable(&error))?;
         let answered = self.client()?.append_entries(request).await.map_err(|status| unreachable(&status));
         // Planted: silence counts as consent.

@@ -11,7 +11,7 @@ use std::{
 };
 
 use openraft::{Entry, EntryPayload, SnapshotMeta, StoredMembership};
-use proofline_ledger::{Changes, Ledger, StoreFault, TreeSize};
+use proofline_ledger::{Changes, Ledger, Outcome, Refusal, StoreFault, TreeSize};
 use thiserror::Error;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
@@ -152,6 +152,11 @@ impl Applier {
                 let prepared = group.prepared(&self.origin);
                 let applied = self.ledger.apply(&*self.writer.database(), &prepared)?;
                 group.release_prepared();
+                if applied.outcomes.iter().any(|outcome| matches!(outcome, Outcome::Refused(Refusal::Forged { .. }))) {
+                    // Whoever leads checks signatures before it proposes: this one is broken, or lies.
+                    let (leader, log_index) = (entry.log_id.leader_id.node_id, entry.log_id.index);
+                    tracing::error!(leader, log_index, "the leader proposed what nobody signed; it was refused here");
+                }
                 (applied.changes, applied.outcomes, None)
             }
         };

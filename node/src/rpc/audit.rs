@@ -11,15 +11,16 @@ use proofline_proto::v1::{
     ListSessionRequest, ListSessionResponse, ListSessionsRequest, ListSessionsResponse, ReadEntriesRequest, ReadEntriesResponse,
     SessionMember, SessionProof, TraceLineageRequest, WatchCheckpointsRequest, audit_server::Audit, entry_core::Body,
 };
-use tokio_stream::wrappers::WatchStream;
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::wrappers::{ReceiverStream, WatchStream};
 use tonic::{Request, Response, Status};
 
 use super::{
     Api, caller,
-    lineage::Pages,
+    lineage::{Pages, Room, TAKEN_WITHIN},
     reading::{View, fault, page, tenant},
     receipt::receipt,
-    status::{beyond, unknown},
+    status::{beyond, late as too_late, unknown},
 };
 use crate::access::{Caller, Rpc, Scope};
 
@@ -53,6 +54,8 @@ impl Audit for Api {
         let caller = caller(&request)?;
         let index = EntryIndex(request.into_inner().index);
         let entry = self.read(move |view| view.entry(index)).await?;
+        // Evil: an entry that is not in the log.
+        let entry = proofline_ledger::evil!(crate::evil::entry(entry), entry);
         let tenant = tenant(&entry);
         self.check_role(&caller, Rpc::GetEntry, Scope::OfEntry(tenant.as_deref()))?;
         Ok(Response::new(GetEntryResponse { entry }))
@@ -63,8 +66,12 @@ impl Audit for Api {
         self.check_role(&caller, Rpc::ReadEntries, Scope::Everything)?;
         let asked = request.into_inner();
         let end = if asked.limit == 0 { u64::MAX } else { asked.from_index.saturating_add(asked.limit) };
+        let place = self.reading.admit(&caller.to_string())?;
         let walk = Walk { api: self.clone(), caller, next: asked.from_index, end, follows: asked.follow };
-        Ok(Response::new(Box::pin(stream::try_unfold(walk, Walk::step))))
+        let ((sender, taken), (late, was_late)) = (mpsc::channel(1), oneshot::channel());
+        tokio::spawn(walk.give(sender, late, place));
+        let late = stream::once(was_late).filter_map(|late| async move { late.ok().map(Err) });
+        Ok(Response::new(Box::pin(ReceiverStream::new(taken).chain(late))))
     }
 
     async fn list_sessions(&self, request: Request<ListSessionsRequest>) -> Result<Response<ListSessionsResponse>, Status> {
@@ -85,7 +92,12 @@ impl Audit for Api {
         let asked = request.into_inner();
         self.check_role(&caller, Rpc::ListSession, Scope::Tenant(&asked.tenant_id))?;
         let limit = page(asked.page_size)?;
-        self.read(move |view| session_page(view, &asked, limit)).await.map(Response::new)
+        let page = self.read(move |view| {
+            let page = session_page(view, &asked, limit)?;
+            // Evil: a session that ends before its end.
+            Ok(proofline_ledger::evil!(crate::evil::session_page(&view.state, view.size(), page), page))
+        });
+        page.await.map(Response::new)
     }
 
     async fn get_inclusion_proof(&self, request: Request<GetInclusionProofRequest>) -> Result<Response<GetInclusionProofResponse>, Status> {
@@ -169,6 +181,8 @@ fn consistency(view: &View, asked: &GetConsistencyProofRequest) -> Result<GetCon
     let mut tree = proofline_ledger::LogTree::new(&*view.state, TreeSize(second));
     let path = tree.consistency_path(TreeSize(asked.first_size)).map_err(fault)?;
     let path = path.ok_or_else(|| Status::invalid_argument("first_size is 0 or greater than second_size"))?;
+    // Evil: a path that proves nothing.
+    let path = proofline_ledger::evil!(crate::evil::consistency_path(path), path);
     Ok(GetConsistencyProofResponse {
         path: path.iter().map(|hash| hash.0.to_vec()).collect(),
         checkpoint: view.published.note.clone(),
@@ -255,7 +269,28 @@ struct Walk {
 }
 
 impl Walk {
-    async fn step(mut self) -> Result<Option<(ReadEntriesResponse, Self)>, Status> {
+    /// Hands the entries out until the end, until nobody takes them, or until they are left untaken for a while: whoever does
+    /// not read holds its room no longer than that.
+    async fn give(mut self, to: mpsc::Sender<Result<ReadEntriesResponse, Status>>, late: oneshot::Sender<Status>, _place: Room) {
+        loop {
+            let step = tokio::select! {
+                () = to.closed() => return,
+                step = self.step() => step.transpose(),
+            };
+            let Some(message) = step else { return };
+            let is_end = message.is_err();
+            match tokio::time::timeout(TAKEN_WITHIN, to.send(message)).await {
+                Ok(Ok(())) if !is_end => (),
+                Ok(Ok(()) | Err(_)) => return,
+                Err(_) => {
+                    let message = format!("the entries were not taken for {} s; go on from where they ended", TAKEN_WITHIN.as_secs());
+                    return drop(late.send(too_late("ANSWER_TOO_LONG", message)));
+                }
+            }
+        }
+    }
+
+    async fn step(&mut self) -> Result<Option<ReadEntriesResponse>, Status> {
         let mut published = self.api.published.clone();
         while self.next < self.end {
             let covered = published.borrow_and_update().as_ref().map_or(0, |published| published.size.0);
@@ -265,7 +300,7 @@ impl Walk {
                 let first_index = self.next;
                 let entries = self.chunk(covered.min(self.end)).await?;
                 self.next += entries.len() as u64;
-                return Ok(Some((ReadEntriesResponse { first_index, entries }, self)));
+                return Ok(Some(ReadEntriesResponse { first_index, entries }));
             }
             if !self.follows || published.changed().await.is_err() {
                 break;
@@ -283,6 +318,8 @@ impl Walk {
         if entries.is_empty() {
             return Err(Status::data_loss(format!("entry {from} is missing")));
         }
+        // Evil: entries that are not in the log, or not in that order.
+        let entries = proofline_ledger::evil!(crate::evil::entries(entries), entries);
         Ok(entries.into_iter().map(Into::into).collect())
     }
 }

@@ -1,6 +1,6 @@
 //! What operators and responders call.
 
-use proofline_ledger::listing;
+use proofline_ledger::{EntryIndex, listing};
 use proofline_proto::{
     peer::{item, propose_response},
     v1::{
@@ -27,7 +27,11 @@ impl Control for Api {
         self.check_role(&caller(&request)?, Rpc::SubmitCommand, Scope::Everything)?;
         let command = request.into_inner().command.ok_or_else(|| Status::invalid_argument("command is missing"))?;
         match self.submit(item::Item::Command(command)).await?.outcome {
-            Some(propose_response::Outcome::Commanded(index)) => Ok(Response::new(index)),
+            Some(propose_response::Outcome::Commanded(done)) => {
+                let index = EntryIndex(done.index);
+                let entry = self.read_applied(move |applied| listing::entry(applied, index)).await?.unwrap_or_default();
+                Ok(Response::new(SubmitCommandResponse { entry, ..done }))
+            }
             _ => Err(Status::internal("the leader answered another kind of request")),
         }
     }

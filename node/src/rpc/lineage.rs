@@ -41,20 +41,25 @@ use crate::{
 const ANSWERS_MAX: usize = 8;
 /// Answers that one reader is given at once.
 const ANSWERS_OF_ONE_MAX: usize = 3;
+/// Callers who read the log in order at once: each holds up to two messages of a megabyte.
+const READERS_MAX: usize = 48;
+const READERS_OF_ONE_MAX: usize = 16;
 /// Longest time of an answer: a state that is held keeps what was compacted since on the disk.
 const ANSWER_WITHIN: Duration = Duration::from_secs(900);
 /// Pages that are made ahead of the reader.
 const PAGES_AHEAD: usize = 2;
 /// How long a reader may leave a page untaken.
-const TAKEN_WITHIN: Duration = Duration::from_secs(30);
+pub(super) const TAKEN_WITHIN: Duration = Duration::from_secs(30);
 /// Looks for a state and a checkpoint that fit each other; they part for a moment only.
 const LOOKS_MAX: usize = 5;
 
 pub(super) type Pages = Pin<Box<dyn Stream<Item = Result<LineagePage, Status>> + Send>>;
 
-/// Room for answers. Clones share it.
+/// Room for answers that take long. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Answering {
+    places: usize,
+    places_of_one: usize,
     room: Arc<Semaphore>,
     /// How many answers each reader is given.
     readers: Arc<Mutex<HashMap<String, usize>>>,
@@ -62,27 +67,37 @@ pub struct Answering {
 
 /// The room of one answer, until it is dropped.
 #[derive(Debug)]
-struct Room {
+pub(super) struct Room {
     reader: String,
     of: Answering,
     _place: OwnedSemaphorePermit,
 }
 
-impl Default for Answering {
-    fn default() -> Self {
-        Self { room: Arc::new(Semaphore::new(ANSWERS_MAX)), readers: Arc::default() }
-    }
-}
-
 impl Answering {
-    fn admit(&self, reader: &str) -> Result<Room, Status> {
+    /// Makes the room for answers about lineage.
+    #[must_use]
+    pub fn lineage() -> Self {
+        Self::of(ANSWERS_MAX, ANSWERS_OF_ONE_MAX)
+    }
+
+    /// Makes the room for those who read the log in order.
+    #[must_use]
+    pub fn reading() -> Self {
+        Self::of(READERS_MAX, READERS_OF_ONE_MAX)
+    }
+
+    fn of(places: usize, places_of_one: usize) -> Self {
+        Self { places, places_of_one, room: Arc::new(Semaphore::new(places)), readers: Arc::default() }
+    }
+
+    pub(super) fn admit(&self, reader: &str) -> Result<Room, Status> {
         let full = |what: String| busy("TOO_MANY_QUESTIONS", format!("{what} already; ask again, or another node"));
         let place = Arc::clone(&self.room).try_acquire_owned();
-        let place = place.map_err(|_| full(format!("this node gives {ANSWERS_MAX} answers")))?;
+        let place = place.map_err(|_| full(format!("this node gives {} answers", self.places)))?;
         let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
         let given = readers.entry(reader.to_owned()).or_default();
-        if *given >= ANSWERS_OF_ONE_MAX {
-            return Err(full(format!("this node gives {ANSWERS_OF_ONE_MAX} answers to {reader}")));
+        if *given >= self.places_of_one {
+            return Err(full(format!("this node gives {} answers to {reader}", self.places_of_one)));
         }
         *given += 1;
         Ok(Room { reader: reader.to_owned(), of: self.clone(), _place: place })
@@ -215,7 +230,8 @@ impl Answer {
             };
             let made = if goes_on() { lineage.next_page(&mut goes_on) } else { Err(LineageFault::Stopped) };
             let page = match made {
-                Ok(Some(page)) => Ok(page),
+                // Evil: an answer that leaves something out.
+                Ok(Some(page)) => Ok(proofline_ledger::evil!(crate::evil::lineage_page(page), page)),
                 Ok(None) => return,
                 Err(error) => Err(denied.unwrap_or_else(|| lineage_status(error))),
             };

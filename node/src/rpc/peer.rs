@@ -9,7 +9,8 @@ use proofline_proto::{
     peer::{
         AppendEntriesRequest, AppendEntriesResponse, CheckCommitmentRequest, CheckCommitmentResponse, CosignRequest, CosignResponse,
         GetStatusRequest, GetStatusResponse, HeldPayload, InstallSnapshotResponse, ListPayloadsRequest, ListPayloadsResponse, PayloadPlace,
-        ProposeRequest, ProposeResponse, SnapshotChunk, StorePayloadResponse, VoteRequest, VoteResponse, item, peer_server::Peer,
+        ProposeRequest, ProposeResponse, PublishedCheckpoint, SnapshotChunk, StorePayloadResponse, VoteRequest, VoteResponse, item,
+        peer_server::Peer,
     },
     v1::{GetErasureRequest, NodeErasure, NodeRole, NodeStatus},
 };
@@ -124,6 +125,16 @@ impl Peer for PeerRpc {
         let status = self.0.own_status().await?;
         let outlets = if request.get_ref().outlets { self.0.outlet_problems().await? } else { Vec::new() };
         Ok(Response::new(GetStatusResponse { status: Some(status), clock_unix_ns: unix_ns(), outlets }))
+    }
+
+    async fn exchange_checkpoint(&self, request: Request<PublishedCheckpoint>) -> Result<Response<PublishedCheckpoint>, Status> {
+        self.check_caller(&request, About::Service)?;
+        let PublishedCheckpoint { checkpoint: shown, node_id } = request.into_inner();
+        let own = self.0.published.borrow().as_ref().map(|published| published.note.clone()).unwrap_or_default();
+        if shown != own {
+            self.0.compare(node_id, shown, &self.0.failures).await;
+        }
+        Ok(Response::new(PublishedCheckpoint { checkpoint: own, node_id: self.0.peers.node_id() }))
     }
 
     async fn store_payload(&self, request: Request<HeldPayload>) -> Result<Response<StorePayloadResponse>, Status> {

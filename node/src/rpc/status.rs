@@ -154,6 +154,14 @@ pub(super) fn unanswered(leader: u64, status: &Status) -> Status {
     Answer::new(Code::DeadlineExceeded, "FATE_UNKNOWN").retry(SOON).status(message)
 }
 
+/// The leader acknowledged what this node's own log does not say.
+pub(super) fn contradicted(leader: u64) -> Status {
+    let message = format!(
+        "node {leader}, which leads, acknowledged what is not in this node's log: the fate is unknown; compare the nodes with `proofline status`"
+    );
+    Answer::new(Code::DeadlineExceeded, "LEADER_CONTRADICTED").retry(SOON).status(message)
+}
+
 /// Not possible now, and worth trying again: nothing happened.
 pub(crate) fn again(reason: &'static str, message: impl Into<String>) -> Status {
     Answer::new(Code::Unavailable, reason).retry(SOON).status(message.into())

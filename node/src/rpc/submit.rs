@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt as _, stream};
-use proofline_ledger::{Outcome, PreparedAccess, PreparedBatch, PreparedCommand, PreparedItem, PreparedOpenLane};
+use proofline_ledger::{EntryIndex, Outcome, PreparedAccess, PreparedBatch, PreparedCommand, PreparedItem, PreparedOpenLane, entry};
 use proofline_proto::{
     peer::{Item, ProposeRequest, ProposeResponse, item, propose_response},
     v1,
@@ -16,7 +16,7 @@ use tonic_types::StatusExt as _;
 
 use super::{
     Api,
-    status::{no_leader, refusal_status, unanswered},
+    status::{contradicted, fault_status, no_leader, refusal_status, unanswered},
 };
 use crate::{
     clock::ClockVerdict,
@@ -52,14 +52,22 @@ impl Api {
         match self.route().await? {
             Route::Here => self.submit_here(item).await,
             Route::Node(leader) => {
+                let asked = Asked::of(&item);
                 let answer = self.peers.propose(leader, ProposeRequest { item: Some(Item { item: Some(item) }) }).await;
-                self.applied(answer.map_err(|status| passed_on(leader, status))?).await
+                self.applied(leader, answer.map_err(|status| passed_on(leader, status))?, asked).await
             }
         }
     }
 
     /// Submits one item to this node's own inbox.
     pub(super) async fn submit_here(&self, item: item::Item) -> Settled {
+        // Evil: acknowledged, and nothing was done.
+        proofline_ledger::evil!(
+            if let Some(acknowledged) = crate::evil::acknowledged(self, &item) {
+                return Ok(acknowledged);
+            },
+            ()
+        );
         settle(self.admit(item).await?).await
     }
 
@@ -93,14 +101,28 @@ impl Api {
         }
     }
 
-    /// Waits until this node has applied what the leader acknowledged.
-    async fn applied(&self, answer: ProposeResponse) -> Settled {
+    /// Waits until this node has applied what the leader acknowledged, and finds it in its own log: a leader is not believed.
+    async fn applied(&self, leader: u64, answer: ProposeResponse, asked: Asked) -> Settled {
         let mut progress = self.progress.clone();
         let reached = progress.wait_for(|seen| seen.applied >= Some(LogIndex(answer.log_index)));
         match tokio::time::timeout(APPLIED_WITHIN, reached).await {
-            Ok(Ok(_)) => Ok(answer),
-            Ok(Err(_)) | Err(_) => Err(Lost::FateUnknown.into()),
+            Ok(Ok(_)) => (),
+            Ok(Err(_)) | Err(_) => return Err(Lost::FateUnknown.into()),
         }
+        let state = self.state.view();
+        let is_true = match (&answer.outcome, asked) {
+            (Some(propose_response::Outcome::Commanded(said)), Asked::Command(command)) => {
+                entry::is_command_at(&*state, EntryIndex(said.index), &command)
+            }
+            (Some(propose_response::Outcome::Appended(said)), Asked::Other) => entry::is_receipt_of(&*state, said),
+            (Some(propose_response::Outcome::Opened(_) | propose_response::Outcome::Recorded(_)), Asked::Other) => Ok(true),
+            (Some(_), Asked::Command(_) | Asked::Other) | (None, _) => Ok(false),
+        };
+        if is_true.map_err(|fault| fault_status(&fault))? {
+            return Ok(answer);
+        }
+        tracing::error!(leader, log_index = answer.log_index, "the leader acknowledged what is not in this node's log");
+        Err(contradicted(leader))
     }
 
     /// Submits batches as they come to this node's own inbox; answers come in the order of the batches.
@@ -145,7 +167,7 @@ impl Api {
         let api = self.clone();
         let settled = answers.then(move |answer| {
             let api = api.clone();
-            async move { api.applied(answer.map_err(|status| passed_on(leader, status))?).await }
+            async move { api.applied(leader, answer.map_err(|status| passed_on(leader, status))?, Asked::Other).await }
         });
         // What the edge refuses comes after the answers to everything before it.
         let refused = ReceiverStream::new(refused).map(|refused| refused.map(|never| match never {}));
@@ -156,6 +178,21 @@ impl Api {
 /// Passes on what the leader answered. Where nobody answered, the connection did, and the submission may have arrived.
 fn passed_on(leader: u64, status: Status) -> Status {
     if status.get_details_error_info().is_some() { status } else { unanswered(leader, &status) }
+}
+
+/// What was passed on to the leader, as far as its answer is compared with it.
+enum Asked {
+    Command(Box<v1::SignedCommand>),
+    Other,
+}
+
+impl Asked {
+    fn of(item: &item::Item) -> Self {
+        match item {
+            item::Item::Command(command) => Self::Command(Box::new(command.clone())),
+            _ => Self::Other,
+        }
+    }
 }
 
 /// How much there is to parse and to hash before an item is admitted.
@@ -202,7 +239,9 @@ async fn settle(ticket: Ticket) -> Settled {
     let outcome = match applied.outcome {
         Outcome::Appended(receipt) => propose_response::Outcome::Appended(receipt),
         Outcome::Opened(opened) => propose_response::Outcome::Opened(opened),
-        Outcome::Commanded(index) => propose_response::Outcome::Commanded(v1::SubmitCommandResponse { index: index.0 }),
+        Outcome::Commanded(index) => {
+            propose_response::Outcome::Commanded(v1::SubmitCommandResponse { index: index.0, ..Default::default() })
+        }
         Outcome::Refused(refusal) => return Err(refusal_status(&refusal)),
         Outcome::Recorded(index) => propose_response::Outcome::Recorded(index.0),
         Outcome::Began | Outcome::Published | Outcome::Delivered(_) | Outcome::Committed(_) => {

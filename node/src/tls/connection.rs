@@ -1,4 +1,5 @@
 use std::{
+    future::Future as _,
     io,
     net::SocketAddr,
     pin::Pin,
@@ -10,9 +11,10 @@ use tokio::{
     net::TcpStream,
 };
 use tokio_rustls::server::TlsStream;
+use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::transport::server::Connected;
 
-use super::SpiffeId;
+use super::{SpiffeId, room::Place};
 
 /// Who is at the other end. Every request that comes over the connection carries it among its extensions.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,11 +36,13 @@ pub enum Channel {
     Tls,
 }
 
-/// An accepted connection.
+/// An accepted connection. It breaks off when its place is given to another one.
 #[derive(Debug)]
 pub struct Connection {
     stream: Stream,
     caller: Caller,
+    place: Place,
+    away: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 #[derive(Debug)]
@@ -48,14 +52,20 @@ enum Stream {
 }
 
 impl Connection {
-    pub(super) fn plaintext(stream: TcpStream, address: SocketAddr) -> Self {
-        Self { stream: Stream::Plaintext(stream), caller: Caller { address, channel: Channel::Plaintext, identity: None } }
+    pub(super) fn plaintext(stream: TcpStream, address: SocketAddr, place: Place) -> Self {
+        Self::new(Stream::Plaintext(stream), Caller { address, channel: Channel::Plaintext, identity: None }, place)
     }
 
-    pub(super) fn tls(stream: TlsStream<TcpStream>, address: SocketAddr) -> Self {
+    pub(super) fn tls(stream: TlsStream<TcpStream>, address: SocketAddr, place: Place) -> Self {
         let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
         let identity = certificate.and_then(|certificate| SpiffeId::of_certificate(certificate).ok());
-        Self { stream: Stream::Tls(Box::new(stream)), caller: Caller { address, channel: Channel::Tls, identity } }
+        Self::new(Stream::Tls(Box::new(stream)), Caller { address, channel: Channel::Tls, identity }, place)
+    }
+
+    fn new(stream: Stream, caller: Caller, place: Place) -> Self {
+        place.admit(caller.identity.as_ref().map(SpiffeId::as_str));
+        let away = Box::pin(place.away().cancelled_owned());
+        Self { stream, caller, place, away }
     }
 
     /// Returns who is at the other end.
@@ -75,10 +85,18 @@ impl Connected for Connection {
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream {
+        if self.away.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        let before = buf.filled().len();
+        let answer = match &mut self.stream {
             Stream::Plaintext(stream) => Pin::new(stream).poll_read(cx, buf),
             Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        };
+        if buf.filled().len() > before {
+            self.place.heard();
         }
+        answer
     }
 }
 

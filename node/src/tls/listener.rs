@@ -9,10 +9,11 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::TcpListenerStream;
 
-use super::{Connection, Credentials};
+use super::{
+    Connection, Credentials,
+    room::{Place, Room},
+};
 
-/// Handshakes under way at once; more callers wait in the kernel.
-const HANDSHAKES_MAX: usize = 256;
 const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
 /// Pause after the kernel refused to accept, as when file descriptors ran out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -42,27 +43,31 @@ pub enum ListenError {
     Socket(#[from] io::Error),
 }
 
-/// Accepts connections, for `serve_with_incoming`. A caller that does not finish its handshake costs nobody else anything;
-/// the stream never ends by itself and yields no errors.
+/// Accepts connections, for `serve_with_incoming`, as many as there is room for. A caller that does not finish its handshake
+/// costs nobody else anything: nobody waits for it, and it is the first to go when the room is full. The stream never ends by
+/// itself and yields no errors.
 ///
 /// # Errors
 /// [`ListenError`] when the listener may not be served this way.
 pub fn incoming(
     listener: TcpListener,
     security: Security,
+    room: Arc<Room>,
 ) -> Result<impl Stream<Item = Result<Connection, Infallible>> + Send, ListenError> {
     let address = listener.local_addr()?;
     if matches!(security, Security::Plaintext) && !address.ip().is_loopback() {
         return Err(ListenError::PlaintextBeyondLoopback { address });
     }
+    let (handshakes, accepted_into) = (room.places() + 1, room);
     Ok(TcpListenerStream::new(listener)
-        .map(move |accepted| admit(accepted, security.clone()))
-        .buffer_unordered(HANDSHAKES_MAX)
+        // Taken at once: one more than there is room for sends another away, whose handshake ends then.
+        .map(move |accepted| admit(accepted, security.clone(), accepted_into.enter()))
+        .buffer_unordered(handshakes)
         .filter_map(|connection| async { connection.map(Ok) })
         .boxed())
 }
 
-async fn admit(accepted: io::Result<TcpStream>, security: Security) -> Option<Connection> {
+async fn admit(accepted: io::Result<TcpStream>, security: Security, place: Place) -> Option<Connection> {
     let stream = match accepted {
         Ok(stream) => stream,
         Err(error) => {
@@ -71,7 +76,12 @@ async fn admit(accepted: io::Result<TcpStream>, security: Security) -> Option<Co
             return None;
         }
     };
-    match timeout(HANDSHAKE_TIME, shake_hands(stream, security)).await {
+    let away = place.away();
+    let shaken = tokio::select! {
+        () = away.cancelled() => return None,
+        shaken = timeout(HANDSHAKE_TIME, shake_hands(stream, security, place)) => shaken,
+    };
+    match shaken {
         Ok(Ok(connection)) => Some(connection),
         Ok(Err(error)) => {
             tracing::debug!(%error, "a caller was turned away");
@@ -84,18 +94,18 @@ async fn admit(accepted: io::Result<TcpStream>, security: Security) -> Option<Co
     }
 }
 
-async fn shake_hands(stream: TcpStream, security: Security) -> io::Result<Connection> {
+async fn shake_hands(stream: TcpStream, security: Security, place: Place) -> io::Result<Connection> {
     stream.set_nodelay(true)?;
     let address = stream.peer_addr()?;
     match security {
-        Security::Plaintext => Ok(Connection::plaintext(stream, address)),
+        Security::Plaintext => Ok(Connection::plaintext(stream, address, place)),
         Security::Mutual(credentials) => {
             let stream = TlsAcceptor::from(credentials.server()).accept(stream).await?;
-            Ok(Connection::tls(stream, address))
+            Ok(Connection::tls(stream, address, place))
         }
         Security::Optional(credentials) => {
             let stream = TlsAcceptor::from(credentials.open_server()).accept(stream).await?;
-            Ok(Connection::tls(stream, address))
+            Ok(Connection::tls(stream, address, place))
         }
     }
 }

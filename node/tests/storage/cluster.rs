@@ -11,7 +11,7 @@ use proofline_node::{
     peer::{self, MESSAGE_BYTES_MAX, PeerNetwork},
     replica::{self, ElectionSlice, Group, Machine, Member, Progress, Raft, SnapshotEntries, StateAt, raft_config},
     store::StateStore,
-    tls::{Security, Transport, incoming},
+    tls::{Room, Security, Transport, incoming},
 };
 use proofline_proto::peer::peer_server::{Peer, PeerServer};
 use proofline_proto::{peer as message, v1};
@@ -95,6 +95,13 @@ impl Peer for Service {
         Err(Status::unimplemented("not in this test"))
     }
 
+    async fn exchange_checkpoint(
+        &self,
+        _: Request<message::PublishedCheckpoint>,
+    ) -> Result<Response<message::PublishedCheckpoint>, Status> {
+        Err(Status::unimplemented("not in this test"))
+    }
+
     async fn store_payload(&self, _: Request<message::HeldPayload>) -> Result<Response<message::StorePayloadResponse>, Status> {
         Err(Status::unimplemented("not in this test"))
     }
@@ -145,7 +152,7 @@ impl Node {
         let service = PeerServer::new(Service { raft: raft.clone(), origin: Arc::from(ORIGIN) })
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
-        let accepted = incoming(listener, Security::Plaintext).unwrap();
+        let accepted = incoming(listener, Security::Plaintext, Room::of(64)).unwrap();
         let server = tokio::spawn(async move {
             tonic::transport::Server::builder().add_service(service).serve_with_incoming(accepted).await.unwrap();
         });

@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 use futures::StreamExt as _;
 use proofline_node::{
     replica::Member,
-    tls::{Caller, Credentials, ListenError, Security, TlsFiles, Transport, incoming},
+    tls::{Caller, Credentials, ListenError, Room, Security, TlsFiles, Transport, incoming},
 };
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SanType,
@@ -98,7 +98,7 @@ impl Listener {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (known, callers) = mpsc::unbounded_channel();
-        let accepted = incoming(listener, security).unwrap().inspect(move |connection| {
+        let accepted = incoming(listener, security, Room::of(64)).unwrap().inspect(move |connection| {
             if let Ok(connection) = connection {
                 known.send(connection.caller().clone()).unwrap();
             }
@@ -251,7 +251,7 @@ async fn plaintext_serves_loopback_addresses_only() {
     assert_eq!(listener.callers.recv().await.unwrap().identity, None);
 
     let everywhere = TcpListener::bind("0.0.0.0:0").await.unwrap();
-    let refused = incoming(everywhere, Security::Plaintext).err().unwrap();
+    let refused = incoming(everywhere, Security::Plaintext, Room::of(64)).err().unwrap();
     assert!(matches!(refused, ListenError::PlaintextBeyondLoopback { .. }), "{refused}");
 }
 

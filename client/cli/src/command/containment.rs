@@ -11,7 +11,9 @@ use super::{effect, signing::submit};
 use crate::{
     arguments::{ContainCommand, ContainmentCommand, OutputFormat},
     connection::Connection,
-    describe, form,
+    describe,
+    exit::Exit,
+    form,
     output::{Answer, Layout, print_json, print_text, table},
 };
 
@@ -23,6 +25,9 @@ pub(super) async fn contain(command: ContainCommand, connection: &Connection) ->
     let (contain, signing) = command.into_parts();
     let tenant = contain.target.as_ref().map_or_else(String::new, |target| target.tenant_id.clone());
     let answer = submit(Action::Contain(contain), &signing, connection).await?;
+    if answer.exit != Exit::Done {
+        return Ok(answer);
+    }
     // The number is what a release will ask for, and the targets are what a responder wants to see now.
     let committed = answer.json.get("index").and_then(|index| index.as_str()?.parse::<u64>().ok());
     let began = match committed {
@@ -31,14 +36,15 @@ pub(super) async fn contain(command: ContainCommand, connection: &Connection) ->
     };
     let Some(began) = began else { return Ok(answer) };
     let json = form::to_json("ContainmentSummary", &began)?;
-    let mut text = format!("containment {} in force since entry {}, over\n", began.containment_id, began.cause_index);
+    let mut text = format!("{}containment {} in force since entry {}, over\n", answer.text, began.containment_id, began.cause_index);
     for target in &began.targets {
         text.push_str(&format!("  {}\n", describe::target(target)));
     }
     if began.targets.len() == 1 && began.targets.iter().any(|it| it.kind() == v1::TargetKind::Session) {
         text.push_str("and every session below it; no credential or instance of it is known so far. Is the id spelled right?\n");
     }
-    Ok(Answer::new("proofline.containment/v1", json!({ "containment": json }), text))
+    let (proven, size) = (answer.json.get("proven"), answer.json.get("checkpoint_size"));
+    Ok(Answer::new("proofline.containment/v1", json!({ "containment": json, "proven": proven, "checkpoint_size": size }), text))
 }
 
 pub(super) async fn run(command: ContainmentCommand, connection: &Connection, format: OutputFormat) -> Result<Answer> {

@@ -1,7 +1,7 @@
 //! `proofline entry`
 
 use anyhow::Result;
-use proofline_verifier::{EntryIndex, LogHash, TreeHash as _, escape};
+use proofline_verifier::{EntryIndex, LogHash, TreeHash as _, VerifiedCheckpoint, escape};
 
 use crate::{
     arguments::EntryArguments,
@@ -11,7 +11,9 @@ use crate::{
 };
 
 pub(super) async fn run(arguments: &EntryArguments, connection: &Connection) -> Result<Answer> {
-    let bytes = connection.client.entry(EntryIndex(arguments.index)).await?;
+    let proven = connection.client.proven_entry(&connection.policy()?, EntryIndex(arguments.index)).await?;
+    connection.compare(&proven.note).await?;
+    let bytes = proven.exact;
     let entry = Described::new(&bytes)?;
     let mut json = entry.json()?;
     let mut text = facts([
@@ -22,12 +24,19 @@ pub(super) async fn run(arguments: &EntryArguments, connection: &Connection) -> 
         ("who", entry.actor()),
         ("decision", entry.decision()),
         ("leaf hash", LogHash::leaf(&bytes).to_string()),
+        ("proven", format!("in the tree of {} entries, cosigned by {}", proven.checkpoint.size, cosigners(&proven.checkpoint))),
     ]);
     text.push_str(&format!("\n{}\n", printable(&json)?));
     if let Some(members) = json.as_object_mut() {
+        members.insert("checkpoint_size".to_owned(), proven.checkpoint.size.to_string().into());
         members.insert("leaf_hash".to_owned(), LogHash::leaf(&bytes).to_string().into());
     }
     Ok(Answer::new(ENTRY_SCHEMA, json, text))
+}
+
+/// Who vouches for a checkpoint.
+pub(super) fn cosigners(of: &VerifiedCheckpoint) -> String {
+    of.cosigners.iter().map(|it| it.name.as_str()).collect::<Vec<_>>().join(" ")
 }
 
 /// The content, line by line, with everything escaped that a terminal would act on.

@@ -105,7 +105,7 @@ pub(super) async fn trace(
     let mut answer = connection.client.trace(connection.policy()?, request).await?;
     while let Some(traced) = answer.next().await? {
         if traced.verified.number == 0 {
-            connection.compare(&traced.page.checkpoint).await?;
+            connection.compare_newest(&traced.page.checkpoint).await?;
         }
         each(&traced, &connection.profile.origin)?;
     }

@@ -6,15 +6,16 @@ use std::{
 };
 
 use anyhow::Result;
-use proofline_client::{Signatory, read_key, sign_command};
-use proofline_proto::v1::{Command, SignedCommand, command::Action};
-use prost::Message as _;
+use proofline_client::{Client, Committed, ProvenEntry, RetryPolicy, Signatory, read_key, sign_command};
+use proofline_proto::v1::{SignedCommand, command::Action};
 use serde_json::json;
 
+use super::entry::cosigners;
 use crate::{
     arguments::{PublicKey, SignerFile, Signing},
     command_file::CommandFile,
     connection::Connection,
+    exit::Exit,
     output::Answer,
 };
 
@@ -22,6 +23,8 @@ use crate::{
 const LIFE: Duration = Duration::from_secs(300);
 /// The ledger takes no command that lives longer than 24 hours by its own time.
 const CLOCKS_DIFFER: Duration = Duration::from_secs(60);
+/// How long another node is asked, when the first one's acknowledgement could not be proven.
+const OTHER_WITHIN: Duration = Duration::from_secs(3);
 
 /// Signs an action with every signer. Submits it and answers with the entry that it became, or writes it to a file.
 pub(super) async fn submit(action: Action, signing: &Signing, connection: &Connection) -> Result<Answer> {
@@ -37,18 +40,71 @@ pub(super) async fn submit(action: Action, signing: &Signing, connection: &Conne
     }
 }
 
-/// Submits a signed command. Behind a seal comes evidence: there the answer waits until a checkpoint covers the entry.
+/// Submits a signed command, and has it proven that it is in the log: an acknowledgement alone is one node's word. Where it
+/// cannot be proven, the same command goes through every other node, which does no harm where it was taken.
 pub(super) async fn send(command: SignedCommand, connection: &Connection) -> Result<Answer> {
-    let is_seal = matches!(Command::decode(command.command.as_slice())?.action, Some(Action::SealSession(_)));
-    let index = connection.client.submit(command).await?;
-    let mut text = format!("committed as entry {index}\n");
-    if !is_seal {
-        return Ok(Answer::new("proofline.command/v1", json!({ "index": index.to_string() }), text));
+    let committed = connection.client.submit(command.clone()).await?;
+    let node = connection.client.link().endpoint().to_owned();
+    let error = match prove(&connection.client, &command, &committed, connection).await {
+        Ok(proven) => return Ok(answer(&committed, Some(&proven), String::new())),
+        Err(error) => error,
+    };
+    let doubt = format!("{node} acknowledged it as entry {}, which is not proven: {error:#}\n", committed.index);
+    let found = through_others(&command, connection).await;
+    let lied = Exit::of(&error) == Exit::ProvenWrong || found.as_ref().is_some_and(|(other, _)| other.index != committed.index);
+    let exit = match (lied, &found) {
+        (true, _) => Exit::ProvenWrong,
+        (false, Some(_)) => Exit::Done,
+        (false, None) => Exit::Undecided,
+    };
+    Ok(match found {
+        Some((committed, proven)) => answer(&committed, Some(&proven), doubt),
+        None => answer(&committed, None, doubt),
     }
-    // The seal stands in any case: not being covered yet is no failure.
-    let is_covered = connection.client.await_checkpoint(index).await.is_ok();
-    text += if is_covered { "a published checkpoint covers it\n" } else { "no published checkpoint covers it yet\n" };
-    Ok(Answer::new("proofline.command/v1", json!({ "index": index.to_string(), "covered": is_covered }), text))
+    .ending(exit))
+}
+
+/// Proves that the command is in the log of the policy, and that this log continues the one that is known.
+async fn prove(client: &Client, command: &SignedCommand, committed: &Committed, connection: &Connection) -> Result<ProvenEntry> {
+    let proven = client.prove_command(&connection.policy()?, command, committed).await?;
+    connection.compare(&proven.note).await?;
+    Ok(proven)
+}
+
+/// Looks for a node that takes the command, or has it, and proves it.
+async fn through_others(command: &SignedCommand, connection: &Connection) -> Option<(Committed, ProvenEntry)> {
+    let retry = RetryPolicy { within: OTHER_WITHIN.min(connection.client.retry().within), ..connection.client.retry() };
+    let first = connection.client.link().endpoint().to_owned();
+    for node in (0..connection.client.links().len()).filter_map(|place| connection.client.pinned(place)) {
+        if node.link().endpoint() == first {
+            continue;
+        }
+        let node = node.with_retry(retry);
+        let Ok(committed) = node.submit(command.clone()).await else { continue };
+        if let Ok(proven) = prove(&node, command, &committed, connection).await {
+            return Some((committed, proven));
+        }
+    }
+    None
+}
+
+/// Says what became of a command, after what was in doubt about it.
+fn answer(committed: &Committed, proven: Option<&ProvenEntry>, doubt: String) -> Answer {
+    let index = committed.index;
+    let text = match proven {
+        Some(proven) => {
+            let (size, by) = (proven.checkpoint.size, cosigners(&proven.checkpoint));
+            format!("{doubt}committed as entry {index}, proven in the tree of {size} entries, cosigned by {by}\n")
+        }
+        None => format!("{doubt}NOT PROVEN: do not rely on it. No other node proves it either; `proofline status` compares them\n"),
+    };
+    let json = json!({
+        "index": index.to_string(),
+        "proven": proven.is_some(),
+        "covered": proven.is_some(),
+        "checkpoint_size": proven.map(|proven| proven.checkpoint.size.to_string()),
+    });
+    Answer::new("proofline.command/v1", json, text)
 }
 
 fn write(command: &CommandFile, file: &Path) -> Result<Answer> {

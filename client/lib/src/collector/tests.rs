@@ -282,6 +282,25 @@ async fn a_ledger_that_lost_its_epochs_is_noticed() {
 }
 
 #[tokio::test]
+async fn a_ledger_that_acknowledged_what_it_does_not_have_is_noticed_once() {
+    let world = World::new().await;
+    let mut collector = world.collector();
+    collector.append(events(&["a"])).await.unwrap();
+    collector.append(events(&["b"])).await.unwrap();
+    world.ledger.forget_newest();
+    drop(collector);
+    let mut collector = world.collector();
+    let lost = collector.append(events(&["c"])).await.unwrap_err();
+    let AppendError::AcknowledgedAndLost { acknowledged_sequence, sequence, .. } = lost else { panic!("{lost}") };
+    assert_eq!((acknowledged_sequence.0, sequence.0), (2, 1));
+    // It was said; work goes on, also after another start.
+    collector.append(events(&["c"])).await.unwrap();
+    drop(collector);
+    world.collector().append(events(&["d"])).await.unwrap();
+    assert_eq!(world.ledger.events(), ["a", "c", "d"]);
+}
+
+#[tokio::test]
 async fn an_event_that_is_too_long_stops_the_call_before_anything_is_signed() {
     let world = World::new().await;
     let mut collector = world.collector();

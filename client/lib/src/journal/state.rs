@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, HashSet};
 use proofline_proto::v1;
 use prost::Message as _;
 
-use super::steps::{Founded, Kept, Opened, Record, Signed, Step, Submission};
+use super::steps::{Founded, Kept, Opened, Place, Record, Signed, Step, Submission};
 use crate::{
-    lane::{Epoch, LaneName},
+    lane::{Epoch, LaneName, Sequence},
     source::SourceKey,
 };
 
@@ -37,6 +37,8 @@ pub(crate) struct State {
     founded: Option<LaneName>,
     /// The newest epoch that this journal knows of.
     epoch: Epoch,
+    /// The newest batch that the ledger gave a receipt for.
+    acknowledged: Option<(Epoch, Sequence)>,
     next_submission: u64,
     waiting: BTreeMap<Submission, Waiting>,
     sources: HashSet<SourceKey>,
@@ -49,6 +51,10 @@ impl State {
 
     pub(crate) fn epoch(&self) -> Epoch {
         self.epoch
+    }
+
+    pub(crate) fn acknowledged(&self) -> Option<(Epoch, Sequence)> {
+        self.acknowledged
     }
 
     pub(crate) fn next_submission(&self) -> Submission {
@@ -85,7 +91,8 @@ impl State {
             (Step::Opened(it), Some(_)) => self.open(it)?,
             (Step::Signed(it), Some(_)) => self.sign(it)?,
             (Step::Acknowledged(it), Some(_)) => {
-                self.waiting.remove(&Submission(it.submission)).ok_or("a receipt for a batch that does not wait")?;
+                let of = self.waiting.remove(&Submission(it.submission)).ok_or("a receipt for a batch that does not wait")?.batch;
+                self.acknowledged = self.acknowledged.max(Some((Epoch(of.epoch), Sequence(of.sequence))));
             }
             (Step::Orphaned(it), Some(_)) => self.orphan(Submission(it.submission))?,
             (Step::Kept(it), Some(_)) => self.keep(it)?,
@@ -132,6 +139,9 @@ impl State {
         let sources = it.sources.iter().map(|bytes| SourceKey::from_slice(bytes)).collect::<Option<Vec<_>>>();
         self.sources.extend(sources.ok_or("the key of a source is malformed")?);
         self.next_submission = self.next_submission.max(it.next_submission);
+        if let Some(Place { epoch, sequence }) = it.acknowledged {
+            self.acknowledged = Some((Epoch(epoch), Sequence(sequence)));
+        }
         Ok(())
     }
 
@@ -144,18 +154,19 @@ impl State {
         let mut sources: Vec<_> = self.sources.iter().collect();
         sources.sort();
         for some in sources.chunks(SOURCES_PER_RECORD) {
-            steps.push(Step::Kept(Kept { next_submission: 0, sources: some.iter().map(|it| it.to_vec()).collect() }));
+            steps.push(Step::Kept(Kept { next_submission: 0, sources: some.iter().map(|it| it.to_vec()).collect(), ..Kept::default() }));
         }
         for (submission, waiting) in &self.waiting {
             // Lets the numbering jump to this batch.
-            steps.push(Step::Kept(Kept { next_submission: submission.0, sources: Vec::new() }));
+            steps.push(Step::Kept(Kept { next_submission: submission.0, ..Kept::default() }));
             let sources = waiting.sources.iter().map(|source| source.to_vec()).collect();
             steps.push(Step::Signed(Signed { submission: submission.0, batch: Some(waiting.batch.clone()), sources }));
             if waiting.standing == Standing::Orphaned {
                 steps.push(Step::Orphaned(super::steps::Orphaned { submission: submission.0 }));
             }
         }
-        steps.push(Step::Kept(Kept { next_submission: self.next_submission, sources: Vec::new() }));
+        let acknowledged = self.acknowledged.map(|(epoch, sequence)| Place { epoch: epoch.0, sequence: sequence.0 });
+        steps.push(Step::Kept(Kept { next_submission: self.next_submission, acknowledged, ..Kept::default() }));
         steps.into_iter().map(|step| Record { step: Some(step) }).collect()
     }
 

@@ -84,6 +84,18 @@ pub(crate) struct Kept {
     pub(crate) next_submission: u64,
     #[prost(bytes = "vec", repeated, tag = "2")]
     pub(crate) sources: Vec<Vec<u8>>,
+    /// The newest batch that was acknowledged, or as far as the ledger went when it was found to have less.
+    #[prost(message, optional, tag = "3")]
+    pub(crate) acknowledged: Option<Place>,
+}
+
+/// A place in a lane.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub(crate) struct Place {
+    #[prost(uint64, tag = "1")]
+    pub(crate) epoch: u64,
+    #[prost(uint64, tag = "2")]
+    pub(crate) sequence: u64,
 }
 
 impl Founded {

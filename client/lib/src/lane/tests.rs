@@ -8,7 +8,7 @@ const ORIGIN: &str = "ledger.example/agents";
 fn lane() -> VolatileLane {
     let name = LaneName { origin: ORIGIN.to_owned(), collector_id: "gateway".to_owned(), lane: 3 };
     let signer = LaneSigner::new(name, Arc::new(SigningKey::from_bytes(&[7; 32])));
-    VolatileLane::at(signer, ChainPosition { epoch: Epoch(2), sequence: Sequence(1), previous: [9; 32] })
+    VolatileLane::at(signer, ChainPosition { epoch: Epoch(2), sequence: Sequence(1), previous: [9; 32], last: (Epoch(1), Sequence(7)) })
 }
 
 fn statement(batch: &v1::Batch) -> v1::BatchStatement {

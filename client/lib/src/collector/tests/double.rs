@@ -35,6 +35,8 @@ struct State {
     closed: bool,
     sequence: u64,
     last: Option<BatchDigest>,
+    /// Epoch and sequence of that batch.
+    last_place: (u64, u64),
     nonces: HashMap<Vec<u8>, v1::OpenLaneResponse>,
     held: HashMap<(u64, u64), (BatchDigest, v1::AppendResponse)>,
     entries: Vec<Vec<u8>>,
@@ -90,6 +92,13 @@ impl Double {
         (state.epoch, state.sequence, state.closed) = (state.epoch + 1, 0, false);
     }
 
+    /// Forgets the newest batch of the lane, as a node does that acknowledged and did not append.
+    pub(super) fn forget_newest(&self) {
+        let mut state = self.0.lock().unwrap();
+        state.last_place.1 -= 1;
+        state.entries.pop();
+    }
+
     /// Forgets everything, as a ledger does that was set up anew.
     pub(super) fn forget(&self) {
         *self.0.lock().unwrap() = State::default();
@@ -124,7 +133,10 @@ impl State {
         }
         (self.epoch, self.sequence, self.closed) = (self.epoch + 1, 0, false);
         let digest = self.last.unwrap_or(BatchDigest::NONE).as_bytes().to_vec();
-        let answer = v1::OpenLaneResponse { epoch: self.epoch, last: Some(v1::LaneHead { digest, ..Default::default() }) };
+        let answer = v1::OpenLaneResponse {
+            epoch: self.epoch,
+            last: Some(v1::LaneHead { epoch: self.last_place.0, sequence: self.last_place.1, digest }),
+        };
         self.nonces.insert(open.nonce.clone(), answer.clone());
         Ok(answer)
     }
@@ -152,6 +164,7 @@ impl State {
         let receipt = v1::AppendResponse { epoch: batch.epoch, sequence: batch.sequence, first_index, events };
         self.entries.extend(batch.events.iter().map(|event| event.to_vec()));
         (self.sequence, self.last, self.closed) = (batch.sequence, Some(digest), batch.events.is_empty());
+        self.last_place = (batch.epoch, batch.sequence);
         self.held.insert((batch.epoch, batch.sequence), (digest, receipt.clone()));
         Ok(receipt)
     }

@@ -1,0 +1,201 @@
+//! Callers that come in crowds, and callers that never finish or never read: memory stays bounded, and honest callers go on.
+
+use std::{process::Command, time::Duration};
+
+use proofline_cluster::Tls;
+use proofline_proto::v1;
+use tokio::{io::AsyncWriteExt as _, net::TcpStream};
+
+use crate::{
+    flood::{END_HEADERS, HEADERS, call_to, check_growth, connect, frame, honest, resident},
+    world::{World, event},
+};
+
+const DATA: u8 = 0;
+const CROWD: usize = 10_000;
+/// Connections of clients that a node holds unless its configuration says otherwise.
+const CONNECTIONS_MAX: usize = 2_048;
+
+/// Lets this process, and the nodes that it starts, open as many files as a crowd needs.
+fn may_open_many_files() {
+    let this = std::process::id().to_string();
+    let raised = Command::new("prlimit").args(["--pid", &this, "--nofile=16384:"]).status().unwrap();
+    assert!(raised.success(), "this test needs 16,384 open files: raise the hard limit");
+}
+
+/// Tells whether the other end has closed a connection, without waiting.
+fn is_closed(stream: &TcpStream) -> bool {
+    let mut bytes = [0; 4_096];
+    loop {
+        match stream.try_read(&mut bytes) {
+            Ok(0) => return true,
+            Ok(_) => (),
+            Err(error) => return error.kind() != std::io::ErrorKind::WouldBlock,
+        }
+    }
+}
+
+/// Waits until at most so many of a crowd are still connected.
+async fn thinned_out(crowd: &[TcpStream], to: usize) {
+    let thinned = async {
+        while crowd.iter().filter(|stream| !is_closed(stream)).count() > to {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), thinned).await.expect("whoever is beyond the bound is closed on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_strangers_who_say_nothing_keep_nobody_out() {
+    may_open_many_files();
+    let world = World::found(1, Tls::Mutual).await;
+    let mut gateway = world.collector("gateway").await;
+    honest(&world, &mut gateway).await;
+    let before = resident(&world);
+    let mut crowd = Vec::with_capacity(CROWD);
+    for n in 0..CROWD {
+        crowd.push(TcpStream::connect(world.node(0).client).await.unwrap());
+        if n % 1_000 == 999 {
+            // A new connection each time, with its handshake.
+            honest(&world, &mut gateway).await;
+        }
+    }
+    thinned_out(&crowd, CONNECTIONS_MAX).await;
+    honest(&world, &mut gateway).await;
+    check_growth(&world, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_idle_connections_are_held_as_far_as_there_is_room() {
+    may_open_many_files();
+    let world = World::found(1, Tls::Off).await;
+    let mut gateway = world.collector("gateway").await;
+    honest(&world, &mut gateway).await;
+    let before = resident(&world);
+    let mut crowd = Vec::with_capacity(CROWD);
+    for n in 0..CROWD {
+        crowd.push(connect(&world).await);
+        if n % 1_000 == 999 {
+            honest(&world, &mut gateway).await;
+        }
+    }
+    thinned_out(&crowd, CONNECTIONS_MAX).await;
+    honest(&world, &mut gateway).await;
+    check_growth(&world, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_certificate_holds_a_quarter_of_the_room_and_others_stay() {
+    let world = World::found_with("client_connections_max = 16", Tls::Mutual).await;
+    let mut gateway = world.collector("gateway").await;
+    let mut kept = world.ingest(0, "gateway");
+    kept.append(gateway.sign(vec![event("kept")])).await.unwrap();
+    // Each channel is a connection of its own, under the same certificate.
+    let mut crowd = Vec::new();
+    for _ in 0..40 {
+        let mut control = world.control(0, "admin");
+        control.cluster_status(v1::ClusterStatusRequest {}).await.unwrap();
+        crowd.push(control);
+    }
+    let text = proofline_cluster::http::get(world.plan(), world.node(0), "/metrics").await.unwrap().body;
+    assert!(!text.is_empty());
+    // The connection from before was never broken off: a batch over it needs no second handshake.
+    kept.append(gateway.sign(vec![event("kept")])).await.unwrap();
+}
+
+/// A call whose message comes a byte at a time, or whose headers do.
+async fn slow_calls(world: &World, connections: usize) -> Vec<TcpStream> {
+    let mut slow = Vec::new();
+    for n in 0..connections {
+        let mut stream = connect(world).await;
+        if n % 2 == 0 {
+            stream.write_all(&frame(HEADERS, 0, 1, &call_to("/proofline.v1.Ingest/Append")[..9])).await.unwrap();
+        } else {
+            stream.write_all(&frame(HEADERS, END_HEADERS, 1, &call_to("/proofline.v1.Ingest/Append"))).await.unwrap();
+            // A message of four megabytes is announced.
+            stream.write_all(&frame(DATA, 0, 1, &[0, 0, 0x40, 0, 0])).await.unwrap();
+        }
+        slow.push(stream);
+    }
+    slow
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_and_messages_that_trickle_hold_up_nobody() {
+    let world = World::found(1, Tls::Off).await;
+    let mut gateway = world.collector("gateway").await;
+    honest(&world, &mut gateway).await;
+    let before = resident(&world);
+    let mut slow = slow_calls(&world, 400).await;
+    for round in 0..20_u8 {
+        for (n, stream) in slow.iter_mut().enumerate() {
+            let more = if n % 2 == 0 { frame(9, 0, 1, &[round]) } else { frame(DATA, 0, 1, &[round]) };
+            // A node that closes such a connection does what it should.
+            let _ = stream.write_all(&more).await;
+        }
+        honest(&world, &mut gateway).await;
+    }
+    check_growth(&world, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_that_never_end_are_bounded_together() {
+    let world = World::found(1, Tls::Off).await;
+    let mut gateway = world.collector("gateway").await;
+    honest(&world, &mut gateway).await;
+    let before = resident(&world);
+    // 8 connections of 100 calls, each of which announces four megabytes, sends 64 KiB and then nothing: within what the node
+    // lets a connection send unread.
+    let mut crowd = Vec::new();
+    for _ in 0..8 {
+        let mut stream = connect(&world).await;
+        for call in 0..100 {
+            let id = 2 * call + 1;
+            let mut begun = frame(HEADERS, END_HEADERS, id, &call_to("/proofline.v1.Ingest/Append"));
+            begun.extend(frame(DATA, 0, id, &[0, 0, 0x40, 0, 0]));
+            begun.extend((0..4).flat_map(|_| frame(DATA, 0, id, &[7; 16_384])));
+            // A call that was refused takes no more; a connection may be closed for it.
+            let _ = stream.write_all(&begun).await;
+        }
+        crowd.push(stream);
+        honest(&world, &mut gateway).await;
+        println!("resident: {} MiB", resident(&world) >> 20);
+    }
+    assert!(resident(&world) < before + (224 << 20), "128 MiB of unfinished messages, and the buffers around them");
+    honest(&world, &mut gateway).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_that_nobody_reads_are_bounded() {
+    let world = World::found(1, Tls::Off).await;
+    let mut gateway = world.collector("gateway").await;
+    // Enough entries to fill several messages.
+    for _ in 0..40 {
+        let mut long: v1::Event = prost::Message::decode(&event("long")[..]).unwrap();
+        long.body = Some(v1::event::Body::RunStarted(v1::RunStarted { workflow: "x".repeat(8_000), ..Default::default() }));
+        let events = vec![prost::Message::encode_to_vec(&long); 16];
+        world.ingest(0, "gateway").append(gateway.sign(events)).await.unwrap();
+    }
+    world.published(0, 600).await;
+    let before = resident(&world);
+    let mut unread = Vec::new();
+    let (mut refused, mut watching) = (0, 0);
+    for _ in 0..4 {
+        let (mut audit, mut control) = (world.audit(0, "auditor"), world.control(0, "admin"));
+        for _ in 0..60 {
+            match audit.read_entries(v1::ReadEntriesRequest { from_index: 0, limit: 0, follow: true }).await {
+                Ok(stream) => unread.push(stream),
+                Err(status) => {
+                    assert_eq!(status.code(), tonic::Code::ResourceExhausted, "{status:?}");
+                    refused += 1;
+                }
+            }
+            let asked = v1::WatchContainmentRequest { tenant_id: "*".to_owned(), from_index: 0 };
+            watching += usize::from(control.watch_containment(asked).await.is_ok());
+        }
+        honest(&world, &mut gateway).await;
+    }
+    println!("{} readers, {refused} refused, {watching} watchers", unread.len());
+    assert!(!unread.is_empty() && refused > 0, "{refused} of 240 readers were refused");
+    check_growth(&world, before);
+}
