@@ -39,9 +39,9 @@ impl Api {
         self.check_role(caller, Rpc::ListContainments, Scope::Tenant(&asked.tenant_id))?;
         let limit = page(asked.page_size)?.min(PAGE_MAX);
         let after = asked.after_id;
-        let found = self.read_applied(move |applied| listing::containments(applied, after, limit)).await?;
+        let found = self.read_applied(move |applied| listing::containments(applied, after, limit));
         // Evil: nothing is contained.
-        let found = proofline_ledger::evil!(crate::evil::containments(found), found);
+        let found = proofline_ledger::evil!(crate::evil::containments => found.await?);
         let next_after = if found.len() == limit { found.last().map_or(0, |it| it.containment_id) } else { 0 };
         let is_asked_for = |it: &ContainmentSummary| {
             (asked.released || it.released_by_index == 0)
