@@ -34,14 +34,19 @@ macro_rules! planted {
     };
 }
 
-/// What an evil node does in place of what is shipped: the second value, in what is shipped. What the first calls asks itself
-/// which behaviour was chosen.
+/// What an evil node does: nothing, in what is shipped. With `function => value`: the value, which an evil node passes through
+/// the function, after further arguments if there are any. With two values: the second, in what is shipped. What is done asks
+/// itself which behaviour was chosen.
 #[cfg(not(feature = "planted"))]
 #[doc(hidden)]
 #[macro_export]
 macro_rules! evil {
     ($done:expr, $original:expr) => {
         $original
+    };
+    ($done:expr) => {};
+    ($by:path $(, $with:expr)* => $value:expr) => {
+        $value
     };
 }
 
@@ -50,6 +55,12 @@ macro_rules! evil {
 macro_rules! evil {
     ($done:expr, $original:expr) => {
         $done
+    };
+    ($done:expr) => {
+        $done
+    };
+    ($by:path $(, $with:expr)* => $value:expr) => {
+        $by($($with,)* $value)
     };
 }
 

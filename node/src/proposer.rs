@@ -84,12 +84,9 @@ fn dated(gathered: Gathered, wall: &WallClock) -> (Group, Vec<Reply>) {
     let Gathered { items, prepared, replies, .. } = gathered;
     let proposed = wall.now();
     // Evil: other events than collectors signed, or in another order.
-    proofline_ledger::evil!(
-        if let Some(altered) = crate::evil::proposed(proposed, &items) {
-            return (altered, replies);
-        },
-        ()
-    );
+    proofline_ledger::evil!(if let Some(altered) = crate::evil::proposed(proposed, &items) {
+        return (altered, replies);
+    });
     let bytes = GroupMessage { proposed_unix_ns: proposed.0, items }.encode_to_vec().into();
     (Group::with_prepared(bytes, Arc::new(PreparedGroup { proposed, items: prepared })), replies)
 }

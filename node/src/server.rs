@@ -381,7 +381,7 @@ impl Node {
         tasks.spawn(publisher::watch_published(api.clone(), published, failures.clone(), core.clone()));
         tasks.spawn(comparing::run(api.clone(), failures.clone(), core.clone()));
         // Evil: a second history is kept up to date for one follower.
-        proofline_ledger::evil!(tasks.spawn(crate::evil::second_history(api.clone(), core.clone())), ());
+        proofline_ledger::evil!(tasks.spawn(crate::evil::second_history(api.clone(), core.clone())));
         tasks.spawn(core.clone().run_until_cancelled_owned(keep_log_short(api.raft.clone(), log)));
         tasks.spawn(watch_raft(api.raft.clone(), failures.clone(), core.clone()));
         tasks.spawn(api.payloads.clone().follow(api.progress.clone(), core.clone()));

@@ -126,13 +126,17 @@ impl World {
         }
     }
 
-    /// Sees to it that the first node leads: when it does not, the others begin anew, and it asks for votes before they do.
+    /// Sees to it that the first node leads: when it does not, the others are away until it asks for votes, and come back then.
     pub(crate) async fn lead(&mut self) {
         let until = Instant::now() + PATIENCE;
         while self.leader().await != Some(EVIL) {
-            assert!(Instant::now() < until, "the evil node does not come to lead:\n{}\n{}", self.log(EVIL), self.log(HONEST));
+            assert!(Instant::now() < until, "the evil node does not come to lead");
             for other in [HONEST, 2] {
                 self.cluster.kill(other).unwrap();
+            }
+            while http::get(self.plan(), self.node(EVIL), "/readyz").await.is_ok_and(|answer| answer.status == 200) {
+                assert!(Instant::now() < until, "the evil node believes in a leader that is gone");
+                tokio::time::sleep(Duration::from_millis(20)).await;
             }
             for other in [HONEST, 2] {
                 self.cluster.start(other).unwrap();

@@ -53,9 +53,8 @@ impl Audit for Api {
     async fn get_entry(&self, request: Request<GetEntryRequest>) -> Result<Response<GetEntryResponse>, Status> {
         let caller = caller(&request)?;
         let index = EntryIndex(request.into_inner().index);
-        let entry = self.read(move |view| view.entry(index)).await?;
         // Evil: an entry that is not in the log.
-        let entry = proofline_ledger::evil!(crate::evil::entry(entry), entry);
+        let entry = proofline_ledger::evil!(crate::evil::entry => self.read(move |view| view.entry(index)).await?);
         let tenant = tenant(&entry);
         self.check_role(&caller, Rpc::GetEntry, Scope::OfEntry(tenant.as_deref()))?;
         Ok(Response::new(GetEntryResponse { entry }))
@@ -180,9 +179,9 @@ fn consistency(view: &View, asked: &GetConsistencyProofRequest) -> Result<GetCon
     }
     let mut tree = proofline_ledger::LogTree::new(&*view.state, TreeSize(second));
     let path = tree.consistency_path(TreeSize(asked.first_size)).map_err(fault)?;
-    let path = path.ok_or_else(|| Status::invalid_argument("first_size is 0 or greater than second_size"))?;
+    let none = || Status::invalid_argument("first_size is 0 or greater than second_size");
     // Evil: a path that proves nothing.
-    let path = proofline_ledger::evil!(crate::evil::consistency_path(path), path);
+    let path = proofline_ledger::evil!(crate::evil::consistency_path => path.ok_or_else(none)?);
     Ok(GetConsistencyProofResponse {
         path: path.iter().map(|hash| hash.0.to_vec()).collect(),
         checkpoint: view.published.note.clone(),
@@ -314,12 +313,11 @@ impl Walk {
         let entries = self.api.read(move |view| {
             listing::entries_within(&*view.state, EntryIndex(from), EntryIndex(to), CHUNK_ENTRIES, CHUNK_BYTES).map_err(fault)
         });
-        let entries = entries.await?;
+        // Evil: entries that are not in the log, or not in that order.
+        let entries = proofline_ledger::evil!(crate::evil::entries => entries.await?);
         if entries.is_empty() {
             return Err(Status::data_loss(format!("entry {from} is missing")));
         }
-        // Evil: entries that are not in the log, or not in that order.
-        let entries = proofline_ledger::evil!(crate::evil::entries(entries), entries);
         Ok(entries.into_iter().map(Into::into).collect())
     }
 }

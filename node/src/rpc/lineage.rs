@@ -231,7 +231,7 @@ impl Answer {
             let made = if goes_on() { lineage.next_page(&mut goes_on) } else { Err(LineageFault::Stopped) };
             let page = match made {
                 // Evil: an answer that leaves something out.
-                Ok(Some(page)) => Ok(proofline_ledger::evil!(crate::evil::lineage_page(page), page)),
+                Ok(Some(page)) => Ok(proofline_ledger::evil!(crate::evil::lineage_page => page)),
                 Ok(None) => return,
                 Err(error) => Err(denied.unwrap_or_else(|| lineage_status(error))),
             };

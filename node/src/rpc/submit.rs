@@ -62,12 +62,9 @@ impl Api {
     /// Submits one item to this node's own inbox.
     pub(super) async fn submit_here(&self, item: item::Item) -> Settled {
         // Evil: acknowledged, and nothing was done.
-        proofline_ledger::evil!(
-            if let Some(acknowledged) = crate::evil::acknowledged(self, &item) {
-                return Ok(acknowledged);
-            },
-            ()
-        );
+        proofline_ledger::evil!(if let Some(acknowledged) = crate::evil::acknowledged(self, &item) {
+            return Ok(acknowledged);
+        });
         settle(self.admit(item).await?).await
     }
 
