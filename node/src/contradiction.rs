@@ -22,9 +22,9 @@ struct Note {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum What {
-    OtherMap,
-    OtherState,
-    OtherTree,
+    Map,
+    State,
+    Tree,
 }
 
 /// Notes a failure, if it is a contradiction.
@@ -32,9 +32,9 @@ enum What {
 /// On return: no crash forgets it. A crash before loses it, as if it had not been found yet.
 pub(crate) fn note(root: &Path, failure: &Failure) -> io::Result<()> {
     let (what, reason) = match failure {
-        Failure::OtherMap { reason } => (What::OtherMap, reason),
-        Failure::OtherState { reason } => (What::OtherState, reason),
-        Failure::Diverged { reason } => (What::OtherTree, reason),
+        Failure::OtherMap { reason } => (What::Map, reason),
+        Failure::OtherState { reason } => (What::State, reason),
+        Failure::Diverged { reason } => (What::Tree, reason),
         Failure::DiskFailed { .. } | Failure::StorageDamaged { .. } | Failure::OtherGenesis { .. } | Failure::GenesisRefused { .. } => {
             return Ok(());
         }
@@ -53,9 +53,9 @@ pub(crate) fn check(root: &Path) -> Result<(), Failure> {
         Err(error) => Err(error.to_string()),
     };
     Err(match noted {
-        Ok(Note { what: What::OtherMap, reason }) => Failure::OtherMap { reason },
-        Ok(Note { what: What::OtherState, reason }) => Failure::OtherState { reason },
-        Ok(Note { what: What::OtherTree, reason }) => Failure::Diverged { reason },
+        Ok(Note { what: What::Map, reason }) => Failure::OtherMap { reason },
+        Ok(Note { what: What::State, reason }) => Failure::OtherState { reason },
+        Ok(Note { what: What::Tree, reason }) => Failure::Diverged { reason },
         Err(error) => Failure::StorageDamaged { reason: format!("the note why this node ended cannot be read: {error}") },
     })
 }

@@ -134,7 +134,7 @@ async fn a_damaged_state_is_noticed() {
 #[tokio::test]
 async fn a_node_that_contradicted_the_others_does_not_start_again() {
     let (mut world, data) = stopped_with_data().await;
-    fs::write(data.join("contradiction"), br#"{"what":"other_state","reason":"at entry 7 it had another state"}"#).unwrap();
+    fs::write(data.join("contradiction"), br#"{"what":"state","reason":"at entry 7 it had another state"}"#).unwrap();
     let (code, message) = exit(&mut world, 0).await;
     assert_eq!(code, 16, "{message}");
     assert!(message.contains("at entry 7"), "{message}");
