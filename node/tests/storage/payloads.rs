@@ -208,8 +208,8 @@ fn a_damaged_payload_is_told_from_a_missing_one_and_can_be_put_again() {
 fn damage(root: &Path, digest: &[u8]) {
     for table in files(&root.join("db")).into_iter().filter(|path| path.extension().is_some_and(|it| it == "sst")) {
         let mut bytes = fs::read(&table).unwrap();
-        let places = bytes.windows(digest.len()).enumerate().filter(|(_, window)| *window == digest).map(|(at, _)| at + 1_000);
-        if let Some(at) = places.filter(|at| at + 40_000 < bytes.len()).last() {
+        let mut places = bytes.windows(digest.len()).enumerate().filter(|(_, window)| *window == digest).map(|(at, _)| at + 1_000);
+        if let Some(at) = places.rfind(|at| at + 40_000 < bytes.len()) {
             bytes[at] ^= 1;
             return fs::write(table, bytes).unwrap();
         }
