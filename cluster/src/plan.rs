@@ -24,6 +24,8 @@ pub const TENANT: &str = "acme";
 
 /// Issuer of the security events of a development cluster.
 pub const ISSUER: &str = "https://ledger.proofline.local";
+/// What payloads leave of the disk: little, for a development cluster is one of many things on its machine.
+const RESERVE_MIB: u32 = 64;
 /// Where the configuration of a node says something of outlets: its end.
 const OUTLETS: &str = "\n[outlets]\n";
 
@@ -306,7 +308,7 @@ impl Plan {
         };
         let mut text = format!(
             "node_id = {}\ndata_dir = \"{name}\"\ngenesis = \"genesis.bin\"\nlog_key = \"keys/log.key.pem\"\nnode_key = \"keys/{name}.key.pem\"\n\
-             peer_listen = \"{}\"\nclient_listen = \"{}\"\ntiles_listen = \"{}\"\n",
+             peer_listen = \"{}\"\nclient_listen = \"{}\"\ntiles_listen = \"{}\"\npayload_reserve_mib = {RESERVE_MIB}\n",
             node.node_id,
             node.peer,
             node.client,

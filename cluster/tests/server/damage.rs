@@ -267,7 +267,6 @@ async fn a_full_disk_ends_the_node_and_nothing_acknowledged_is_lost() {
 async fn payloads_stop_before_the_disk_is_full_and_the_log_goes_on() {
     let root = tempfile::tempdir().unwrap();
     let plan = proofline_cluster::Plan::create(&root.path().join("cluster"), 1, Tls::Mutual).unwrap();
-    plan.configure(&plan.nodes[0], "payload_reserve_mib = 64").unwrap();
     let _disk = SmallDisk::mount(&plan.root.join("node-1"), 112);
     let cluster = proofline_cluster::Cluster::found(plan, proofline_cluster::Binaries::beside_current().unwrap()).await.unwrap();
     let world = World { cluster, _root: root };
