@@ -32,8 +32,8 @@ async fn a_node_says_of_an_entry_that_it_has_not_applied_that_it_does_not_know()
 fn damage(database: &Path, given: &Given) {
     for table in files(database).into_iter().filter(|path| path.extension().is_some_and(|it| it == "sst")) {
         let mut bytes = fs::read(&table).unwrap();
-        let places = bytes.windows(32).enumerate().filter(|(_, window)| *window == given.digest).map(|(at, _)| at + 1_000);
-        if let Some(at) = places.filter(|at| at + given.content.len() / 2 < bytes.len()).last() {
+        let mut places = bytes.windows(32).enumerate().filter(|(_, window)| *window == given.digest).map(|(at, _)| at + 1_000);
+        if let Some(at) = places.rfind(|at| at + given.content.len() / 2 < bytes.len()) {
             bytes[at] ^= 1;
             return fs::write(table, bytes).unwrap();
         }
