@@ -64,7 +64,7 @@ impl World {
         loop {
             let call = |link: proofline_client::Link| async move { link.control().cluster_status(v1::ClusterStatusRequest {}).await };
             let status = self.client().call(call).await.unwrap();
-            if status.nodes.iter().all(|node| node.commitment_size >= size) {
+            if status.nodes.iter().all(|node| node.answered_size >= size) {
                 return;
             }
             assert!(Instant::now() < until, "no commitment covers {size} entries: {status:?}");

@@ -30,7 +30,7 @@ enum What {
 /// Notes a failure, if it is a contradiction.
 ///
 /// On return: no crash forgets it. A crash before loses it, as if it had not been found yet.
-pub(crate) fn note(root: &Path, failure: &Failure) -> io::Result<()> {
+fn note(root: &Path, failure: &Failure) -> io::Result<()> {
     let (what, reason) = match failure {
         Failure::OtherMap { reason } => (What::Map, reason),
         Failure::OtherState { reason } => (What::State, reason),
@@ -40,6 +40,14 @@ pub(crate) fn note(root: &Path, failure: &Failure) -> io::Result<()> {
         }
     };
     durable::replace(&root.join(FILE), &serde_json::to_vec(&Note { what, reason: reason.clone() })?)
+}
+
+/// Notes a failure on its way to whoever ends the process.
+pub(crate) fn noted(root: &Path, failure: Failure) -> Failure {
+    if let Err(error) = note(root, &failure) {
+        tracing::error!(%error, "why this node ends cannot be noted: do not start it again, replace it");
+    }
+    failure
 }
 
 /// Tells of what was noted. A note that cannot be read is one all the same.

@@ -5,7 +5,7 @@
 
 mod founding;
 
-use std::{io, path::Path, sync::Arc};
+use std::{io, sync::Arc};
 
 use thiserror::Error;
 use tokio::{
@@ -402,19 +402,11 @@ impl Node {
 
         let ended = tokio::select! {
             () = shutdown.cancelled() => None,
-            failure = failed.failed() => Some(noted(&config.data_dir, failure)),
+            failure = failed.failed() => Some(contradiction::noted(&config.data_dir, failure)),
         };
         stop(Stopping { clients, core, listening, proposing, between, tasks, api, threads }).await;
         ended.map_or(Ok(()), |failure| Err(failure.into()))
     }
-}
-
-/// Keeps on the disk what a restart would not find out again.
-fn noted(dir: &Path, failure: Failure) -> Failure {
-    if let Err(error) = contradiction::note(dir, &failure) {
-        tracing::error!(%error, "why this node ends cannot be noted: do not start it again, replace it");
-    }
-    failure
 }
 
 struct Sockets {

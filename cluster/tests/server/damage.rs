@@ -142,7 +142,11 @@ async fn a_node_that_contradicted_the_others_does_not_start_again() {
 
 #[tokio::test]
 async fn a_table_of_the_state_that_holds_something_else_is_storage_damaged() {
-    let (mut world, data) = stopped_with_data().await;
+    let mut world = World::found(1, Tls::Mutual).await;
+    let mut gateway = world.collector("gateway").await;
+    world.ingest(0, "gateway").append(gateway.sign(vec![event("s"); 50])).await.unwrap();
+    world.cluster.stop(0).await.unwrap();
+    let data = world.plan().root.join("node-1");
     let files = fs::read_dir(data.join("state/db-1")).unwrap().map(|entry| entry.unwrap().path());
     let tables: Vec<_> = files.filter(|path| path.extension().is_some_and(|kind| kind == "sst")).collect();
     assert!(!tables.is_empty(), "an orderly stop leaves tables");

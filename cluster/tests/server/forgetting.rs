@@ -408,7 +408,8 @@ async fn from_a_commitment_to_the_proof_that_it_was_erased_with_the_programs_alo
     assert!(code != 0 && said.contains("SECOND_OPERATOR_NEEDED"), "{said}");
     let (code, said) = proofline(&world, "admin", &[&erase[..], &["--signer", &keys[1]]].concat());
     assert_eq!(code, 0, "{said}");
-    let by = said.trim().rsplit(' ').next().unwrap().parse::<u64>().unwrap();
+    assert!(said.contains("proven in the tree of"), "{said}");
+    let by = said.split_once("committed as entry ").and_then(|(_, rest)| rest.split_once(',')).unwrap().0.parse::<u64>().unwrap();
     world.published(0, by + 1).await;
     destroyed_everywhere(&world, by).await;
     let (code, said) = proofline(&world, "auditor", &["payload", "erasure", "--tenant", TENANT, "--subject", "u-1"]);

@@ -34,7 +34,7 @@ async fn committed(world: &World, size: u64) {
     loop {
         let status = world.control(0, "admin").cluster_status(v1::ClusterStatusRequest {}).await;
         let nodes = status.map(|status| status.into_inner().nodes).unwrap_or_default();
-        let is_there = |node: &v1::NodeStatus| node.commitment_size >= size && node.checkpoint_size > node.commitment_size;
+        let is_there = |node: &v1::NodeStatus| node.answered_size >= size;
         if nodes.len() == world.plan().nodes.len() && nodes.iter().all(is_there) {
             return;
         }

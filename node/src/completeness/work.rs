@@ -180,7 +180,10 @@ impl Work {
         shutdown: CancellationToken,
     ) -> Result<(Opinion, Self), Untrue> {
         let size = TreeSize(said.size);
-        let Some(digest) = states.digest_at(size).filter(|_| size >= self.index.size()) else { return Ok((Opinion::Unspecified, self)) };
+        // Beyond a map that is still to be written it would never be written, and questions would be answered from an older one.
+        let is_unwritten = self.confirmed.is_some_and(|of| of.size == self.index.size() && self.written != Some(of.index));
+        let known = states.digest_at(size).filter(|_| size >= self.index.size() && !is_unwritten);
+        let Some(digest) = known else { return Ok((Opinion::Unspecified, self)) };
         if digest.0[..] != said.state_digest[..] {
             return Ok((Opinion::OtherState, self));
         }

@@ -4,7 +4,7 @@ use std::pin::Pin;
 
 use futures::{Stream, StreamExt as _};
 use openraft::ServerState;
-use proofline_ledger::{Hash, TreeSize, listing};
+use proofline_ledger::{Hash, TreeSize, indexed_commitment, listing};
 use proofline_proto::{
     peer::{
         AppendEntriesRequest, AppendEntriesResponse, CheckCommitmentRequest, CheckCommitmentResponse, CosignRequest, CosignResponse,
@@ -26,6 +26,7 @@ use crate::{
     peer::{self, PeerError},
     peers::Standing,
     signed_tree::SignedTree,
+    store::StateDb,
     tls,
 };
 
@@ -189,7 +190,8 @@ impl Api {
     pub(super) async fn own_status(&self) -> Result<NodeStatus, Status> {
         let node_id = self.peers.node_id();
         let member = self.peers.members().remove(&node_id).unwrap_or_default();
-        let head = self.read_applied(listing::head).await?;
+        let read = |applied: &StateDb| Ok((listing::head(applied)?, indexed_commitment(applied)?));
+        let (head, answered) = self.read_applied(read).await?;
         let (state, applied) = {
             let metrics = self.raft.metrics();
             let seen = metrics.borrow();
@@ -208,6 +210,7 @@ impl Api {
             applied_log_index: applied,
             checkpoint_size: self.published.borrow().as_ref().map_or(0, |published| published.size.0),
             commitment_size: self.confirmed.borrow().size.0,
+            answered_size: answered.map_or(0, |of| of.size.0),
             clock_offset_ms: 0,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             payloads: Some(self.payloads.progress()),
