@@ -179,7 +179,7 @@ impl Storage {
             Err(error) => {
                 drop(journal);
                 join(vec![writing]).await;
-                return Err(error.into());
+                return Err(error.failure().map_or_else(|| error.into(), NodeError::Failed));
             }
         };
         let mut threads = vec![applying, writing];

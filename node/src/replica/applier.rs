@@ -114,7 +114,7 @@ impl Applier {
     fn serve(mut self, mut requests: mpsc::Receiver<Request>) {
         while let Some(Request { command, done }) = requests.blocking_recv() {
             let result = self.carry_out(command);
-            let failure = result.as_ref().err().and_then(failure);
+            let failure = result.as_ref().err().and_then(ApplyError::failure);
             let ends = failure.is_some();
             if let Some(failure) = failure {
                 self.failures.report(failure);
@@ -184,18 +184,19 @@ impl Applier {
     }
 }
 
-/// Returns what the process must be told.
-fn failure(error: &ApplyError) -> Option<Failure> {
-    let reason = error.to_string();
-    match error {
-        ApplyError::Unreadable(StoreFault::Damaged { .. } | StoreFault::Corrupted { .. })
-        | ApplyError::Store(StoreError::Corrupted { .. } | StoreError::PositionDamaged { .. } | StoreError::PointerDamaged { .. }) => {
-            Some(Failure::StorageDamaged { reason })
+impl ApplyError {
+    /// Returns why no node can go on after it, with what to do; none when this node is not at fault, or only stops.
+    pub(crate) fn failure(&self) -> Option<Failure> {
+        let reason = self.to_string();
+        match self {
+            Self::Unreadable(StoreFault::Damaged { .. } | StoreFault::Corrupted { .. })
+            | Self::Store(StoreError::Corrupted { .. } | StoreError::PositionDamaged { .. } | StoreError::PointerDamaged { .. }) => {
+                Some(Failure::StorageDamaged { reason })
+            }
+            Self::Unreadable(StoreFault::Unreadable { .. }) | Self::Store(StoreError::File { .. } | StoreError::Database { .. }) => {
+                Some(Failure::DiskFailed { action: "applying committed entries", reason })
+            }
+            Self::Store(StoreError::SnapshotUnlike { .. }) | Self::Thread { .. } | Self::Stopped => None,
         }
-        ApplyError::Unreadable(StoreFault::Unreadable { .. })
-        | ApplyError::Store(StoreError::File { .. } | StoreError::Database { .. }) => {
-            Some(Failure::DiskFailed { action: "applying committed entries", reason })
-        }
-        ApplyError::Store(StoreError::SnapshotUnlike { .. }) | ApplyError::Thread { .. } | ApplyError::Stopped => None,
     }
 }
