@@ -119,6 +119,8 @@ impl Taking<'_> {
         let last = self.batch.events.len().saturating_sub(1);
         for (offset, event) in self.batch.events.iter().enumerate() {
             let slot = self.judge(ledger, writes, event)?;
+            // What is rejected commits to nothing, and entries do not show what it would have committed to.
+            self.quota.payload_bytes += slot.map_or(0, |recordable| quota::payload_bytes(&recordable.event));
             // The rows of the batch as a whole belong to its last entry, so that entries alone re-derive them.
             if offset == last {
                 self.close_batch(writes, first_index);

@@ -30,7 +30,7 @@ pub(crate) fn reserve<S: Store>(
 ) -> Judged<QuotaRow> {
     let mut hour = Hour::of(ledger, writes, of)?;
     let count = batch.events.len() as u64;
-    if let Err(refusal) = hour.take_events(count).and_then(|()| hour.take_payloads(payload_bytes(batch))) {
+    if let Err(refusal) = hour.take_events(count).and_then(|()| hour.check_payloads(batch)) {
         return Ok(Err(refusal));
     }
     // No batch begins more sessions than it has events, so the sessions are only looked for when they might be too many.
@@ -77,10 +77,11 @@ impl Hour {
         Ok(())
     }
 
-    fn take_payloads(&mut self, bytes: u64) -> Result<(), Refusal> {
-        self.check("bytes of payloads", self.row.payload_bytes, bytes, self.payload_bytes_max)?;
-        self.row.payload_bytes += bytes;
-        Ok(())
+    /// Payloads are counted when their events are recorded; here they only have to fit.
+    fn check_payloads(&self, batch: &PreparedBatch) -> Result<(), Refusal> {
+        let events = batch.events.iter().filter_map(|event| event.content.as_ref().ok());
+        let bytes = events.map(|event| payload_bytes(&event.event)).sum();
+        self.check("bytes of payloads", self.row.payload_bytes, bytes, self.payload_bytes_max)
     }
 
     /// Sessions are counted when they begin; here they only have to fit.
@@ -103,10 +104,9 @@ fn limit(registered: u64, default: u64) -> u64 {
     if registered == 0 { default } else { registered }
 }
 
-/// Counts what could be handed over of the payloads of a batch. What is longer than any payload is kept somewhere else.
-fn payload_bytes(batch: &PreparedBatch) -> u64 {
-    let events = batch.events.iter().filter_map(|event| event.content.as_ref().ok());
-    let sizes = events.flat_map(|event| &event.event.payloads).map(|commitment| commitment.size_bytes);
+/// Counts what could be handed over of the payloads of an event. What is longer than any payload is kept somewhere else.
+pub(crate) fn payload_bytes(event: &v1::Event) -> u64 {
+    let sizes = event.payloads.iter().map(|commitment| commitment.size_bytes);
     sizes.filter(|bytes| *bytes <= PAYLOAD_BYTES_MAX as u64).sum()
 }
 
