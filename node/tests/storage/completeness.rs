@@ -34,7 +34,8 @@ use tokio_util::sync::CancellationToken;
 use crate::cluster::{Node, initialize, leader};
 use crate::recheck::{batch, genesis, key, opening, registration};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Long: beside the whole suite a snapshot waits for a disk that others keep busy with fsyncs.
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Whom an indexer asks before it proposes.
 #[derive(Default)]
