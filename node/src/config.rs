@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn commitments_come_every_two_seconds_unless_the_file_says_otherwise_within_reason() {
+    fn commitments_come_every_second_unless_the_file_says_otherwise_within_reason() {
         assert_eq!(commitment_interval(None).unwrap(), Duration::from_secs(1));
         assert_eq!(commitment_interval(Some(100)).unwrap(), Duration::from_millis(100));
         for wrong in [0, 99, 60_001] {

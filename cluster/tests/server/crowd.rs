@@ -45,18 +45,17 @@ async fn thinned_out(crowd: &[TcpStream], to: usize) {
     tokio::time::timeout(Duration::from_secs(20), thinned).await.expect("whoever is beyond the bound is closed on");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn ten_thousand_strangers_who_say_nothing_keep_nobody_out() {
+/// Has ten thousand callers come while honest ones go on, who make a new connection each time.
+async fn crowded(tls: Tls, caller: impl AsyncFn(&World) -> TcpStream) {
     may_open_many_files();
-    let world = World::found(1, Tls::Mutual).await;
+    let world = World::found(1, tls).await;
     let mut gateway = world.collector("gateway").await;
     honest(&world, &mut gateway).await;
     let before = resident(&world);
     let mut crowd = Vec::with_capacity(CROWD);
     for n in 0..CROWD {
-        crowd.push(TcpStream::connect(world.node(0).client).await.unwrap());
+        crowd.push(caller(&world).await);
         if n % 1_000 == 999 {
-            // A new connection each time, with its handshake.
             honest(&world, &mut gateway).await;
         }
     }
@@ -66,22 +65,13 @@ async fn ten_thousand_strangers_who_say_nothing_keep_nobody_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_strangers_who_say_nothing_keep_nobody_out() {
+    crowded(Tls::Mutual, async |world| TcpStream::connect(world.node(0).client).await.unwrap()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_idle_connections_are_held_as_far_as_there_is_room() {
-    may_open_many_files();
-    let world = World::found(1, Tls::Off).await;
-    let mut gateway = world.collector("gateway").await;
-    honest(&world, &mut gateway).await;
-    let before = resident(&world);
-    let mut crowd = Vec::with_capacity(CROWD);
-    for n in 0..CROWD {
-        crowd.push(connect(&world).await);
-        if n % 1_000 == 999 {
-            honest(&world, &mut gateway).await;
-        }
-    }
-    thinned_out(&crowd, CONNECTIONS_MAX).await;
-    honest(&world, &mut gateway).await;
-    check_growth(&world, before);
+    crowded(Tls::Off, connect).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

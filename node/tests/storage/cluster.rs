@@ -18,8 +18,9 @@ use proofline_proto::{peer as message, v1};
 use tempfile::TempDir;
 use tokio::{
     net::TcpListener,
+    runtime::Handle,
     sync::{broadcast, watch},
-    task::JoinHandle,
+    task::{self, JoinHandle},
 };
 use tonic::{Request, Response, Status, Streaming};
 
@@ -36,8 +37,16 @@ pub(crate) struct Node {
     pub(crate) member: Member,
     threads: Vec<std::thread::JoinHandle<()>>,
     server: JoinHandle<()>,
-    root: TempDir,
+    // After `store`: a database that is still open when its directory goes flushes in vain for seconds, on the one thread
+    // that flushes for every database of this process.
+    root: Option<TempDir>,
     pub(crate) id: u64,
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        task::block_in_place(|| Handle::current().block_on(self.end()));
+    }
 }
 
 struct Service {
@@ -156,19 +165,23 @@ impl Node {
         let server = tokio::spawn(async move {
             tonic::transport::Server::builder().add_service(service).serve_with_incoming(accepted).await.unwrap();
         });
-        Self { raft, store, progress, states, member, threads: vec![apply, journal_thread], server, root, id }
+        Self { raft, store, progress, states, member, threads: vec![apply, journal_thread], server, root: Some(root), id }
     }
 
     /// Stops the node; its directory stays.
-    async fn stop(self) -> TempDir {
-        self.raft.shutdown().await.unwrap();
+    async fn stop(mut self) -> TempDir {
+        self.end().await;
+        self.root.take().unwrap()
+    }
+
+    /// Ends everything that holds the databases but the handle to the state.
+    async fn end(&mut self) {
+        // It may have ended by itself.
+        drop(self.raft.shutdown().await);
         self.server.abort();
-        drop(self.server.await);
-        drop((self.raft, self.store));
-        for thread in self.threads {
-            tokio::task::spawn_blocking(|| thread.join().unwrap()).await.unwrap();
+        for thread in self.threads.drain(..) {
+            task::spawn_blocking(|| thread.join().unwrap()).await.unwrap();
         }
-        self.root
     }
 
     async fn write(&self, groups: u64) {
