@@ -14,15 +14,20 @@ use crate::store::{Change, Changes, Direction, KeyRange, Store, StoreFault, Tabl
 /// Rows of one table by key; `None` is a row that is not there.
 type Rows = HashMap<Vec<u8>, Option<Vec<u8>>>;
 
-/// Rows that are held in memory between applies; past this they are read again.
-const HELD_MAX: usize = 50_000;
+/// Bytes of rows that are held in memory between applies; past this they are read again.
+const HELD_BYTES_MAX: usize = 64 << 20;
+/// What a row that is held takes beside its key and value.
+const HELD_ROW_BYTES: usize = 96;
 
 /// Room for rows that is kept from one apply to the next; what a larger group took is given back.
 const ROOM_MAX: usize = 65_536;
 
 /// The rows that nearly every batch reads again, as the store has them: registrations and heads of lanes, not content.
 #[derive(Debug, Default)]
-pub(crate) struct HeldRows([Rows; 14]);
+pub(crate) struct HeldRows {
+    tables: [Rows; 14],
+    bytes: usize,
+}
 
 /// What lasts from one apply to the next: rows that are read again, and the room in which rows were staged. Room is
 /// memory alone: the next group needs as much, and pages that are given back come again one fault at a time.
@@ -92,7 +97,27 @@ impl OfEntry {
 
 impl HeldRows {
     fn trim(&mut self) {
-        self.0.iter_mut().filter(|rows| rows.len() > HELD_MAX).for_each(HashMap::clear);
+        if self.bytes > HELD_BYTES_MAX {
+            *self = Self::default();
+        }
+    }
+
+    /// Holds a row as the store has it.
+    fn hold(&mut self, table: Table, key: &[u8], value: &Option<Vec<u8>>) {
+        let Some(rows) = self.of(table) else { return };
+        let before = match rows.get_mut(key) {
+            Some(before) => {
+                let bytes = before.as_ref().map_or(0, Vec::len);
+                before.clone_from(value);
+                bytes
+            }
+            None => {
+                rows.insert(key.to_vec(), value.clone());
+                self.bytes += key.len() + HELD_ROW_BYTES;
+                0
+            }
+        };
+        self.bytes = self.bytes + value.as_ref().map_or(0, Vec::len) - before;
     }
 
     fn of(&mut self, table: Table) -> Option<&mut Rows> {
@@ -111,7 +136,7 @@ impl HeldRows {
             credentials,
             servers,
             tools,
-        ] = &mut self.0;
+        ] = &mut self.tables;
         match table {
             Table::Collectors => Some(collectors),
             Table::Lanes => Some(lanes),
@@ -198,7 +223,8 @@ impl<'a, S: Store> Writes<'a, S> {
             return see(row.as_deref());
         }
         let row = self.store.get(table, key)?;
-        see(rows.entry(key.to_vec()).or_insert(row).as_deref())
+        held.hold(table, key, &row);
+        see(row.as_deref())
     }
 
     /// Returns every row of a small table, as the writes so far leave it, in key order.
@@ -286,8 +312,8 @@ impl<'a, S: Store> Writes<'a, S> {
         let mut changes = std::mem::take(self.spare);
         changes.reserve(self.staged.iter().map(HashMap::len).sum());
         for (table, rows) in Table::ALL.into_iter().zip(self.staged) {
-            if let Some(held) = held.of(table) {
-                rows.iter().for_each(|(key, value)| hold(held, key, value));
+            if held.of(table).is_some() {
+                rows.iter().for_each(|(key, value)| held.hold(table, key, value));
             }
             let first = changes.len();
             changes.extend(rows.drain().map(|(key, value)| Change { table, key, value }));
@@ -297,15 +323,6 @@ impl<'a, S: Store> Writes<'a, S> {
             }
         }
         Changes { rows: changes }
-    }
-}
-
-/// Holds a row as it was written, in the place of the one before.
-fn hold(held: &mut Rows, key: &[u8], value: &Option<Vec<u8>>) {
-    match (held.get_mut(key), value) {
-        (Some(Some(before)), Some(value)) => before.clone_from(value),
-        (Some(before), value) => before.clone_from(value),
-        (None, value) => drop(held.insert(key.to_vec(), value.clone())),
     }
 }
 
