@@ -2,40 +2,34 @@
 //! that came in a snapshot before the signatures in it were checked here, and nothing over a state commitment that this node
 //! has not found to be true.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use ed25519_dalek::{Signer as _, SigningKey};
 use proofline_ledger::{EntryIndex, Hash, LogTree, StoreFault, TreeSize, entry, listing, newest_commitment};
 use proofline_proto::v1::Genesis;
-use proofline_verifier::{
-    Checkpoint, KeyError, KeyName, LogHash, TreeError, TreeHash as _, TreeHead, cosignature_signed_bytes, verify_consistency,
-};
+use proofline_verifier::{Checkpoint, KeyError, KeyName, LogHash, TreeError, TreeHash as _, cosignature_signed_bytes};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
+    authentic::{Authentic, Authenticator, NotExtended, Trusted, extends},
     clock::unix_ns,
     completeness::Confirmed,
     failure::{Failure, FailureReporter},
-    recheck::{NotAuthentic, Recheck},
+    recheck::NotAuthentic,
     replica::Progress,
     signed_tree::{SignedTree, SignedTreeError, SignedTreeFile},
     store::{StateDb, StateStore},
 };
 
-/// How long a request may wait until this node has applied what it names, and found the commitments in it to be true.
+/// How long a request may wait until this node has applied what it names, and checked what it did not apply itself.
 const READY_WITHIN: Duration = Duration::from_secs(2);
+/// How long a request may wait for the check of what came in a snapshot, which may be nearly done.
+const CHECKED_WITHIN: Duration = Duration::from_millis(200);
 /// How far committed time may be ahead of this node's clock.
 const AHEAD_MAX_NS: u64 = 60_000_000_000;
 /// Requests that may wait; a leader has one under way.
 const WAITING_MAX: usize = 8;
-/// How long one request may spend on entries that came in a snapshot.
-const RECHECK_WITHIN: Duration = Duration::from_secs(1);
-/// Entries between two looks at the clock.
-const RECHECK_ENTRIES: u64 = 256;
 
 /// Why a tree head is not cosigned.
 #[derive(Debug, Error)]
@@ -89,14 +83,14 @@ pub enum NotCosigned {
         ahead_s: u64,
     },
     /// Entries came in a snapshot, and this node is still checking who signed them.
-    #[error("this node has checked {checked} entries of those it got in a snapshot; it goes on with the next request")]
+    #[error("this node has checked {checked} entries of those it got in a snapshot, and goes on")]
     Unchecked {
         /// How far it is.
         checked: TreeSize,
     },
     /// Entries that came in a snapshot are not what collectors and operators signed.
     #[error("what came in a snapshot is not authentic: {0}")]
-    NotAuthentic(#[from] NotAuthentic),
+    NotAuthentic(Arc<NotAuthentic>),
     /// The state could not be read.
     #[error(transparent)]
     Store(#[from] StoreFault),
@@ -133,6 +127,8 @@ pub struct CosignerHandle {
     state: StateStore,
     progress: watch::Receiver<Progress>,
     confirmed: watch::Receiver<Confirmed>,
+    authentic: watch::Receiver<Authentic>,
+    signed: watch::Receiver<SignedTree>,
 }
 
 impl CosignerHandle {
@@ -147,15 +143,21 @@ impl CosignerHandle {
         answer.await.map_err(|_| NotCosigned::ShuttingDown)?
     }
 
-    /// Waits until this node has applied so much, and found out that the newest commitment in it is true, with all before it.
+    /// Waits until this node has applied so much, has checked what it did not apply itself, and has found out that the newest
+    /// commitment in it is true, with all before it.
     async fn ready(mut self, size: TreeSize) -> Result<(), NotCosigned> {
         let until = tokio::time::Instant::now() + READY_WITHIN;
         let reached = self.progress.wait_for(|seen| seen.tree_size >= size);
         if !matches!(tokio::time::timeout_at(until, reached).await, Ok(Ok(_))) {
             return Err(NotCosigned::Behind { applied: self.progress.borrow().tree_size, size });
         }
-        let Some(commitment) = newest_commitment(&*self.state.view(), size)?.map(|of| of.index) else { return Ok(()) };
         let taken = self.progress.borrow().taken;
+        // A little: who leads waits for every voter. What came of it is said with the answer.
+        let signed = self.signed.borrow().to_owned();
+        let of = Trusted::in_state(&self.progress.borrow());
+        let known = self.authentic.wait_for(|known| !matches!(known.vouched(of, signed), Err((_, None))));
+        drop(tokio::time::timeout(CHECKED_WITHIN, known).await);
+        let Some(commitment) = newest_commitment(&*self.state.view(), size)?.map(|of| of.index) else { return Ok(()) };
         let confirmed = self.confirmed.wait_for(|known| known.covers(taken, commitment));
         match tokio::time::timeout_at(until, confirmed).await {
             Ok(Ok(_)) => Ok(()),
@@ -186,20 +188,37 @@ impl Cosigner {
     /// Answers requests until every handle is gone.
     pub fn start(self) -> (CosignerHandle, impl Future<Output = ()>) {
         let (sender, mut requests) = mpsc::channel::<Request>(WAITING_MAX);
-        let failures = self.failures.clone();
-        let (state, progress, confirmed) = (self.state.clone(), self.progress.clone(), self.confirmed.clone());
-        let mut signer = Signer::new(self);
-        let serving = async move {
+        let Self { genesis, key, state, progress, confirmed, signed, failures } = self;
+        let (found, authentic) = watch::channel(Authentic::of(signed.newest()));
+        let (signed_now, signed_before) = watch::channel(signed.newest());
+        let authenticator = Authenticator {
+            genesis: genesis.clone(),
+            state: state.clone(),
+            progress: progress.clone(),
+            signed: signed_before.clone(),
+            found,
+            failures: failures.clone(),
+        };
+        let handle = CosignerHandle {
+            requests: sender,
+            state: state.clone(),
+            progress: progress.clone(),
+            confirmed: confirmed.clone(),
+            authentic: authentic.clone(),
+            signed: signed_before.clone(),
+        };
+        let mut signer = Signer { genesis, key, state, progress, confirmed, authentic, signed, signed_now };
+        let answering = async move {
             while let Some(Request { tree, reply }) = requests.recv().await {
                 if reply.is_closed() {
                     continue;
                 }
-                let answer = signer.answer(tree).await;
+                let answer = signer.answer(tree);
                 if let Err(error @ (NotCosigned::OtherRoot { .. } | NotCosigned::Inconsistent { .. })) = &answer {
                     tracing::error!(%error, "refused to cosign: this node and the leader do not agree on the log");
                 }
                 if let Err(NotCosigned::NotAuthentic(error)) = &answer {
-                    tracing::error!(%error, "refused to cosign: a snapshot brought what nobody signed; examine and replace this node");
+                    tracing::error!(%error, "refused to cosign: what came in a snapshot is not vouched for; examine and replace this node");
                 }
                 if let Err(NotCosigned::SignedTree(error)) = &answer {
                     failures.report(Failure::DiskFailed { action: "noting a signed tree head", reason: error.to_string() });
@@ -207,97 +226,70 @@ impl Cosigner {
                 drop(reply.send(answer));
             }
         };
-        (CosignerHandle { requests: sender, state, progress, confirmed }, serving)
+        let serving = async move {
+            tokio::select! {
+                () = answering => (),
+                () = authenticator.run() => (),
+            }
+        };
+        (handle, serving)
     }
 }
 
-/// The cosigner at work: what it has checked beside what it has signed.
+/// The cosigner at work.
 struct Signer {
-    of: Cosigner,
-    /// What this node vouches for: signed before, or checked here since.
-    checked: SignedTree,
-    /// What was known to be taken on trust when `checked` was found out.
-    taken: Option<TreeSize>,
-    walk: Option<Recheck>,
+    genesis: Genesis,
+    key: SigningKey,
+    state: StateStore,
+    progress: watch::Receiver<Progress>,
+    confirmed: watch::Receiver<Confirmed>,
+    authentic: watch::Receiver<Authentic>,
+    signed: SignedTreeFile,
+    signed_now: watch::Sender<SignedTree>,
 }
 
 impl Signer {
-    fn new(of: Cosigner) -> Self {
-        Self { checked: of.signed.newest(), of, taken: None, walk: None }
-    }
-
-    async fn answer(&mut self, tree: SignedTree) -> Result<Cosignature, NotCosigned> {
-        let applied = self.of.progress.borrow().tree_size;
+    fn answer(&mut self, tree: SignedTree) -> Result<Cosignature, NotCosigned> {
+        let applied = self.progress.borrow().tree_size;
         if applied < tree.size {
             return Err(NotCosigned::Behind { applied, size: tree.size });
         }
         // One view for all of it, and taken before the question how much of it was applied here.
-        let state = self.of.state.view();
-        self.recheck(&state).await?;
+        let state = self.state.view();
+        let signed = self.signed.newest();
+        let checked = self.vouched(signed)?;
         self.check_commitment(&state, tree.size)?;
-        let (signed, checked) = (self.of.signed.newest(), self.checked);
         check(&state, tree, signed, checked)?;
         if signed != tree {
-            self.of.signed.advance(tree)?;
+            self.signed.advance(tree)?;
+            self.signed_now.send_replace(tree);
         }
         let checkpoint = Checkpoint {
-            origin: KeyName::parse(&self.of.genesis.origin)?,
+            origin: KeyName::parse(&self.genesis.origin)?,
             size: proofline_verifier::TreeSize(tree.size.0),
             root: LogHash::from_bytes(tree.root.0),
         };
         let unix_s = unix_ns() / 1_000_000_000;
         let message = cosignature_signed_bytes(unix_s, &checkpoint.note_text());
-        Ok(Cosignature { unix_s, signature: self.of.key.sign(&message).to_bytes() })
+        Ok(Cosignature { unix_s, signature: self.key.sign(&message).to_bytes() })
+    }
+
+    /// Returns up to where this node vouches for what it did not apply itself; that must be all of it.
+    fn vouched(&self, signed: SignedTree) -> Result<SignedTree, NotCosigned> {
+        let of = Trusted::in_state(&self.progress.borrow());
+        self.authentic.borrow().vouched(of, signed).map_err(|(checked, refuted)| match refuted {
+            Some(why) => NotCosigned::NotAuthentic(why),
+            None => NotCosigned::Unchecked { checked },
+        })
     }
 
     /// Checks that this node has found out that the newest commitment which the tree covers is true, with all before it.
     fn check_commitment(&self, state: &StateDb, size: TreeSize) -> Result<(), NotCosigned> {
         let Some(commitment) = newest_commitment(state, size)?.map(|of| of.index) else { return Ok(()) };
-        let taken = self.of.progress.borrow().taken;
-        let is_true = self.of.confirmed.borrow().covers(taken, commitment);
+        let taken = self.progress.borrow().taken;
+        let is_true = self.confirmed.borrow().covers(taken, commitment);
         if is_true { Ok(()) } else { Err(NotCosigned::Unconfirmed { size, commitment }) }
     }
-
-    /// Checks what was taken on trust, for a while; the next request goes on from there.
-    async fn recheck(&mut self, state: &Arc<StateDb>) -> Result<(), NotCosigned> {
-        let taken = self.of.progress.borrow().taken;
-        if self.taken != Some(taken) {
-            (self.taken, self.checked, self.walk) = (Some(taken), self.of.signed.newest(), None);
-        }
-        if taken <= self.checked.size {
-            return Ok(());
-        }
-        if taken == TreeSize(u64::MAX) {
-            return Err(NotCosigned::Unchecked { checked: self.checked.size });
-        }
-        let (state, genesis, signed, walk) = (Arc::clone(state), self.of.genesis.clone(), self.checked, self.walk.take());
-        let walking = tokio::task::spawn_blocking(move || walk_on(&state, walk, genesis, signed, taken));
-        let walk = walking.await.map_err(|_| NotCosigned::ShuttingDown)??;
-        if walk.is_done() {
-            self.checked = walk.target();
-            return Ok(());
-        }
-        let checked = walk.checked();
-        tracing::info!(%checked, of = %taken, "checking who signed what came in a snapshot");
-        self.walk = Some(walk);
-        Err(NotCosigned::Unchecked { checked })
-    }
-}
-
-fn walk_on(state: &StateDb, walk: Option<Recheck>, genesis: Genesis, signed: SignedTree, taken: TreeSize) -> Result<Recheck, NotCosigned> {
-    let until = Instant::now() + RECHECK_WITHIN;
-    let mut walk = match walk {
-        Some(walk) => walk,
-        None => {
-            let target = SignedTree { size: taken, root: LogTree::new(state, taken).root()? };
-            extends(state, signed, target)?;
-            Recheck::begin(state, genesis, signed.size, target)?
-        }
-    };
-    while !walk.is_done() && Instant::now() < until {
-        walk.advance(state, RECHECK_ENTRIES)?;
-    }
-    Ok(walk)
 }
 
 /// Compares what is asked with this node's own tree, its clock, and what it signed and checked before.
@@ -313,25 +305,18 @@ fn check(state: &StateDb, asked: SignedTree, signed: SignedTree, checked: Signed
     if asked.size < signed.size {
         return Err(NotCosigned::BehindSigned { signed: signed.size, size: asked.size });
     }
-    extends(state, signed, asked)?;
-    if asked.size < checked.size {
-        extends(state, asked, checked)?
-    } else {
-        extends(state, checked, asked)?
-    }
+    extends(state, signed, asked).map_err(|error| inconsistent(asked.size, error))?;
+    let (older, newer) = if asked.size < checked.size { (asked, checked) } else { (checked, asked) };
+    extends(state, older, newer).map_err(|error| inconsistent(newer.size, error))?;
     let ahead_ns = committed_ns(state, asked.size)?.saturating_sub(unix_ns());
     if ahead_ns > AHEAD_MAX_NS { Err(NotCosigned::AheadOfTime { ahead_s: ahead_ns / 1_000_000_000 }) } else { Ok(()) }
 }
 
-/// Has the verifier accept that one tree is a prefix of the other.
-fn extends(state: &StateDb, older: SignedTree, newer: SignedTree) -> Result<(), NotCosigned> {
-    let path = LogTree::new(state, newer.size).consistency_path(older.size)?.unwrap_or_default();
-    let path: Vec<LogHash> = path.iter().map(|hash| LogHash::from_bytes(hash.0)).collect();
-    verify_consistency(head(older), head(newer), &path).map_err(|reason| NotCosigned::Inconsistent { size: newer.size, reason })
-}
-
-fn head(of: SignedTree) -> TreeHead<LogHash> {
-    TreeHead { size: proofline_verifier::TreeSize(of.size.0), root: LogHash::from_bytes(of.root.0) }
+fn inconsistent(size: TreeSize, error: NotExtended) -> NotCosigned {
+    match error {
+        NotExtended::Tree(reason) => NotCosigned::Inconsistent { size, reason },
+        NotExtended::Store(fault) => NotCosigned::Store(fault),
+    }
 }
 
 /// Returns the committed time of the newest entry below `size`.

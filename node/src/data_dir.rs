@@ -5,6 +5,7 @@
 //! journal/      the Raft log
 //! high-water    what the Raft log must at least hold
 //! state/        the replicated state and its snapshots
+//! signed-tree   the greatest tree that this node cosigned
 //! contradiction why this node ended because it contradicts the others, if it did
 //! payloads/     what the log does not hold, sealed, and the keys to it: of this node alone
 //! ```
@@ -111,9 +112,15 @@ impl DataDir {
     }
 
     /// Tells whether a directory was made some node's own before.
-    #[must_use]
-    pub fn is_initialised(root: &Path) -> bool {
-        identity_file(root).exists()
+    ///
+    /// # Errors
+    /// [`DataDirError::Unidentified`] when it holds data, and nothing says whose it is.
+    pub fn is_initialised(root: &Path) -> Result<bool, DataDirError> {
+        match identity_file(root).exists() {
+            true => Ok(true),
+            false if holds_data(root) => Err(DataDirError::Unidentified { path: root.to_owned() }),
+            false => Ok(false),
+        }
     }
 
     /// Returns the directory itself.
@@ -159,6 +166,10 @@ fn identity_file(root: &Path) -> PathBuf {
     root.join("identity")
 }
 
+fn holds_data(root: &Path) -> bool {
+    ["journal", "high-water", "state", "payloads", "signed-tree"].iter().any(|name| root.join(name).exists())
+}
+
 fn check(root: &Path, expected: &Identity, bytes: &[u8]) -> Result<(), DataDirError> {
     let found: Identity =
         serde_json::from_slice(bytes).map_err(|error| DataDirError::Damaged { path: identity_file(root), reason: error.to_string() })?;
@@ -170,7 +181,7 @@ fn check(root: &Path, expected: &Identity, bytes: &[u8]) -> Result<(), DataDirEr
 
 /// On return: the directory belongs to `identity`. A crash inside leaves it empty.
 fn claim(root: &Path, identity: &Identity) -> Result<(), DataDirError> {
-    if ["journal", "high-water", "state", "payloads"].iter().any(|name| root.join(name).exists()) {
+    if holds_data(root) {
         return Err(DataDirError::Unidentified { path: root.to_owned() });
     }
     let failed = |source| DataDirError::File { path: root.to_owned(), source };
@@ -228,8 +239,12 @@ mod tests {
     fn data_without_an_identity_is_refused() {
         let root = tempfile::tempdir().unwrap();
         let dir = DataDir::open(root.path(), identity("example.org/log", 1)).unwrap();
+        assert!(DataDir::is_initialised(root.path()).unwrap());
         fs::remove_file(identity_file(root.path())).unwrap();
         drop(dir);
+        let error = DataDir::is_initialised(root.path()).unwrap_err();
+        assert!(matches!(error, DataDirError::Unidentified { .. }), "a node that is started is told so: {error}");
+        assert!(!DataDir::is_initialised(&root.path().join("nothing")).unwrap());
         let error = DataDir::open(root.path(), identity("example.org/log", 1)).unwrap_err();
         assert!(matches!(error, DataDirError::Unidentified { .. }), "{error}");
     }

@@ -5,6 +5,7 @@
 )]
 
 pub mod access;
+pub mod authentic;
 pub mod clock;
 pub mod comparing;
 pub mod completeness;

@@ -5,14 +5,16 @@
 //! included in the tree at its index, each batch signed by the key that was registered for its collector there, each
 //! command by operators who could give it. The checks are the verifier's, those that an auditor makes.
 
+use std::ops::Range;
+
 use proofline_ledger::{
     EntryIndex, LogTree, SignedBatch, Store, StoreFault, TreeSize, listing, next_commitment,
     signed::{self, Signed},
 };
 use proofline_proto::v1::{self, command::Action, entry_core::Body};
 use proofline_verifier::{
-    CommandError, ContentHash, EntryError, Frontier, LogEntry, LogHash, Registry, SignedError, Tenure, TreeError, TreeHash as _,
-    parse_hash, verify_inclusion, verify_open_lane, verify_outlet_delivery, verify_statement,
+    CommandError, ContentHash, EntryError, Frontier, LeafIndex, LogEntry, LogHash, Registry, SignedError, Tenure, TreeError, TreeHash as _,
+    fold_set, parse_hash, verify_inclusion, verify_open_lane, verify_outlet_delivery, verify_statement,
 };
 use thiserror::Error;
 
@@ -76,6 +78,14 @@ pub enum NotAuthentic {
     /// An entry names another place than its batch has, or the batch has another root than was signed.
     #[error("entry {0} is not what its collector signed at that place")]
     OtherBatch(u64),
+    /// The tree that was vouched for before is not the beginning of the one that came.
+    #[error("what came does not extend the tree of {size} that this node vouched for: {source}")]
+    OtherLog {
+        /// Size of that tree.
+        size: TreeSize,
+        /// What is wrong.
+        source: TreeError,
+    },
     /// The row that tells of a state commitment is not what its entry says.
     #[error("entry {0} is a state commitment, and its row is missing or says something else")]
     UnknownCommitment(u64),
@@ -97,6 +107,8 @@ pub(crate) struct Recheck {
     genesis: v1::Genesis,
     target: SignedTree,
     next: u64,
+    /// Below it every batch is whole.
+    settled: u64,
     batch: Option<OpenBatch>,
 }
 
@@ -107,7 +119,7 @@ impl Recheck {
     /// [`NotAuthentic`] when one of the registrations is not in the tree, or was not given by operators.
     pub(crate) fn begin(store: &impl Store, genesis: v1::Genesis, signed: TreeSize, target: SignedTree) -> Result<Self, NotAuthentic> {
         let registry = Registry::begin(&genesis);
-        let mut walk = Self { origin: genesis.origin.clone(), registry, genesis, target, next: signed.0, batch: None };
+        let mut walk = Self { origin: genesis.origin.clone(), registry, genesis, target, next: signed.0, settled: signed.0, batch: None };
         let mut tree = LogTree::new(store, target.size);
         for index in listing::registry_commands(store)?.into_iter().filter(|index| index.0 < signed.0) {
             let entry = walk.included(store, &mut tree, index.0)?;
@@ -123,9 +135,9 @@ impl Recheck {
         self.target
     }
 
-    /// Returns how many entries are checked.
-    pub(crate) fn checked(&self) -> TreeSize {
-        TreeSize(self.next)
+    /// Returns how many entries are checked, without those of a batch of which some are not.
+    pub(crate) fn settled(&self) -> TreeSize {
+        TreeSize(self.settled)
     }
 
     /// Returns whether the walk has ended.
@@ -139,16 +151,17 @@ impl Recheck {
     /// [`NotAuthentic`] at the first entry that nobody signed.
     pub(crate) fn advance(&mut self, store: &impl Store, limit: u64) -> Result<(), NotAuthentic> {
         let mut tree = LogTree::new(store, self.target.size);
-        for _ in 0..limit {
-            if self.is_done() {
-                break;
-            }
-            let entry = self.included(store, &mut tree, self.next)?;
+        let end = self.next.saturating_add(limit).min(self.target.size.0);
+        for entry in self.all_included(store, &mut tree, self.next..end)? {
+            let entry = self.parse(&entry, self.next)?;
             if let Body::Containment(change) = &entry.body {
                 self.check_cause(store, &mut tree, change)?;
             }
             self.check(store, &entry)?;
             self.next += 1;
+            if self.batch.is_none() {
+                self.settled = self.next;
+            }
         }
         match &self.batch {
             Some(_) if self.is_done() => Err(NotAuthentic::OtherBatch(self.next)),
@@ -178,15 +191,38 @@ impl Recheck {
         if is_grounded { Ok(()) } else { Err(groundless()) }
     }
 
+    /// Reads entries that follow one another, and checks that all are in the tree, by one proof for all.
+    fn all_included<S: Store>(&self, store: &S, tree: &mut LogTree<'_, S>, of: Range<u64>) -> Result<Vec<Vec<u8>>, NotAuthentic> {
+        let entries = of.clone().map(|index| exact(store, index)).collect::<Result<Vec<_>, _>>()?;
+        if entries.is_empty() {
+            return Ok(entries);
+        }
+        let path = tree.set_path(&of.clone().map(EntryIndex).collect::<Vec<_>>())?;
+        let path: Vec<LogHash> = path.iter().map(|hash| LogHash::from_bytes(hash.0)).collect();
+        let leaves: Vec<_> = of.clone().zip(&entries).map(|(index, entry)| (LeafIndex(index), LogHash::leaf(entry))).collect();
+        let (size, root) = (proofline_verifier::TreeSize(self.target.size.0), LogHash::from_bytes(self.target.root.0));
+        if fold_set(size, &leaves, &path).is_ok_and(|computed| computed == root) {
+            return Ok(entries);
+        }
+        // One by one says which.
+        for index in of.clone() {
+            self.included(store, tree, index)?;
+        }
+        Err(NotAuthentic::Missing(of.start))
+    }
+
     fn included<S: Store>(&self, store: &S, tree: &mut LogTree<'_, S>, index: u64) -> Result<LogEntry, NotAuthentic> {
-        let exact = listing::entry(store, EntryIndex(index))?.ok_or(NotAuthentic::Missing(index))?;
+        let exact = exact(store, index)?;
         let path = tree.inclusion_path(EntryIndex(index))?.unwrap_or_default();
         let path: Vec<LogHash> = path.iter().map(|hash| LogHash::from_bytes(hash.0)).collect();
-        let at = proofline_verifier::EntryIndex(index);
         let (size, root) = (proofline_verifier::TreeSize(self.target.size.0), LogHash::from_bytes(self.target.root.0));
-        verify_inclusion(LogHash::leaf(&exact), at.into(), size, root, &path)
+        verify_inclusion(LogHash::leaf(&exact), LeafIndex(index), size, root, &path)
             .map_err(|source| NotAuthentic::NotIncluded { index, source })?;
-        LogEntry::parse_at(&exact, at).map_err(|source| NotAuthentic::Entry { index, source })
+        self.parse(&exact, index)
+    }
+
+    fn parse(&self, exact: &[u8], index: u64) -> Result<LogEntry, NotAuthentic> {
+        LogEntry::parse_at(exact, proofline_verifier::EntryIndex(index)).map_err(|source| NotAuthentic::Entry { index, source })
     }
 
     fn check(&mut self, store: &impl Store, entry: &LogEntry) -> Result<(), NotAuthentic> {
@@ -293,6 +329,10 @@ impl Recheck {
             }
         }
     }
+}
+
+fn exact(store: &impl Store, index: u64) -> Result<Vec<u8>, NotAuthentic> {
+    listing::entry(store, EntryIndex(index))?.ok_or(NotAuthentic::Missing(index))
 }
 
 fn is_of(at: &v1::BatchPosition, of: &v1::BatchStatement) -> bool {

@@ -4,6 +4,7 @@
 //! and the databases close last, when nobody can reach them any more.
 
 mod founding;
+mod watching;
 
 use std::{io, sync::Arc};
 
@@ -140,7 +141,7 @@ impl From<&NodeError> for ExitCode {
 /// # Errors
 /// [`NodeError`]: why it did not start, or why it ended.
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), NodeError> {
-    if !DataDir::is_initialised(&config.data_dir) {
+    if !DataDir::is_initialised(&config.data_dir)? {
         return Err(NodeError::NotInitialised(config.data_dir.display().to_string()));
     }
     let sockets = Sockets::bind(&config).await?;
@@ -172,7 +173,7 @@ impl Storage {
         }
         let (state, writer) = StateStore::open(&dir)?;
         let flushed = state.clone();
-        let flush = Box::new(move || flushed.flush_durably().map_err(|error| error.to_string()));
+        let flush = Box::new(move |index| flushed.flush_through(index).map_err(|error| error.to_string()));
         let (mut journal, writing) = Journal::open(&dir, flush, failures.clone())?;
         let (machine, applying) = match Machine::start(state.clone(), writer, &config.genesis.origin, failures.clone()) {
             Ok(started) => started,
@@ -383,7 +384,8 @@ impl Node {
         // Evil: a second history is kept up to date for one follower.
         proofline_ledger::evil!(tasks.spawn(crate::evil::second_history(api.clone(), core.clone())));
         tasks.spawn(core.clone().run_until_cancelled_owned(keep_log_short(api.raft.clone(), log)));
-        tasks.spawn(watch_raft(api.raft.clone(), failures.clone(), core.clone()));
+        tasks.spawn(watching::raft(api.raft.clone(), failures.clone(), core.clone()));
+        tasks.spawn(watching::damage(api.state.damage(), failures.clone(), core.clone()));
         tasks.spawn(api.payloads.clone().follow(api.progress.clone(), core.clone()));
         let (payloads, peers, state) = (api.payloads.clone(), api.peers.clone(), api.state.clone());
         tasks.spawn(Repair { payloads, peers, state, failures: failures.clone() }.run(core.clone()));
@@ -436,24 +438,6 @@ fn publishing(config: &Config, api: &Api, witnesses: Witnesses) -> Publisher {
         cosigner: api.cosigner.clone(),
         witnesses,
         inbox: api.inbox.clone(),
-    }
-}
-
-/// A Raft that stopped by itself met a storage error, and the journal or the state has said which; if not, this does.
-async fn watch_raft(raft: Raft, failures: FailureReporter, shutdown: CancellationToken) {
-    let mut metrics = raft.metrics();
-    loop {
-        let stopped = metrics.borrow_and_update().running_state.clone();
-        if let Err(fatal) = stopped {
-            if !shutdown.is_cancelled() {
-                failures.report(Failure::DiskFailed { action: "running Raft", reason: fatal.to_string() });
-            }
-            return;
-        }
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            changed = metrics.changed() => if changed.is_err() { return },
-        }
     }
 }
 

@@ -20,9 +20,15 @@ mod position;
 mod snapshot;
 mod writer;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    io,
+    path::PathBuf,
+    sync::{Arc, Condvar, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use tokio::sync::watch;
 
 use self::{
     database::Caches,
@@ -38,6 +44,9 @@ pub use self::{
 };
 use crate::data_dir::DataDir;
 
+/// How long a snapshot may take to be installed after Raft decided on it.
+const INSTALLED_WITHIN: Duration = Duration::from_secs(120);
+
 /// Shares the state with readers. Clones are cheap; a view taken before a snapshot was installed stays valid after it.
 #[derive(Clone, Debug)]
 pub struct StateStore {
@@ -45,6 +54,8 @@ pub struct StateStore {
     snapshot: Arc<ArcSwapOption<StoredSnapshot>>,
     numbers: Arc<Numbers>,
     caches: Caches,
+    /// Woken when a snapshot was installed.
+    installed: Arc<(Mutex<()>, Condvar)>,
     root: PathBuf,
 }
 
@@ -74,6 +85,7 @@ impl StateStore {
             snapshot: Arc::new(ArcSwapOption::new(snapshot)),
             numbers: Arc::new(numbers),
             caches,
+            installed: Arc::default(),
             root,
         };
         Ok((store.clone(), StateWriter::new(store, pointer)))
@@ -97,6 +109,12 @@ impl StateStore {
         self.snapshot.load_full()
     }
 
+    /// Tells of the first damage that any reader of the state found, in this process.
+    #[must_use]
+    pub fn damage(&self) -> watch::Receiver<Option<String>> {
+        self.caches.damage.subscribe()
+    }
+
     /// Makes everything applied so far durable.
     ///
     /// On return: a crash does not take the state back behind this call.
@@ -105,6 +123,36 @@ impl StateStore {
     /// [`StoreError`] when the flush fails.
     pub fn flush_durably(&self) -> Result<(), StoreError> {
         self.view().flush_durably()
+    }
+
+    /// Waits until the state holds everything up to the Raft entry `index`, which it does unless a snapshot that brings it is
+    /// still being installed, and makes that durable.
+    ///
+    /// On return: what led to it is needed no more, after any crash.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the flush fails, or nothing was installed for two minutes.
+    pub fn flush_through(&self, index: u64) -> Result<(), StoreError> {
+        let (installs, installed) = &*self.installed;
+        let until = Instant::now() + INSTALLED_WITHIN;
+        let mut held = installs.lock().unwrap_or_else(PoisonError::into_inner);
+        while self.view().position()?.applied.is_none_or(|at| at.index < index) {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                let source = io::Error::from(io::ErrorKind::TimedOut);
+                return Err(StoreError::File { action: "waiting for a snapshot in", path: self.root.clone(), source });
+            }
+            held = installed.wait_timeout(held, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        drop(held);
+        self.flush_durably()
+    }
+
+    /// Wakes whoever waits for a snapshot.
+    fn announce_installed(&self) {
+        let (installs, installed) = &*self.installed;
+        drop(installs.lock().unwrap_or_else(PoisonError::into_inner));
+        installed.notify_all();
     }
 
     /// Makes an empty directory for a snapshot on its way in. It is removed when the last handle is dropped.

@@ -31,8 +31,8 @@ use crate::{
 /// Commands that may wait. Raft sends one at a time; readers do not come here.
 const WAITING_MAX: usize = 16;
 
-/// Makes the state durable up to everything applied, so that the log behind it may go.
-pub type FlushState = Box<dyn Fn() -> Result<(), String> + Send>;
+/// Waits until the state holds everything up to an index, and makes it durable, so that the log up to there may go.
+pub type FlushState = Box<dyn Fn(u64) -> Result<(), String> + Send>;
 
 /// What the journal holds, as readers see it.
 #[derive(Clone, Copy, Debug)]
@@ -212,7 +212,7 @@ impl Writer {
         if self.state.purged.is_some_and(|at| at.log_id.index >= upto.index) {
             return Ok(());
         }
-        (self.flush_state)().map_err(|reason| JournalError::StateNotFlushed { reason })?;
+        (self.flush_state)(upto.index).map_err(|reason| JournalError::StateNotFlushed { reason })?;
         let purged = self.purge_point(upto)?;
         self.records.purge(&purged)?;
         let first = self.state.purged.map_or(0, |at| at.log_id.index.saturating_add(1));
@@ -286,7 +286,7 @@ mod tests {
         let dir = DataDir::open(root, Identity { origin: "example.org/log".to_owned(), node_id: 1 }).unwrap();
         let (reporter, failures) = failure::channel();
         let opened = opening::open(&dir.journal(), &dir.high_water()).unwrap();
-        let mut writer = Writer::new(opened, RecentWriter::new(Recent::new()), Box::new(|| Ok(())), reporter);
+        let mut writer = Writer::new(opened, RecentWriter::new(Recent::new()), Box::new(|_| Ok(())), reporter);
         adjust(&mut writer);
         (writer.start().unwrap().0, failures)
     }
@@ -310,7 +310,7 @@ mod tests {
     #[tokio::test]
     async fn nothing_is_purged_when_the_state_cannot_be_flushed() {
         let root = tempfile::tempdir().unwrap();
-        let (writer, failures) = start(root.path(), |writer| writer.flush_state = Box::new(|| Err("no space left".to_owned())));
+        let (writer, failures) = start(root.path(), |writer| writer.flush_state = Box::new(|_| Err("no space left".to_owned())));
         writer.run(append(0)).await.unwrap();
         let error = writer.run(Command::Purge(LogId::new(CommittedLeaderId::new(1, 1), 0))).await.unwrap_err();
         assert!(matches!(error, JournalError::StateNotFlushed { .. }), "{error}");

@@ -62,7 +62,8 @@ pub async fn install_snapshot(
     let files = raft.begin_receiving_snapshot().await?;
     let files = transfer::receive(chunks, *files, header.files).await?;
     // Raft would take a snapshot that cannot be installed for a broken disk, and stop.
-    let snapshot = transfer::check(Snapshot { meta, snapshot: Box::new(files) }).await?;
+    let checked = transfer::check(Snapshot { meta, snapshot: Box::new(files) }).await;
+    let snapshot = checked.inspect_err(|error| tracing::error!(%error, "a snapshot is refused"))?;
     let response = raft.install_full_snapshot(vote, snapshot).await?;
     Ok(peer::InstallSnapshotResponse { vote: Some(convert::vote(response.vote)) })
 }

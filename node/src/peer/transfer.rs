@@ -69,6 +69,12 @@ pub enum TransferError {
         /// Files that the header announced.
         announced: u32,
     },
+    /// It is damaged as it came, so it is damaged where it came from.
+    #[error("the snapshot that came is damaged where it came from ({reason}); the node that leads now must be examined and replaced")]
+    Damaged {
+        /// What the database said.
+        reason: String,
+    },
     /// A file could not be read or written here.
     #[error("file {path} of a snapshot: {source}")]
     File {
@@ -199,10 +205,18 @@ pub(super) async fn receive(
     broken.map_or(written, Err)
 }
 
-/// Checks that received files are the snapshot that was announced.
+/// Checks that received files are the snapshot that was announced, and whole.
 pub(super) async fn check(snapshot: Snapshot<TypeConfig>) -> Result<Snapshot<TypeConfig>, TransferError> {
-    let checking = move || snapshot.snapshot.check(&snapshot.meta).map(|()| snapshot);
-    Ok(task::spawn_blocking(checking).await.map_err(|_| TransferError::Cancelled)??)
+    let checking = move || {
+        snapshot.snapshot.check(&snapshot.meta)?;
+        // The digests of the files are of what the sender read from its disk.
+        match snapshot.snapshot.verify() {
+            Ok(()) => Ok(snapshot),
+            Err(StoreError::Corrupted { reason }) => Err(TransferError::Damaged { reason }),
+            Err(error) => Err(error.into()),
+        }
+    };
+    task::spawn_blocking(checking).await.map_err(|_| TransferError::Cancelled)?
 }
 
 async fn next_part(chunks: &mut (impl Stream<Item = Result<SnapshotChunk, Status>> + Unpin)) -> Result<Option<Part>, TransferError> {

@@ -179,7 +179,8 @@ impl Applier {
             self.writer.database().forget(&[proofline_ledger::Table::Contained])?;
         }
         self.ledger = Ledger::open(&*self.writer.database())?;
-        self.progress.send_replace(Progress::opened(&self.ledger, meta.last_log_id.map(|at| at.index)));
+        let installed = self.progress.borrow().installed + 1;
+        self.progress.send_replace(Progress { installed, ..Progress::opened(&self.ledger, meta.last_log_id.map(|at| at.index)) });
         Ok(())
     }
 }

@@ -24,6 +24,8 @@ pub struct Progress {
     /// How many of them this process did not apply itself: what the state held when it was opened, or what came in a
     /// snapshot. The greatest number while one is being installed.
     pub taken: TreeSize,
+    /// Rises with every snapshot that this process installed: two of them may hold as many entries.
+    pub installed: u64,
     /// Entries that the newest state commitment in the log covers.
     pub committed: TreeSize,
     /// Rises with every change of what is contained, in this process.
@@ -43,6 +45,7 @@ impl Progress {
             tree_size,
             last_committed,
             taken: tree_size,
+            installed: 0,
             committed: ledger.committed(),
             containment_generation: 0,
             outlet_generation: 0,

@@ -11,6 +11,7 @@ use std::{
 use futures::{Stream, StreamExt as _, stream};
 use proofline_ledger::{ContainmentEntry, EntryIndex, Wanted, listing};
 use proofline_proto::v1::{ListContainmentsRequest, ListContainmentsResponse, WatchContainmentRequest, WatchContainmentResponse};
+use tokio::sync::watch;
 use tonic::Status;
 
 use super::{
@@ -21,6 +22,7 @@ use super::{
 use crate::{
     access::{Caller, Rpc, Scope},
     leadership::Leadership,
+    replica::Progress,
     store::StateDb,
 };
 
@@ -51,18 +53,27 @@ impl Api {
             proofline_ledger::planted!(WatcherStartsLate, self.progress.borrow().tree_size.0.max(asked.from_index), asked.from_index);
         let watcher = Watcher { api: self.clone(), caller, tenant: asked.tenant_id, next, sent: Instant::now() };
         watcher.check()?;
-        // A watcher that comes from a node which was ahead of this one waits; one that names an index of no ledger is told so.
-        let mut progress = self.progress.clone();
-        let reached = async { progress.wait_for(|seen| seen.tree_size.0 >= asked.from_index).await.map(|_| ()) };
-        if tokio::time::timeout(HEARTBEAT, reached).await.is_err() {
-            return Err(beyond_log(self.progress.borrow().tree_size.0));
-        }
+        reached(self.progress.clone(), asked.from_index).await?;
         let steps = stream::try_unfold(watcher, |watcher| async move { watcher.step().await.map(Some) });
         Ok(Box::pin(steps.flat_map(|answers: Result<Vec<_>, Status>| match answers {
             Ok(answers) => stream::iter(answers.into_iter().map(Ok).collect::<Vec<_>>()),
             Err(status) => stream::iter(vec![Err(status)]),
         })))
     }
+}
+
+/// Has a watcher that comes from a node which was ahead of this one wait; one that names an index of no ledger is told so.
+async fn reached(mut progress: watch::Receiver<Progress>, from: u64) -> Result<(), Status> {
+    match tokio::time::timeout(HEARTBEAT, progress.wait_for(|seen| seen.tree_size.0 >= from)).await {
+        Ok(Ok(_)) => return Ok(()),
+        Ok(Err(_)) => return Err(shutting_down()),
+        Err(_) => {}
+    }
+    Err(beyond_log(progress.borrow().tree_size.0))
+}
+
+fn shutting_down() -> Status {
+    again("SHUTTING_DOWN", "the node shuts down")
 }
 
 /// Goes through the changes in the order of the log: all below `next` were sent.
@@ -112,7 +123,7 @@ impl Watcher {
             let changed = async { progress.wait_for(|now| now.containment_generation != seen.containment_generation).await.map(|_| ()) };
             let beat = HEARTBEAT.saturating_sub(self.sent.elapsed());
             if let Ok(Err(_)) = tokio::time::timeout(beat, changed).await {
-                return Err(again("SHUTTING_DOWN", "the node shuts down"));
+                return Err(shutting_down());
             }
         }
     }
@@ -129,5 +140,40 @@ fn answer(change: ContainmentEntry) -> WatchContainmentResponse {
         index: change.index.0,
         committed_unix_ns: change.committed.0,
         containment: Some(change.containment),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proofline_ledger::{TreeSize, UnixNanos};
+
+    use super::*;
+
+    fn nothing() -> Progress {
+        Progress {
+            applied: None,
+            tree_size: TreeSize(0),
+            last_committed: UnixNanos(0),
+            taken: TreeSize(0),
+            installed: 0,
+            committed: TreeSize(0),
+            containment_generation: 0,
+            outlet_generation: 0,
+            erasures: 0,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_shuts_down_before_it_is_as_far_as_the_watcher_says_so() {
+        let (applied, progress) = watch::channel(nothing());
+        let waiting = tokio::spawn(reached(progress.clone(), 5));
+        drop(applied);
+        assert_eq!(waiting.await.unwrap().unwrap_err().code(), tonic::Code::Unavailable);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_index_of_no_ledger_is_refused_when_the_node_does_not_get_there() {
+        let (_applied, progress) = watch::channel(nothing());
+        assert_eq!(reached(progress, 5).await.unwrap_err().code(), tonic::Code::OutOfRange);
     }
 }

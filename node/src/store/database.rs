@@ -6,6 +6,7 @@ use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, FlushOptions, IteratorMode, Options,
     ReadOptions, WriteBatch, WriteOptions, checkpoint::Checkpoint,
 };
+use tokio::sync::watch;
 
 use super::{
     Position, StoreError,
@@ -24,6 +25,8 @@ const BLOCK_BYTES: usize = 16 << 10;
 const OPEN_FILES_MAX: i32 = 512;
 /// Of the database's own notes, per file.
 const NOTES_BYTES: usize = 8 << 20;
+/// Where everything is read.
+const READ_AHEAD_BYTES: usize = 2 << 20;
 const FILTER_BITS_PER_KEY: f64 = 10.0;
 /// What a row takes in a batch beside its key and value: its kind, its column family and two lengths.
 const ROW_FRAME_BYTES: usize = 12;
@@ -36,11 +39,13 @@ type RawRow = (Box<[u8]>, Box<[u8]>);
 #[derive(Clone)]
 pub(super) struct Caches {
     blocks: Cache,
+    /// The first damage that any reader found.
+    pub(super) damage: watch::Sender<Option<String>>,
 }
 
 impl Caches {
     pub(super) fn new() -> Self {
-        Self { blocks: Cache::new_lru_cache(CACHE_BYTES) }
+        Self { blocks: Cache::new_lru_cache(CACHE_BYTES), damage: watch::Sender::new(None) }
     }
 }
 
@@ -122,6 +127,7 @@ const fn lookups(table: Table) -> Lookups {
 pub struct StateDb {
     db: DB,
     unlogged: WriteOptions,
+    damage: watch::Sender<Option<String>>,
     // After `db`: a field is dropped after those before it, and the files go only when the database is closed.
     directory: Arc<Directory>,
 }
@@ -144,7 +150,7 @@ impl StateDb {
         let db = DB::open_cf_descriptors(&options, directory.path(), families).map_err(|error| StoreError::database("opening", error))?;
         let mut unlogged = WriteOptions::default();
         unlogged.disable_wal(true);
-        Ok(Self { db, unlogged, directory })
+        Ok(Self { db, unlogged, damage: caches.damage.clone(), directory })
     }
 
     /// Commits what one Raft entry changed together with its place in the log, as a whole.
@@ -260,6 +266,30 @@ impl StateDb {
     fn table(&self, table: Table) -> Result<&ColumnFamily, StoreFault> {
         self.family(table.name()).map_err(|error| StoreFault::Unreadable { table, reason: error.to_string() })
     }
+
+    /// Says what an error of a read means. Damage is announced, whoever reads: a node that knows of it must not go on.
+    fn unreadable(&self, table: Table, error: rocksdb::Error) -> StoreFault {
+        let is_damaged = is_damage(&error);
+        let reason = error.into_string();
+        if !is_damaged {
+            return StoreFault::Unreadable { table, reason };
+        }
+        let fault = StoreFault::Corrupted { table, reason };
+        self.damage.send_if_modified(|known| {
+            let is_first = known.is_none();
+            known.get_or_insert_with(|| fault.to_string());
+            is_first
+        });
+        fault
+    }
+
+    fn collect(&self, table: Table, rows: impl Iterator<Item = Result<RawRow, rocksdb::Error>>) -> Result<Vec<Row>, StoreFault> {
+        rows.map(|row| {
+            let (key, value) = row.map_err(|error| self.unreadable(table, error))?;
+            Ok(Row { key: key.into_vec(), value: value.into_vec() })
+        })
+        .collect()
+    }
 }
 
 /// The state at one moment: nothing that is written later shows in it.
@@ -270,23 +300,23 @@ pub struct Frozen<'a> {
 
 impl Store for Frozen<'_> {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreFault> {
-        self.snapshot.get_cf(self.of.table(table)?, key).map_err(|error| unreadable(table, error))
+        self.snapshot.get_cf(self.of.table(table)?, key).map_err(|error| self.of.unreadable(table, error))
     }
 
     fn scan(&self, table: Table, range: KeyRange<'_>, direction: Direction, limit: usize) -> Result<Vec<Row>, StoreFault> {
         let Some((reading, mode)) = reading(range, direction) else { return Ok(Vec::new()) };
-        collect(table, self.snapshot.iterator_cf_opt(self.of.table(table)?, reading, mode).take(limit))
+        self.of.collect(table, self.snapshot.iterator_cf_opt(self.of.table(table)?, reading, mode).take(limit))
     }
 }
 
 impl Store for StateDb {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreFault> {
-        self.db.get_cf(self.table(table)?, key).map_err(|error| unreadable(table, error))
+        self.db.get_cf(self.table(table)?, key).map_err(|error| self.unreadable(table, error))
     }
 
     fn scan(&self, table: Table, range: KeyRange<'_>, direction: Direction, limit: usize) -> Result<Vec<Row>, StoreFault> {
         let Some((reading, mode)) = reading(range, direction) else { return Ok(Vec::new()) };
-        collect(table, self.db.iterator_cf_opt(self.table(table)?, reading, mode).take(limit))
+        self.collect(table, self.db.iterator_cf_opt(self.table(table)?, reading, mode).take(limit))
     }
 }
 
@@ -302,14 +332,6 @@ fn reading(range: KeyRange<'_>, direction: Direction) -> Option<(ReadOptions, It
     (range.from < range.to).then_some((reading, mode))
 }
 
-fn collect(table: Table, rows: impl Iterator<Item = Result<RawRow, rocksdb::Error>>) -> Result<Vec<Row>, StoreFault> {
-    rows.map(|row| {
-        let (key, value) = row.map_err(|error| unreadable(table, error))?;
-        Ok(Row { key: key.into_vec(), value: value.into_vec() })
-    })
-    .collect()
-}
-
 /// Reads how far the state in the database directory `path` was applied, without opening it for writing.
 pub(super) fn position_at(path: &Path) -> Result<Position, StoreError> {
     let mut options = Options::default();
@@ -317,6 +339,24 @@ pub(super) fn position_at(path: &Path) -> Result<Position, StoreError> {
     let db = DB::open_cf_for_read_only(&options, path, [POSITION], false)
         .map_err(|error| StoreError::database("opening a snapshot of", error))?;
     position_in(&db)
+}
+
+/// Reads every row in the database directory `path`, and with it every checksum, without opening it for writing.
+pub(super) fn read_all_at(path: &Path) -> Result<(), StoreError> {
+    let failed = |error| StoreError::database("reading a snapshot of", error);
+    let mut options = Options::default();
+    options.set_keep_log_file_num(1);
+    let names: Vec<&str> = Table::ALL.iter().map(|table| table.name()).chain([POSITION]).collect();
+    let db = DB::open_cf_for_read_only(&options, path, &names, false).map_err(failed)?;
+    for name in names {
+        let mut reading = ReadOptions::default();
+        reading.fill_cache(false);
+        reading.set_readahead_size(READ_AHEAD_BYTES);
+        for row in db.iterator_cf_opt(family_of(&db, name)?, reading, IteratorMode::Start) {
+            row.map_err(failed)?;
+        }
+    }
+    Ok(())
 }
 
 fn position_in(db: &DB) -> Result<Position, StoreError> {
@@ -345,12 +385,6 @@ fn family_options(caches: &Caches, lookups: Lookups) -> Options {
     options.set_write_buffer_size(WRITE_BUFFERS_BYTES);
     options.set_level_compaction_dynamic_level_bytes(true);
     options
-}
-
-fn unreadable(table: Table, error: rocksdb::Error) -> StoreFault {
-    let is_damaged = is_damage(&error);
-    let reason = error.into_string();
-    if is_damaged { StoreFault::Corrupted { table, reason } } else { StoreFault::Unreadable { table, reason } }
 }
 
 impl std::fmt::Debug for StateDb {

@@ -105,6 +105,14 @@ impl SnapshotFiles {
         Err(StoreError::SnapshotUnlike { announced: announced.to_string(), found: found.to_string() })
     }
 
+    /// Reads all of it, and with it every checksum: what is damaged at the sender must not come in.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupted`] when the files do not hold what was written to them, another one when they cannot be read.
+    pub fn verify(&self) -> Result<(), StoreError> {
+        database::read_all_at(self.directory.path())
+    }
+
     /// Fills the new directory `to` with the same content: files that are never written again are shared, the others copied.
     ///
     /// On return: the new directory is durable. A crash before leaves rubbish in it.

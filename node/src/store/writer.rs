@@ -82,6 +82,7 @@ impl StateWriter {
         live.keep();
         self.store.current.swap(Arc::new(database)).retire();
         self.replace_snapshot(stored);
+        self.store.announce_installed();
         Ok(())
     }
 

@@ -36,7 +36,7 @@ pub(crate) struct Node {
     pub(crate) states: broadcast::Sender<StateAt>,
     pub(crate) member: Member,
     threads: Vec<std::thread::JoinHandle<()>>,
-    server: JoinHandle<()>,
+    server: Option<JoinHandle<()>>,
     // After `store`: a database that is still open when its directory goes flushes in vain for seconds, on the one thread
     // that flushes for every database of this process.
     root: Option<TempDir>,
@@ -150,7 +150,7 @@ impl Node {
             }
         });
         let flushed = store.clone();
-        let flush_state = Box::new(move || flushed.flush_durably().map_err(|error| error.to_string()));
+        let flush_state = Box::new(move |index| flushed.flush_through(index).map_err(|error| error.to_string()));
         let (mut journal, journal_thread) = Journal::open(&dir, flush_state, failures).unwrap();
         replica::recover(&mut journal, &machine).await.unwrap();
         let mut config =
@@ -165,7 +165,7 @@ impl Node {
         let server = tokio::spawn(async move {
             tonic::transport::Server::builder().add_service(service).serve_with_incoming(accepted).await.unwrap();
         });
-        Self { raft, store, progress, states, member, threads: vec![apply, journal_thread], server, root: Some(root), id }
+        Self { raft, store, progress, states, member, threads: vec![apply, journal_thread], server: Some(server), root: Some(root), id }
     }
 
     /// Stops the node; its directory stays.
@@ -178,9 +178,13 @@ impl Node {
     async fn end(&mut self) {
         // It may have ended by itself.
         drop(self.raft.shutdown().await);
-        self.server.abort();
+        if let Some(server) = self.server.take() {
+            server.abort();
+            drop(server.await);
+        }
         for thread in self.threads.drain(..) {
-            task::spawn_blocking(|| thread.join().unwrap()).await.unwrap();
+            // A test may have failed for the reason that ended the thread.
+            drop(task::spawn_blocking(|| thread.join()).await);
         }
     }
 
@@ -317,7 +321,7 @@ async fn a_state_that_the_log_has_left_behind_is_refused_at_the_start() {
     let (failures, _) = failure::channel();
     let (store, writer) = StateStore::open(&dir).unwrap();
     let (machine, _) = Machine::start(store, writer, ORIGIN, failures.clone()).unwrap();
-    let (mut journal, _) = Journal::open(&dir, Box::new(|| Ok(())), failures).unwrap();
+    let (mut journal, _) = Journal::open(&dir, Box::new(|_| Ok(())), failures).unwrap();
     journal.purge(crate::world::log_id(1, 10)).await.unwrap();
     let error = replica::recover(&mut journal, &machine).await.unwrap_err();
     assert!(matches!(error, replica::RecoveryError::Journal(proofline_node::journal::JournalError::StateBehind { .. })), "{error}");

@@ -68,7 +68,6 @@ impl Voters for Others {
 
 /// A node with what finds out about commitments, and what must not sign before it has.
 struct Voter {
-    node: Node,
     cosigner: CosignerHandle,
     failed: FailureWatch,
     published: watch::Sender<Option<Published>>,
@@ -81,9 +80,10 @@ struct Voter {
     tasks: JoinSet<()>,
     _signed: TempDir,
     _inbox: Inbox,
+    // Last, so that nothing holds the state any more when its directory goes.
+    node: Node,
 }
 
-/// What holds the state ends before its directory goes.
 impl Drop for Voter {
     fn drop(&mut self) {
         task::block_in_place(|| Handle::current().block_on(self.tasks.shutdown()));

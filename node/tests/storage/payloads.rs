@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use proofline_ledger::{CommittedPayload, EntryIndex, Rehearsal, Subject, UnixNanos, payloads};
@@ -146,6 +147,41 @@ fn an_erasure_leaves_neither_key_nor_sealed_bytes() {
     assert_eq!((done.by, done.unix_ns, done.keys), (index, 77, 0));
     assert_eq!(vault.destroyed(&subject("u-2")).unwrap().by, 0);
     assert_eq!(vault.totals(TENANT).unwrap().payloads, 1);
+}
+
+#[test]
+fn what_is_put_while_files_are_written_again_stays_and_what_was_erased_goes() {
+    let mut desk = Desk::new();
+    let erased: Vec<_> = (0..6).map(|seed| noise(seed, 900_000)).collect();
+    let put: Vec<_> = (100..164).map(|seed| noise(seed, 20_000)).collect();
+    let of_erased: Vec<_> = erased.iter().map(|content| desk.commit("u-1", content)).collect();
+    let of_put: Vec<_> = put.iter().map(|content| desk.commit("u-2", content)).collect();
+    let vault = desk.open();
+    of_erased.iter().zip(&erased).for_each(|(of, content)| assert_eq!(desk.put(&vault, of, content), Put::Kept));
+    desk.erase("u-1");
+    assert_eq!(vault.destroy_keys(desk.ledger.store(), 77).unwrap(), 1);
+    while vault.remove_erased().unwrap() {}
+    let is_put = AtomicBool::new(false);
+    std::thread::scope(|threads| {
+        let rewriting = threads.spawn(|| {
+            let mut times = 0;
+            while !is_put.load(Ordering::SeqCst) || times == 0 {
+                assert!(vault.rewrite().unwrap(), "nobody stopped it");
+                times += 1;
+            }
+        });
+        of_put.iter().zip(&put).for_each(|(of, content)| assert_eq!(desk.put(&vault, of, content), Put::Kept));
+        is_put.store(true, Ordering::SeqCst);
+        rewriting.join().unwrap();
+    });
+    drop(vault);
+    let left: u64 = files(&desk.root.path().join("db")).iter().map(|path| fs::metadata(path).unwrap().len()).sum();
+    assert!(left < 64 * 20_000 * 3, "{left} bytes are left");
+    let vault = desk.open();
+    for (of, content) in of_put.iter().zip(put) {
+        assert_eq!(self::content(&vault, of), Some(content));
+    }
+    assert!(of_erased.iter().all(|of| self::content(&vault, of).is_none()));
 }
 
 #[test]

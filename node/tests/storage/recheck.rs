@@ -1,5 +1,7 @@
 //! What a node does before it cosigns entries that it did not apply itself.
 
+use std::sync::Arc;
+
 use ed25519_dalek::{Signer as _, SigningKey};
 use proofline_ledger::{Change, Changes, Ledger, LogTree, PreparedGroup, Store as _, Table, TreeSize, UnixNanos};
 use proofline_node::{
@@ -171,6 +173,7 @@ struct Node {
     store: StateStore,
     writer: StateWriter,
     writes: u64,
+    size: TreeSize,
 }
 
 impl Node {
@@ -180,6 +183,18 @@ impl Node {
         let (second, digest) = batch(2, &digest, vec![b"four".to_vec()]);
         let (closing, _) = batch(3, &digest, Vec::new());
         Self::of(vec![peer::item::Item::Genesis(genesis()), registration(), opening(), first, second, closing])
+    }
+
+    /// Six batches of a hundred events behind the same three entries.
+    fn long() -> Self {
+        let mut items = vec![peer::item::Item::Genesis(genesis()), registration(), opening()];
+        let mut previous = BatchDigest::NONE;
+        for sequence in 1..=6 {
+            let (item, digest) = batch(sequence, &previous, (0..100).map(|n| format!("{sequence} {n}").into_bytes()).collect());
+            previous = digest;
+            items.push(item);
+        }
+        Self::of(items)
     }
 
     /// A rule contains the session of the only event.
@@ -193,7 +208,7 @@ impl Node {
     fn of(items: Vec<peer::item::Item>) -> Self {
         let world = World::new();
         let (store, writer) = StateStore::open(&world.dir()).unwrap();
-        let mut node = Self { world, store, writer, writes: 0 };
+        let mut node = Self { world, store, writer, writes: 0, size: TreeSize(0) };
         let mut ledger = Ledger::open(&*node.store.view()).unwrap();
         for item in items {
             let group = peer::Group { proposed_unix_ns: 1, items: vec![peer::Item { item: Some(item) }] };
@@ -201,7 +216,7 @@ impl Node {
             let applied = ledger.apply(&*node.store.view(), &prepared).unwrap();
             node.commit(applied.changes);
         }
-        assert_eq!(ledger.tree_size(), TreeSize(8));
+        node.size = ledger.tree_size();
         node
     }
 
@@ -229,9 +244,10 @@ impl Node {
         }
         let progress = Progress {
             applied: Some(LogIndex(6)),
-            tree_size: TreeSize(8),
+            tree_size: self.size,
             last_committed: UnixNanos(1),
             taken: TreeSize(taken),
+            installed: 0,
             committed: TreeSize(0),
             containment_generation: 0,
             outlet_generation: 0,
@@ -244,22 +260,38 @@ impl Node {
         let (handle, serving) =
             Cosigner { genesis: genesis(), key: key(20), state, progress: seen, confirmed, signed: file, failures }.start();
         let serving = tokio::spawn(serving);
-        let answer = handle.cosign(self.tree(8)).await;
+        let answer = loop {
+            match handle.cosign(self.tree(self.size.0)).await {
+                // It says so after a while, and goes on.
+                Err(NotCosigned::Unchecked { .. }) if taken != u64::MAX => (),
+                answer => break answer,
+            }
+        };
         drop(handle);
         serving.await.unwrap();
         answer.map(drop)
     }
 }
 
-fn first_statement(node: &Node) -> (Vec<u8>, Vec<u8>) {
+/// The rows of what collectors signed, in the order of their batches.
+fn statements(node: &Node) -> Vec<(Vec<u8>, Vec<u8>)> {
     let range = proofline_ledger::KeyRange { from: &[], to: &[0xff; 64] };
-    let rows = node.store.view().scan(Table::Statements, range, proofline_ledger::Direction::Ascending, 1).unwrap();
-    (rows[0].key.clone(), rows[0].value.clone())
+    let rows = node.store.view().scan(Table::Statements, range, proofline_ledger::Direction::Ascending, 100).unwrap();
+    rows.into_iter().map(|row| (row.key, row.value)).collect()
+}
+
+fn first_statement(node: &Node) -> (Vec<u8>, Vec<u8>) {
+    statements(node).swap_remove(0)
 }
 
 fn replaced(row: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
     let at = row.windows(from.len()).position(|window| window == from).unwrap();
     [&row[..at], to, &row[at + from.len()..]].concat()
+}
+
+fn refuted(error: &NotCosigned) -> Arc<NotAuthentic> {
+    let NotCosigned::NotAuthentic(why) = error else { panic!("{error}") };
+    Arc::clone(why)
 }
 
 #[tokio::test]
@@ -289,13 +321,13 @@ async fn a_batch_that_its_collector_did_not_sign_is_not_cosigned() {
     let forged = replaced(&row, &public(COLLECTOR), &public(THIEF));
     node.put(Table::Statements, key_of_row.clone(), forged);
     let error = node.cosign(3, 8).await.unwrap_err();
-    assert!(matches!(error, NotCosigned::NotAuthentic(NotAuthentic::Signature { index: 3, .. })), "{error}");
+    assert!(matches!(&*refuted(&error), NotAuthentic::Signature { index: 3, .. }), "{error}");
     // A signature that is good, by somebody whom nobody registered for this collector.
     let (own, stolen) = (statement(COLLECTOR, 1, &BatchDigest::NONE, &three()), statement(THIEF, 1, &BatchDigest::NONE, &three()));
     let row = replaced(&row, &own.public_key, &stolen.public_key);
     node.put(Table::Statements, key_of_row, replaced(&row, &own.signature, &stolen.signature));
     let error = node.cosign(3, 8).await.unwrap_err();
-    assert!(matches!(error, NotCosigned::NotAuthentic(NotAuthentic::OtherKey { index: 3, .. })), "{error}");
+    assert!(matches!(&*refuted(&error), NotAuthentic::OtherKey { index: 3, .. }), "{error}");
     // What this node applied itself it checked then.
     node.cosign(3, 3).await.unwrap();
 }
@@ -310,7 +342,7 @@ async fn an_entry_that_is_not_in_the_tree_is_not_cosigned() {
     node.put(Table::Entries, 3_u64.to_be_bytes().to_vec(), other);
     assert_ne!(node.tree(8), asked, "the tile that is not full is hashed from its entries");
     let error = node.cosign(0, 8).await.unwrap_err();
-    assert!(matches!(error, NotCosigned::NotAuthentic(NotAuthentic::Entry { index: 3, .. })), "{error}");
+    assert!(matches!(&*refuted(&error), NotAuthentic::Entry { index: 3, .. }), "{error}");
 }
 
 /// An entry 7 that says what became of a message, signed with one key in the name of node 1.
@@ -331,10 +363,34 @@ async fn a_delivery_that_its_node_did_not_sign_is_not_cosigned() {
     node.cosign(7, 8).await.unwrap();
     node.put(Table::Entries, entry.clone(), delivery(THIEF, |_| ()));
     let error = node.cosign(7, 8).await.unwrap_err();
-    assert!(matches!(error, NotCosigned::NotAuthentic(NotAuthentic::OtherNode { index: 7, node_id: 1 })), "{error}");
+    assert!(matches!(&*refuted(&error), NotAuthentic::OtherNode { index: 7, node_id: 1 }), "{error}");
     node.put(Table::Entries, entry, delivery(20, |it| it.http_status = 202));
     let error = node.cosign(7, 8).await.unwrap_err();
-    assert!(matches!(error, NotCosigned::NotAuthentic(NotAuthentic::Signature { index: 7, .. })), "{error}");
+    assert!(matches!(&*refuted(&error), NotAuthentic::Signature { index: 7, .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_long_walk_names_what_is_wrong_wherever_it_lies() {
+    let mut node = Node::long();
+    for signed in [0, 3, 103, 503] {
+        node.cosign(signed, 603).await.unwrap();
+    }
+    // Entry 403 begins the fifth batch, in the second tile of the log.
+    let (row_key, row) = statements(&node).swap_remove(4);
+    node.put(Table::Statements, row_key.clone(), replaced(&row, &public(COLLECTOR), &public(THIEF)));
+    let error = node.cosign(3, 603).await.unwrap_err();
+    assert!(matches!(&*refuted(&error), NotAuthentic::Signature { index: 403, .. }), "{error}");
+    node.cosign(503, 603).await.unwrap();
+    node.put(Table::Statements, row_key, row);
+    node.cosign(0, 603).await.unwrap();
+    // An entry of a tile that is full: the tree does not change with it, and all entries of the step are doubted at once.
+    let entry = node.store.view().get(Table::Entries, &300_u64.to_be_bytes()).unwrap().unwrap();
+    let other = node.store.view().get(Table::Entries, &301_u64.to_be_bytes()).unwrap().unwrap();
+    node.put(Table::Entries, 300_u64.to_be_bytes().to_vec(), other);
+    let error = node.cosign(0, 603).await.unwrap_err();
+    assert!(matches!(&*refuted(&error), NotAuthentic::NotIncluded { index: 300, .. }), "{error}");
+    node.put(Table::Entries, 300_u64.to_be_bytes().to_vec(), entry);
+    node.cosign(0, 603).await.unwrap();
 }
 
 #[tokio::test]

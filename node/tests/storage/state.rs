@@ -3,12 +3,12 @@
 use std::fs;
 
 use openraft::{Entry, EntryPayload, Membership, RaftSnapshotBuilder as _, storage::RaftStateMachine as _};
-use proofline_ledger::{Change, Changes, Direction, KeyRange, Row, Store as _, Table};
+use proofline_ledger::{Change, Changes, Direction, KeyRange, Row, Store as _, StoreFault, Table};
 use proofline_node::{
     exit::ExitCode,
     failure,
     replica::{Machine, TypeConfig},
-    store::{StateStore, StateWriter},
+    store::{StateStore, StateWriter, StoreError},
 };
 
 use crate::world::{ORIGIN, World, log_id};
@@ -89,6 +89,57 @@ fn what_was_flushed_survives_and_what_was_not_is_missing_as_a_whole() {
     assert_eq!(store.view().position().unwrap().applied, Some(log_id(1, 1)));
     assert_eq!(store.view().get(Table::Entries, b"a").unwrap(), Some(b"1".to_vec()));
     assert_eq!(store.view().get(Table::Entries, b"b").unwrap(), None);
+}
+
+#[test]
+fn the_log_may_go_only_when_the_snapshot_in_its_place_is_installed() {
+    let (from, to) = (World::new(), World::new());
+    let (store, writer) = open(&from);
+    writer.commit(&rows(&[(b"key", b"value")]), &log_id(2, 12), None).unwrap();
+    let snapshot = store.build_snapshot().unwrap();
+    let (reader, mut receiver) = open(&to);
+    receiver.commit(&rows(&[(b"key", b"older")]), &log_id(1, 5), None).unwrap();
+    reader.flush_through(5).unwrap();
+    let (said, says) = std::sync::mpsc::channel();
+    let waiting = std::thread::spawn(move || said.send(reader.flush_through(12)).unwrap());
+    let early = says.recv_timeout(std::time::Duration::from_millis(300));
+    assert!(early.is_err(), "Raft has the log cut while the snapshot is on its way: {early:?}");
+    receiver.install(&snapshot.meta, &snapshot.files).unwrap();
+    says.recv_timeout(std::time::Duration::from_secs(20)).unwrap().unwrap();
+    waiting.join().unwrap();
+}
+
+#[test]
+fn damage_that_a_reader_finds_is_announced_and_does_not_go_out_in_a_snapshot() {
+    let world = World::new();
+    {
+        let (store, writer) = open(&world);
+        for index in 0..2_000_u64 {
+            writer.commit(&rows(&[(&index.to_be_bytes(), &[7; 300])]), &log_id(1, index), None).unwrap();
+        }
+        store.flush_durably().unwrap();
+        store.build_snapshot().unwrap().files.verify().unwrap();
+    }
+    let tables = walk(&world.dir().state()).into_iter().filter(|path| path.extension().is_some_and(|it| it == "sst"));
+    let largest = tables.max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap();
+    let mut bytes = fs::read(&largest).unwrap();
+    let middle = bytes.len() / 3;
+    bytes[middle] ^= 1;
+    fs::write(&largest, bytes).unwrap();
+
+    let (store, _) = open(&world);
+    let snapshot = store.build_snapshot().unwrap();
+    let refused = snapshot.files.verify().unwrap_err();
+    assert!(matches!(refused, StoreError::Corrupted { .. }), "{refused}");
+    assert_eq!(*store.damage().borrow(), None, "nobody has read it here");
+    let found = (0..2_000_u64).find_map(|index| store.view().get(Table::Entries, &index.to_be_bytes()).err());
+    assert!(matches!(found, Some(StoreFault::Corrupted { .. })), "{found:?}");
+    assert!(store.damage().borrow().as_ref().is_some_and(|known| known.contains("checksum")));
+}
+
+fn walk(under: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let (files, directories): (Vec<_>, Vec<_>) = fs::read_dir(under).unwrap().map(|it| it.unwrap().path()).partition(|it| it.is_file());
+    files.into_iter().chain(directories.iter().flat_map(|it| walk(it))).collect()
 }
 
 #[test]

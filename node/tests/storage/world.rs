@@ -47,7 +47,7 @@ impl World {
 
     pub(crate) fn open(&self) -> Result<OpenJournal, JournalError> {
         let (reporter, _) = failure::channel();
-        let (journal, thread) = Journal::open(&self.dir(), Box::new(|| Ok(())), reporter)?;
+        let (journal, thread) = Journal::open(&self.dir(), Box::new(|_| Ok(())), reporter)?;
         Ok(OpenJournal { journal, thread })
     }
 
