@@ -45,6 +45,8 @@ pub enum Planted {
     VoteNotPersisted,
     /// Who installs a snapshot forgets which batches there were.
     SnapshotForgetsBatches,
+    /// The log is cut while the snapshot that takes its place is still being installed.
+    CutBeforeInstalled,
 }
 
 /// What a run came to.

@@ -51,6 +51,11 @@ fn a_vote_that_is_not_persisted_is_found_within_ten_seeds() {
 }
 
 #[test]
+fn a_log_that_is_cut_before_its_snapshot_is_installed_is_found_within_fifty_seeds() {
+    found_within(50, Planted::CutBeforeInstalled);
+}
+
+#[test]
 fn a_snapshot_that_forgets_which_batches_there_were_is_found_within_twenty_seeds() {
     found_within(20, Planted::SnapshotForgetsBatches);
 }

@@ -23,6 +23,8 @@ use super::{
 /// Entries of one append to a follower at most: few, so that followers catch up in several steps.
 const APPEND_ENTRIES_MAX: usize = 16;
 
+/// How often it is looked whether a snapshot was installed.
+const INSTALLED_AGAIN: Duration = Duration::from_millis(1);
 /// How soon a node must have stopped after a write that failed.
 const STOPPED_WITHIN: Duration = Duration::from_secs(1);
 
@@ -168,7 +170,13 @@ impl RaftLogStorage<TypeConfig> for SimulatedJournal {
         self.life.pass().await.map_err(|_| dead())?;
         self.world.note(&format!("node {} purges to {upto}", self.life.node));
         self.world.shared().counts.purges += 1;
-        // As the journal: the state is on the disk before the entries that lead to it go.
+        // As the journal: the state is on the disk before the entries that lead to it go, and Raft may ask while a snapshot that
+        // brings it is still being installed.
+        let waits = self.world.planted != Some(Planted::CutBeforeInstalled);
+        while waits && open(&self.disk).live.applied.is_none_or(|at| at.index < upto.index) {
+            tokio::time::sleep(INSTALLED_AGAIN).await;
+            self.life.pass().await.map_err(|_| dead())?;
+        }
         open(&self.disk).flush();
         self.write_through(Write::Purge(upto)).await
     }
