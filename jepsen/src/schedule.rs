@@ -64,7 +64,7 @@ pub enum Fault {
     DiskFull,
     /// The disk of a node takes no writes
     ReadOnlyDisk,
-    /// The disk of a node does 10 writes in a second
+    /// The disk of a node does 5 to 40 writes in a second
     SlowDisk,
     /// Every write to the disk of a node waits
     StuckDisk,

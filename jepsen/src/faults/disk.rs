@@ -58,11 +58,19 @@ impl NodeLane<'_> {
         self.fleet.at(place)?.disk.release()?;
         // A write that failed just before may end the node just after.
         self.fleet.hold(NOTICED_LATE).await?;
-        let ended = ended || !self.fleet.runs(place);
+        let mut ended = ended || !self.fleet.runs(place);
         if ended {
             self.fleet.start(place).await?;
         }
-        self.fleet.ready(place).await?;
+        let ready = self.fleet.ready(place).await;
+        if ready.is_err() && !ended && self.fleet.at(place)?.last_code == Some(DISK_FAILED) {
+            // It took longer to end than to be given room again.
+            ended = true;
+            self.fleet.start(place).await?;
+            self.fleet.ready(place).await?;
+        } else {
+            ready?;
+        }
         let is_full = left < 4_096 && taken > 0;
         let story = if ended { "the node ended with exit code 13" } else { "the node went on" };
         Ok(Seen::counted([("full", u64::from(is_full)), ("exit_code_13", u64::from(ended))], story))

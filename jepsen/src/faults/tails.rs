@@ -1,8 +1,11 @@
 //! Raft logs of a majority that lost their ends: what nobody can repair, because nobody else need have it.
 
-use std::fs::File;
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use super::{
     NodeLane, Seen,
@@ -23,11 +26,15 @@ impl NodeLane<'_> {
         for place in &running {
             self.fleet.kill(*place).await?;
         }
+        let Some(tails) = self.tails(targets)? else {
+            self.serve_again(&running).await?;
+            return Ok(Seen::skipped("a Raft log was just begun anew, and has no end to lose"));
+        };
         let mut bytes = 0;
-        for place in targets {
+        for (place, tail) in targets.iter().zip(tails) {
             self.fleet.at(*place)?.expected.extend(NOTICED);
             self.keep_copy(*place)?;
-            bytes += self.cut_tail(*place, &mut random)?;
+            bytes += cut(&tail, &mut random)?;
         }
         let served: Vec<usize> = targets.iter().map(|place| self.fleet.times_served(*place)).collect();
         for place in targets {
@@ -35,25 +42,37 @@ impl NodeLane<'_> {
         }
         self.fleet.hold(planned.duration).await?;
         let stopped = self.restore_stopped(targets, &served).await?;
-        for place in running.iter().filter(|place| !self.fleet.runs(**place)).copied().collect::<Vec<_>>() {
-            self.fleet.start(place).await?;
-        }
-        for place in &running {
-            self.fleet.ready(*place).await?;
-        }
+        self.serve_again(&running).await?;
         let story = format!("{} of {} nodes stopped", stopped.len(), targets.len());
         Ok(Seen::counted([("bytes_lost", bytes), ("stopped", stopped.len() as u64)], story))
     }
 
-    /// Cuts off the end of the newest records, and returns how many bytes went.
-    fn cut_tail(&mut self, place: Place, random: &mut Random) -> Result<u64> {
-        let root = self.fleet.at(place)?.disk.path().to_owned();
-        let path = FileClass::JournalLog.find(&root).context("the Raft log has no records")?;
-        let file = File::options().write(true).open(&path)?;
-        let length = file.metadata()?.len();
-        let lost = (length * random.between(LOST_PERCENT.0, LOST_PERCENT.1) / 100).max(1);
-        file.set_len(length - lost)?;
-        file.sync_all()?;
-        Ok(lost)
+    /// Returns the newest records of each target; none when one of them has none, right after a flush.
+    fn tails(&mut self, targets: &[Place]) -> Result<Option<Vec<PathBuf>>> {
+        let roots = targets.iter().map(|place| Ok(self.fleet.at(*place)?.disk.path().to_owned())).collect::<Result<Vec<_>>>()?;
+        Ok(roots.iter().map(|root| FileClass::JournalLog.find(root)).collect())
     }
+
+    /// Starts those that do not run, and waits until all serve.
+    async fn serve_again(&mut self, places: &[Place]) -> Result<()> {
+        for place in places {
+            if !self.fleet.runs(*place) {
+                self.fleet.start(*place).await?;
+            }
+        }
+        for place in places {
+            self.fleet.ready(*place).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Cuts off the end of a file of records, and returns how many bytes went.
+fn cut(path: &Path, random: &mut Random) -> Result<u64> {
+    let file = File::options().write(true).open(path)?;
+    let length = file.metadata()?.len();
+    let lost = (length * random.between(LOST_PERCENT.0, LOST_PERCENT.1) / 100).max(1);
+    file.set_len(length - lost)?;
+    file.sync_all()?;
+    Ok(lost)
 }
