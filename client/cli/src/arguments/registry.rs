@@ -333,6 +333,7 @@ pub(crate) struct RoleArguments {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum RoleName {
+    Collector,
     Auditor,
     Responder,
     Operator,
@@ -341,6 +342,7 @@ pub(crate) enum RoleName {
 impl From<RoleName> for v1::Role {
     fn from(name: RoleName) -> Self {
         match name {
+            RoleName::Collector => Self::Collector,
             RoleName::Auditor => Self::Auditor,
             RoleName::Responder => Self::Responder,
             RoleName::Operator => Self::Operator,
