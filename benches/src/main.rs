@@ -7,6 +7,7 @@ mod events;
 mod grown;
 mod latency;
 mod load;
+mod overload;
 mod postgres;
 mod questions;
 mod report;
@@ -99,6 +100,18 @@ enum Command {
         #[arg(long, default_value = "target/bench-data", value_name = "DIR")]
         data: PathBuf,
     },
+    /// Offer many times of what three nodes can take while one stands still, and measure what they take and hold
+    Overload {
+        /// How many times
+        #[arg(long, default_value_t = 10)]
+        times: u64,
+        /// Seconds for which a follower stands still
+        #[arg(long, default_value_t = 300)]
+        seconds: u64,
+        /// Where the databases lie; five minutes fill some 20 GiB
+        #[arg(long, default_value = "target/bench-data", value_name = "DIR")]
+        data: PathBuf,
+    },
     /// Grow a ledger to a million entries in one session, and measure proofs and memory there
     Grown {
         /// Entries
@@ -147,6 +160,11 @@ async fn main() -> Result<()> {
         Command::Revoke { events_per_second, sessions, data } => {
             let revoked = revoke::measure(&Bench::new(data, Duration::from_secs(5))?, events_per_second, sessions).await?;
             report::print_revoked(&revoked);
+            Ok(())
+        }
+        Command::Overload { times, seconds, data } => {
+            let bench = Bench::new(data, Duration::from_secs(5))?;
+            overload::measure(&bench, times, Duration::from_secs(seconds)).await?.print();
             Ok(())
         }
         Command::Questions { entries, sessions, exported, data } => {

@@ -17,8 +17,10 @@ use crate::{
 
 /// Events in a batch while growing.
 const BATCH: u64 = 1_000;
-/// Proofs, pages and questions of each kind.
-const TIMES: u64 = 1_000;
+/// Proofs of sessions.
+const PROOFS: u64 = 10_000;
+/// Pages.
+const PAGES: u64 = 1_000;
 /// Entries on a page.
 const PAGE: u32 = 100;
 /// Agents and resources that the sessions are dealt out to.
@@ -115,7 +117,7 @@ async fn grow(client: &Client, mut lane: VolatileLane, of: Grown) -> Result<()> 
 
 /// Places without locality.
 fn scattered(below: u64) -> impl Iterator<Item = u64> {
-    (1..=TIMES).map(move |n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15) % below)
+    (1..=PROOFS).map(move |n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15) % below)
 }
 
 async fn session_proofs(admin: &Client, of: Grown) -> Result<Tally> {
@@ -144,7 +146,7 @@ async fn pages(running: &RunningCluster, policy: &Policy) -> Result<(Tally, u64)
         };
         let mut answer = auditor.trace(policy.clone(), request).await?;
         let mut asked = Instant::now();
-        for _ in 0..TIMES / AGENTS {
+        for _ in 0..PAGES / AGENTS {
             let Some(page) = answer.next().await? else { break };
             ensure!(page.verified.found.len() <= PAGE as usize, "a page has more entries than were asked for");
             tally.add(asked.elapsed(), 1);
