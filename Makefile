@@ -37,11 +37,11 @@ check: fmt clippy test ## what CI runs: format, lints, tests
 jepsen: build ## break a cluster of real processes for five minutes, needs root (SEED=1)
 	$(CARGO_TARGET_DIR)/debug/proofline-jepsen run --for 5m --seed $(or $(SEED),1)
 
-fuzz: ## fuzz what the verifier reads, a minute for each of four targets (FUZZ_SECONDS=60); needs a nightly compiler
+fuzz: ## fuzz what the verifier reads, a minute for each of four targets (FUZZ_SECONDS=60); the compiler's sanitizers are unlocked for it
 	command -v cargo-fuzz > /dev/null || CARGO_TARGET_DIR= cargo install --locked cargo-fuzz
 	cd verifier && for form in answer evidence files texts; do \
 		mkdir -p $(CARGO_TARGET_DIR)/fuzz/$$form && \
-		cargo +nightly fuzz run --target-dir $(CARGO_TARGET_DIR)/fuzz/build $$form $(CARGO_TARGET_DIR)/fuzz/$$form $(CURDIR)/verifier/vectors \
+		RUSTC_BOOTSTRAP=1 cargo fuzz run --target-dir $(CARGO_TARGET_DIR)/fuzz/build $$form $(CARGO_TARGET_DIR)/fuzz/$$form $(CURDIR)/verifier/vectors \
 			-- -max_total_time=$(or $(FUZZ_SECONDS),60) -max_len=200000 || exit 1; done
 
 bench: ## measure beside etcd and PostgreSQL (under 15 minutes), write bench-results.json
