@@ -352,9 +352,12 @@ pub(super) fn read_all_at(path: &Path) -> Result<(), StoreError> {
         let mut reading = ReadOptions::default();
         reading.fill_cache(false);
         reading.set_readahead_size(READ_AHEAD_BYTES);
-        for row in db.iterator_cf_opt(family_of(&db, name)?, reading, IteratorMode::Start) {
-            row.map_err(failed)?;
+        let mut rows = db.raw_iterator_cf_opt(family_of(&db, name)?, reading);
+        rows.seek_to_first();
+        while rows.valid() {
+            rows.next();
         }
+        rows.status().map_err(failed)?;
     }
     Ok(())
 }
