@@ -111,7 +111,9 @@ async fn call(client: Client, mut batches: Batches, every: Duration, span: Span)
         calls.made += 1;
         match ingest.append(v1::AppendRequest { batch: Some(batch.clone()) }).await {
             Ok(_) => calls.accepted += 1,
-            Err(status) if matches!(status.code(), Code::ResourceExhausted | Code::Unavailable | Code::Aborted) => {
+            Err(status)
+                if matches!(status.code(), Code::ResourceExhausted | Code::Unavailable | Code::Aborted | Code::DeadlineExceeded) =>
+            {
                 calls.refused += 1;
                 waiting = Some(batch);
             }
