@@ -5,6 +5,7 @@
 use std::{
     fs, io,
     net::SocketAddr,
+    num::NonZeroU64,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -20,7 +21,7 @@ use thiserror::Error;
 use crate::{
     outlets::{OutletSettings, Plaintext},
     payloads::Reserve,
-    replica::SnapshotEntries,
+    replica::{ElectionSlice, SnapshotEntries},
     tls::TlsFiles,
     witnesses::{Witness, WitnessEntry, WitnessError},
 };
@@ -256,6 +257,13 @@ pub enum ConfigError {
 }
 
 impl Config {
+    /// Returns when this node stands for election.
+    #[must_use]
+    pub fn election_slice(&self) -> ElectionSlice {
+        let nodes = NonZeroU64::new(self.members.len() as u64).unwrap_or(NonZeroU64::MIN);
+        ElectionSlice { place: self.node_id.saturating_sub(1), nodes }
+    }
+
     /// Reads the configuration that `source` names.
     ///
     /// # Errors

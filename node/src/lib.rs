@@ -15,6 +15,7 @@ pub mod cosigner;
 mod damage;
 pub mod data_dir;
 mod durable;
+pub mod elections;
 pub mod exit;
 pub mod failure;
 pub mod genesis;

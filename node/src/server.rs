@@ -26,6 +26,7 @@ use crate::{
     contradiction,
     cosigner::Cosigner,
     data_dir::{DataDir, DataDirError},
+    elections::{self, Elections},
     exit::ExitCode,
     failure::{self, Failure, FailureReporter, FailureWatch},
     genesis::{self, GenesisError},
@@ -40,7 +41,7 @@ use crate::{
     peers::Peers,
     proposer::{self, Gates},
     publisher::{self, Publisher},
-    replica::{ApplyError, ElectionSlice, Machine, Raft, RecoveryError, StateAt, keep_log_short, raft_config, recover},
+    replica::{ApplyError, Machine, Raft, RecoveryError, StateAt, keep_log_short, raft_config, recover},
     rpc::{Answering, Api, Forwarding},
     signed_tree::{SignedTreeError, SignedTreeFile},
     store::{StateStore, StoreError},
@@ -209,12 +210,8 @@ impl Storage {
     async fn start_raft(self, config: &Config, secure: &Secure) -> Result<Running, NodeError> {
         let Self { dir, state, journal, machine, signed, payloads, threads } = self;
         let (progress, states, log) = (machine.progress(), machine.states(), journal.reader());
-        let slice = ElectionSlice {
-            place: config.node_id.saturating_sub(1),
-            nodes: (config.members.len() as u64).try_into().unwrap_or(std::num::NonZeroU64::MIN),
-        };
-        let raft_config =
-            raft_config(&config.genesis.origin, slice, config.snapshot_entries).map_err(|error| NodeError::Raft(error.to_string()))?;
+        let raft_config = raft_config(&config.genesis.origin, config.election_slice(), config.snapshot_entries)
+            .map_err(|error| NodeError::Raft(error.to_string()))?;
         let network = PeerNetwork::new(config.node_id, secure.transport.clone());
         let raft = Raft::new(config.node_id, Arc::new(raft_config), network, journal, machine)
             .await
@@ -334,6 +331,7 @@ impl Node {
             inbox,
             peers,
             raft,
+            elections: Elections::default(),
             cosigner,
             checker,
             metrics,
@@ -372,7 +370,14 @@ impl Node {
         tasks.spawn(cosigning);
         tasks.spawn(leadership::follow(api.raft.clone(), config.node_id, leadership, core.clone()));
         tasks.spawn(clock::guard(api.peers.clone(), reading, core.clone()));
-        tasks.spawn(clock::stand_aside(api.raft.clone(), api.clock.clone(), core.clone()));
+        tasks.spawn(clock::stand_aside(api.raft.clone(), api.elections.clone(), api.clock.clone(), core.clone()));
+        tasks.spawn(api.elections.clone().stand(
+            api.raft.clone(),
+            config.node_id,
+            config.election_slice(),
+            elections::any_lot,
+            core.clone(),
+        ));
         let gates = Gates { leadership: api.leadership.clone(), clock: api.clock.clone(), wall: WallClock::machine() };
         let proposing = tasks.spawn(proposer::propose(api.raft.clone(), outbox, gates, core.clone()));
         tasks.spawn(indexer.run(core.clone()));
@@ -383,7 +388,7 @@ impl Node {
         tasks.spawn(comparing::run(api.clone(), failures.clone(), core.clone()));
         // Evil: a second history is kept up to date for one follower.
         proofline_ledger::evil!(tasks.spawn(crate::evil::second_history(api.clone(), core.clone())));
-        tasks.spawn(core.clone().run_until_cancelled_owned(keep_log_short(api.raft.clone(), log)));
+        tasks.spawn(core.clone().run_until_cancelled_owned(keep_log_short(api.raft.clone(), log, api.state.clone())));
         tasks.spawn(watching::raft(api.raft.clone(), failures.clone(), core.clone()));
         tasks.spawn(watching::damage(api.state.damage(), failures.clone(), core.clone()));
         tasks.spawn(api.payloads.clone().follow(api.progress.clone(), core.clone()));

@@ -15,6 +15,7 @@
 mod database;
 mod directory;
 mod error;
+mod lending;
 mod pointer;
 mod position;
 mod snapshot;
@@ -33,6 +34,7 @@ use tokio::sync::watch;
 use self::{
     database::Caches,
     directory::Directory,
+    lending::Lending,
     pointer::{Numbers, Pointer},
 };
 pub use self::{
@@ -56,6 +58,7 @@ pub struct StateStore {
     caches: Caches,
     /// Woken when a snapshot was installed.
     installed: Arc<(Mutex<()>, Condvar)>,
+    lending: Arc<Lending>,
     root: PathBuf,
 }
 
@@ -86,6 +89,7 @@ impl StateStore {
             numbers: Arc::new(numbers),
             caches,
             installed: Arc::default(),
+            lending: Arc::new(Lending::new()),
             root,
         };
         Ok((store.clone(), StateWriter::new(store, pointer)))
@@ -107,6 +111,24 @@ impl StateStore {
     #[must_use]
     pub fn snapshot(&self) -> Option<Arc<StoredSnapshot>> {
         self.snapshot.load_full()
+    }
+
+    /// Returns the newest snapshot for somebody who sends it to another node: until its files are dropped, it is on its way.
+    #[must_use]
+    pub fn lend_snapshot(&self) -> Option<StoredSnapshot> {
+        let stored = self.snapshot()?;
+        Some(StoredSnapshot { files: stored.files.lent(self.lending.lend()), ..StoredSnapshot::clone(&stored) })
+    }
+
+    /// Waits until no snapshot is on its way to another node, because the log is cut behind the next one, and the node that
+    /// gets this one needs what follows it. [`hurry`](Self::hurry) ends the waiting.
+    pub async fn snapshots_arrived(&self) {
+        self.lending.returned().await;
+    }
+
+    /// Has the next snapshot made although one is on its way: the log has become too long.
+    pub fn hurry(&self) {
+        self.lending.hurry();
     }
 
     /// Tells of the first damage that any reader of the state found, in this process.

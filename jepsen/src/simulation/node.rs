@@ -6,6 +6,7 @@ use openraft::{Config, SnapshotPolicy};
 use proofline_ledger::PreparedItem;
 use proofline_node::{
     clock::{ClockReading, ClockVerdict},
+    elections::Elections,
     inbox::{Answer, Lost, NotAdmitted, Submission, Ticket, inbox},
     leadership::{self, Leadership},
     proposer::{Gates, propose},
@@ -59,17 +60,21 @@ async fn start_on(world: &Arc<World>, node: u64) -> Result<(), String> {
     let machine = SimulatedMachine::open(world, &life, applied_sender)?;
     let journal = SimulatedJournal { world: Arc::clone(world), life: life.clone(), disk };
     let links = Links { world: Arc::clone(world), life: life.clone() };
-    let config = config(world, node)?;
+    let config = config(world, slice(world, node))?;
     let raft = Raft::new(node, Arc::new(config), links, journal, machine).await.map_err(|error| error.to_string())?;
     let (leads, leadership) = watch::channel(Leadership::default());
     let shutdown = CancellationToken::new();
     tokio::spawn(leadership::follow(raft.clone(), node, leads, shutdown.clone()));
+    let elections = Elections::default();
+    let mut lots = Random::of(world.seed ^ world.now_ns(), "silence");
+    tokio::spawn(elections.clone().stand(raft.clone(), node, slice(world, node), move || lots.next(), shutdown.clone()));
     let (inbox, outbox) = inbox();
     // The guard itself asks over gRPC, and is not simulated: clocks are off by what it lets pass.
     let (_, clock) = watch::channel(ClockReading::judged(ClockVerdict::Agrees));
     let gates = Gates { leadership: leadership.clone(), clock, wall: world.wall(node) };
     tokio::spawn(propose(raft.clone(), outbox, gates, shutdown.clone()));
-    let running = Running { raft: raft.clone(), life: life.clone(), stall: Arc::new(stall), inbox, leadership, applied, shutdown };
+    let running =
+        Running { raft: raft.clone(), life: life.clone(), stall: Arc::new(stall), inbox, leadership, elections, applied, shutdown };
     world.shared().running.insert(node, running);
     world.mark(Mark::Started { node: NodeId(node) });
     tokio::spawn(observe(Arc::clone(world), raft.clone(), life));
@@ -80,11 +85,13 @@ async fn start_on(world: &Arc<World>, node: u64) -> Result<(), String> {
     Ok(())
 }
 
+fn slice(world: &World, node: u64) -> ElectionSlice {
+    ElectionSlice { place: node.saturating_sub(1), nodes: NonZeroU64::new(world.knobs.nodes).unwrap_or(NonZeroU64::MIN) }
+}
+
 /// The real tuning, but for shorter logs, and for the election timeout: the library draws one of its own lot from the range, so
 /// the seed draws it here and leaves no choice.
-fn config(world: &World, node: u64) -> Result<Config, String> {
-    let nodes = NonZeroU64::new(world.knobs.nodes).unwrap_or(NonZeroU64::MIN);
-    let slice = ElectionSlice { place: node.saturating_sub(1), nodes };
+fn config(world: &World, slice: ElectionSlice) -> Result<Config, String> {
     let mut config = raft_config(ORIGIN, slice, SnapshotEntries::USUAL).map_err(|error| error.to_string())?;
     let entries = world.knobs.snapshot_entries;
     config.snapshot_policy = SnapshotPolicy::LogsSinceLast(entries);

@@ -54,6 +54,14 @@ pub struct ElectionSlice {
 }
 
 impl ElectionSlice {
+    /// Returns how long a leader may be silent before this node stands for election: its lease, as this node counts it, and a
+    /// timeout out of the slice, which `lot` picks.
+    #[must_use]
+    pub fn patience(self, lot: u64) -> Duration {
+        let (low, high) = self.millis();
+        Duration::from_millis(high + low + lot % (high - low))
+    }
+
     fn millis(self) -> (u64, u64) {
         let (low, high) = (millis(ELECTION_MIN), millis(ELECTION_MAX));
         let width = ((high - low) / self.nodes).max(1);
@@ -100,6 +108,14 @@ mod tests {
     #[test]
     fn three_nodes_draw_from_disjoint_slices() {
         assert_eq!([slice(0), slice(1), slice(2)], [(500, 600), (600, 700), (700, 800)]);
+    }
+
+    #[test]
+    fn nobody_stands_before_the_lease_of_those_that_are_asked_is_over() {
+        let patience = |place, lot| ElectionSlice { place, nodes: NonZeroU64::new(3).unwrap() }.patience(lot).as_millis();
+        assert_eq!([patience(0, 0), patience(0, 99), patience(0, 100)], [1100, 1199, 1100]);
+        assert_eq!([patience(1, u64::MAX), patience(2, 0)], [1300 + u128::from(u64::MAX % 100), 1500]);
+        assert!(patience(0, 0) > u128::from(millis(ELECTION_MAX)));
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub struct Machine {
     origin: Arc<str>,
 }
 
-/// Builds one snapshot of the state as it is when the build begins or shortly after.
+/// Builds one snapshot of the state, as it is when none is on its way to another node any more.
 #[derive(Debug)]
 pub struct SnapshotBuilder {
     store: StateStore,
@@ -123,7 +123,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot<TypeConfig>>, StorageError<u64>> {
-        Ok(self.store.snapshot().map(|stored| raft_snapshot(&stored)))
+        Ok(self.store.lend_snapshot().map(|stored| raft_snapshot(&stored)))
     }
 }
 
@@ -135,6 +135,7 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
 
 impl SnapshotBuilder {
     async fn build(&self) -> Result<Snapshot<TypeConfig>, ApplyError> {
+        self.store.snapshots_arrived().await;
         let store = self.store.clone();
         let built = task::spawn_blocking(move || store.build_snapshot()).await.map_err(|_| ApplyError::Stopped)??;
         let snapshot = raft_snapshot(&built);

@@ -8,10 +8,15 @@ use std::time::Duration;
 use openraft::LogIdOptionExt as _;
 
 use super::Raft;
-use crate::journal::{JournalReader, LogExtent};
+use crate::{
+    journal::{JournalReader, LogExtent},
+    store::StateStore,
+};
 
 /// Log that may lie behind the newest snapshot before the next one is made.
 const UNSNAPSHOT_BYTES_MAX: u64 = 512 << 20;
+/// Log that may lie behind the newest snapshot while that is on its way to another node, which needs what follows it.
+const SENDING_BYTES_MAX: u64 = 4 << 30;
 /// Log that stays although a snapshot covers it, for followers that are a little late.
 const KEPT_BYTES: u64 = 128 << 20;
 /// Between two looks at the log.
@@ -22,12 +27,14 @@ const PAUSE: Duration = Duration::from_secs(1);
 enum Tidying {
     Nothing,
     Snapshot,
+    /// Make one although one is on its way.
+    SnapshotNow,
     /// Remove everything up to this Raft log index.
     Purge(u64),
 }
 
 /// Makes snapshots and purges the log behind them as the log grows. Ends when Raft does.
-pub async fn keep_log_short(raft: Raft, journal: JournalReader) {
+pub async fn keep_log_short(raft: Raft, journal: JournalReader, store: StateStore) {
     let mut metrics = raft.data_metrics();
     while metrics.changed().await.is_ok() {
         let (snapshot, applied) = {
@@ -37,6 +44,11 @@ pub async fn keep_log_short(raft: Raft, journal: JournalReader) {
         let done = match due(journal.extent(), snapshot, applied) {
             Tidying::Nothing => Ok(()),
             Tidying::Snapshot => raft.trigger().snapshot().await,
+            Tidying::SnapshotNow => {
+                tracing::warn!("the log has become too long to keep what a node needs behind the snapshot that it is getting");
+                store.hurry();
+                raft.trigger().snapshot().await
+            }
             Tidying::Purge(upto) => raft.trigger().purge_log(upto).await,
         };
         if done.is_err() {
@@ -50,8 +62,10 @@ pub async fn keep_log_short(raft: Raft, journal: JournalReader) {
 fn due(log: LogExtent, snapshot: u64, applied: u64) -> Tidying {
     let Some(average) = log.bytes.checked_div(log.records).filter(|bytes| *bytes > 0) else { return Tidying::Nothing };
     let behind = applied.saturating_sub(snapshot).min(log.records);
-    if behind.saturating_mul(average) > UNSNAPSHOT_BYTES_MAX {
-        return Tidying::Snapshot;
+    match behind.saturating_mul(average) {
+        SENDING_BYTES_MAX.. => return Tidying::SnapshotNow,
+        bytes if bytes > UNSNAPSHOT_BYTES_MAX => return Tidying::Snapshot,
+        _ => {}
     }
     let covered = log.records.saturating_sub(behind);
     let kept = KEPT_BYTES / average;
@@ -83,6 +97,12 @@ mod tests {
     fn a_log_that_outgrew_its_snapshot_gets_a_new_one() {
         assert_eq!(due(log(513, MIB), 0, 513), Tidying::Snapshot);
         assert_eq!(due(log(700, MIB), 1000, 1513), Tidying::Snapshot);
+        assert_eq!(due(log(4095, MIB), 0, 4095), Tidying::Snapshot);
+    }
+
+    #[test]
+    fn a_log_that_outgrew_the_disk_gets_a_new_snapshot_whatever_is_on_its_way() {
+        assert_eq!(due(log(4096, MIB), 0, 4096), Tidying::SnapshotNow);
     }
 
     #[test]

@@ -6,13 +6,15 @@ use std::{
 
 use openraft::{LogId, SnapshotMeta};
 
-use super::{Position, StoreError, database, directory::Directory};
+use super::{Position, StoreError, database, directory::Directory, lending::Loan};
 use crate::replica::Member;
 
 /// A directory of snapshot files. Raft hands it around; it is never read into memory.
 #[derive(Clone, Debug)]
 pub struct SnapshotFiles {
     directory: Arc<Directory>,
+    /// Counts for as long as somebody holds the files.
+    _loan: Option<Arc<Loan>>,
 }
 
 /// One file of a snapshot.
@@ -38,7 +40,12 @@ pub struct StoredSnapshot {
 
 impl SnapshotFiles {
     pub(super) fn new(directory: Arc<Directory>) -> Self {
-        Self { directory }
+        Self { directory, _loan: None }
+    }
+
+    /// The same files, given to somebody who sends them.
+    pub(super) fn lent(&self, loan: Loan) -> Self {
+        Self { directory: Arc::clone(&self.directory), _loan: Some(Arc::new(loan)) }
     }
 
     /// Names files below a path that belong to somebody else: nothing is made, looked at or removed there.

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use openraft::{ServerState, storage::RaftLogStorage as _};
 use proofline_node::{
     data_dir::DataDir,
+    elections::{self, Elections},
     failure,
     journal::Journal,
     peer::{self, MESSAGE_BYTES_MAX, PeerNetwork},
@@ -22,6 +23,7 @@ use tokio::{
     sync::{broadcast, watch},
     task::{self, JoinHandle},
 };
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::world::{ORIGIN, dir};
@@ -37,6 +39,7 @@ pub(crate) struct Node {
     pub(crate) member: Member,
     threads: Vec<std::thread::JoinHandle<()>>,
     server: Option<JoinHandle<()>>,
+    standing: JoinHandle<()>,
     // After `store`: a database that is still open when its directory goes flushes in vain for seconds, on the one thread
     // that flushes for every database of this process.
     root: Option<TempDir>,
@@ -51,6 +54,7 @@ impl Drop for Node {
 
 struct Service {
     raft: Raft,
+    elections: Elections,
     origin: Arc<str>,
 }
 
@@ -64,7 +68,7 @@ impl Peer for Service {
         &self,
         request: Request<message::AppendEntriesRequest>,
     ) -> Result<Response<message::AppendEntriesResponse>, Status> {
-        let answer = peer::append_entries(&self.raft, &self.origin, request.into_inner()).await;
+        let answer = peer::append_entries(&self.raft, &self.elections, &self.origin, request.into_inner()).await;
         answer.map(Response::new).map_err(status)
     }
 
@@ -153,19 +157,22 @@ impl Node {
         let flush_state = Box::new(move |index| flushed.flush_through(index).map_err(|error| error.to_string()));
         let (mut journal, journal_thread) = Journal::open(&dir, flush_state, failures).unwrap();
         replica::recover(&mut journal, &machine).await.unwrap();
-        let mut config =
-            raft_config(ORIGIN, ElectionSlice { place: id, nodes: NonZeroU64::new(3).unwrap() }, SnapshotEntries::USUAL).unwrap();
+        let slice = ElectionSlice { place: id, nodes: NonZeroU64::new(3).unwrap() };
+        let mut config = raft_config(ORIGIN, slice, SnapshotEntries::USUAL).unwrap();
         config.max_in_snapshot_log_to_keep = 0;
         config.purge_batch_size = 1;
         let raft = Raft::new(id, Arc::new(config), PeerNetwork::new(id, Transport::Plaintext), journal, machine).await.unwrap();
-        let service = PeerServer::new(Service { raft: raft.clone(), origin: Arc::from(ORIGIN) })
+        let elections = Elections::default();
+        let standing = tokio::spawn(elections.clone().stand(raft.clone(), id, slice, elections::any_lot, CancellationToken::new()));
+        let service = PeerServer::new(Service { raft: raft.clone(), elections, origin: Arc::from(ORIGIN) })
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
         let accepted = incoming(listener, Security::Plaintext, Room::of(64)).unwrap();
         let server = tokio::spawn(async move {
             tonic::transport::Server::builder().add_service(service).serve_with_incoming(accepted).await.unwrap();
         });
-        Self { raft, store, progress, states, member, threads: vec![apply, journal_thread], server: Some(server), root: Some(root), id }
+        let threads = vec![apply, journal_thread];
+        Self { raft, store, progress, states, member, threads, server: Some(server), standing, root: Some(root), id }
     }
 
     /// Stops the node; its directory stays.
@@ -176,6 +183,7 @@ impl Node {
 
     /// Ends everything that holds the databases but the handle to the state.
     async fn end(&mut self) {
+        self.standing.abort();
         // It may have ended by itself.
         drop(self.raft.shutdown().await);
         if let Some(server) = self.server.take() {
@@ -229,6 +237,27 @@ async fn three_nodes_agree_on_what_was_written() {
         node.applied(leader.last_applied()).await;
         assert_eq!(node.store.view().position().unwrap(), leader.store.view().position().unwrap());
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_falls_silent_is_replaced_without_the_clockwork_of_the_library() {
+    let (one, two, three) = (Node::start(1).await, Node::start(2).await, Node::start(3).await);
+    initialize(&one, &[&one, &two, &three]).await;
+    let leading = leader(&[&one, &two, &three]).await.id;
+    let mut nodes = vec![one, two, three];
+    let first = nodes.remove(nodes.iter().position(|node| node.id == leading).unwrap());
+    first.write(5).await;
+    for node in &nodes {
+        node.applied(first.last_applied()).await;
+        // What the library notices by itself it keeps to itself.
+        node.raft.runtime_config().elect(false);
+    }
+    first.stop().await;
+    let [left, right] = nodes.as_slice() else { panic!("two are left") };
+    let another = |seen: &openraft::RaftMetrics<u64, Member>| seen.current_leader.is_some_and(|now| now != leading);
+    let led_by = left.raft.wait(PATIENCE).metrics(another, "another leader").await.unwrap().current_leader;
+    let next = [left, right].into_iter().find(|node| Some(node.id) == led_by).unwrap();
+    next.write(1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
