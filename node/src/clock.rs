@@ -14,7 +14,7 @@ use proofline_ledger::UnixNanos;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::{elections::Elections, peers::Peers, replica::Raft};
+use crate::{peers::Peers, replica::Raft};
 
 /// How far the median of the voters' clocks may be from this one, in nanoseconds.
 const DISAGREEMENT_MAX_NS: i128 = 5_000_000_000;
@@ -156,7 +156,7 @@ pub async fn guard(peers: Peers, reading: watch::Sender<ClockReading>, shutdown:
 }
 
 /// Gives up the lead, and asks for none, while this node's clock is not to be trusted: another node can then serve.
-pub async fn stand_aside(raft: Raft, elections: Elections, mut reading: watch::Receiver<ClockReading>, shutdown: CancellationToken) {
+pub async fn stand_aside(raft: Raft, aside: watch::Sender<bool>, mut reading: watch::Receiver<ClockReading>, shutdown: CancellationToken) {
     let mut stands_aside = false;
     loop {
         tokio::select! {
@@ -180,7 +180,7 @@ pub async fn stand_aside(raft: Raft, elections: Elections, mut reading: watch::R
         // Without heartbeats the others elect one of themselves; until they do, this node refuses every write.
         raft.runtime_config().heartbeat(!disagrees);
         raft.runtime_config().elect(!disagrees);
-        elections.stand_aside(disagrees);
+        aside.send_replace(disagrees);
     }
 }
 

@@ -33,7 +33,6 @@ use crate::{
     clock::ClockReading,
     completeness::{Checker, Confirmed},
     cosigner::CosignerHandle,
-    elections::Elections,
     failure::FailureReporter,
     inbox::Inbox,
     leadership::Leadership,
@@ -75,8 +74,6 @@ pub struct Api {
     pub peers: Peers,
     /// Raft.
     pub raft: Raft,
-    /// Signs of life of the leader.
-    pub elections: Elections,
     /// This node's cosigner.
     pub cosigner: CosignerHandle,
     /// What this node thinks of commitments that others would propose.

@@ -26,7 +26,7 @@ use crate::{
     contradiction,
     cosigner::Cosigner,
     data_dir::{DataDir, DataDirError},
-    elections::{self, Elections},
+    elections,
     exit::ExitCode,
     failure::{self, Failure, FailureReporter, FailureWatch},
     genesis::{self, GenesisError},
@@ -331,7 +331,6 @@ impl Node {
             inbox,
             peers,
             raft,
-            elections: Elections::default(),
             cosigner,
             checker,
             metrics,
@@ -370,14 +369,10 @@ impl Node {
         tasks.spawn(cosigning);
         tasks.spawn(leadership::follow(api.raft.clone(), config.node_id, leadership, core.clone()));
         tasks.spawn(clock::guard(api.peers.clone(), reading, core.clone()));
-        tasks.spawn(clock::stand_aside(api.raft.clone(), api.elections.clone(), api.clock.clone(), core.clone()));
-        tasks.spawn(api.elections.clone().stand(
-            api.raft.clone(),
-            config.node_id,
-            config.election_slice(),
-            elections::any_lot,
-            core.clone(),
-        ));
+        let (aside, stands_aside) = watch::channel(false);
+        tasks.spawn(clock::stand_aside(api.raft.clone(), aside, api.clock.clone(), core.clone()));
+        let slice = config.election_slice();
+        tasks.spawn(elections::stand(api.raft.clone(), config.node_id, slice, elections::any_lot, stands_aside, core.clone()));
         let gates = Gates { leadership: api.leadership.clone(), clock: api.clock.clone(), wall: WallClock::machine() };
         let proposing = tasks.spawn(proposer::propose(api.raft.clone(), outbox, gates, core.clone()));
         tasks.spawn(indexer.run(core.clone()));
@@ -388,7 +383,12 @@ impl Node {
         tasks.spawn(comparing::run(api.clone(), failures.clone(), core.clone()));
         // Evil: a second history is kept up to date for one follower.
         proofline_ledger::evil!(tasks.spawn(crate::evil::second_history(api.clone(), core.clone())));
-        tasks.spawn(core.clone().run_until_cancelled_owned(keep_log_short(api.raft.clone(), log, api.state.clone())));
+        tasks.spawn(core.clone().run_until_cancelled_owned(keep_log_short(
+            api.raft.clone(),
+            log,
+            api.state.clone(),
+            config.snapshot_entries,
+        )));
         tasks.spawn(watching::raft(api.raft.clone(), failures.clone(), core.clone()));
         tasks.spawn(watching::damage(api.state.damage(), failures.clone(), core.clone()));
         tasks.spawn(api.payloads.clone().follow(api.progress.clone(), core.clone()));

@@ -89,7 +89,7 @@ impl StateStore {
             numbers: Arc::new(numbers),
             caches,
             installed: Arc::default(),
-            lending: Arc::new(Lending::new()),
+            lending: Arc::default(),
             root,
         };
         Ok((store.clone(), StateWriter::new(store, pointer)))
@@ -117,18 +117,14 @@ impl StateStore {
     #[must_use]
     pub fn lend_snapshot(&self) -> Option<StoredSnapshot> {
         let stored = self.snapshot()?;
-        Some(StoredSnapshot { files: stored.files.lent(self.lending.lend()), ..StoredSnapshot::clone(&stored) })
+        let end = stored.meta.last_log_id.map_or(0, |last| last.index);
+        Some(StoredSnapshot { files: stored.files.lent(self.lending.lend(end)), ..StoredSnapshot::clone(&stored) })
     }
 
-    /// Waits until no snapshot is on its way to another node, because the log is cut behind the next one, and the node that
-    /// gets this one needs what follows it. [`hurry`](Self::hurry) ends the waiting.
-    pub async fn snapshots_arrived(&self) {
-        self.lending.returned().await;
-    }
-
-    /// Has the next snapshot made although one is on its way: the log has become too long.
-    pub fn hurry(&self) {
-        self.lending.hurry();
+    /// Returns the Raft entry at which the oldest snapshot ends that is on its way to another node.
+    #[must_use]
+    pub fn oldest_lent(&self) -> Option<u64> {
+        self.lending.oldest()
     }
 
     /// Tells of the first damage that any reader of the state found, in this process.

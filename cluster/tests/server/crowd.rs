@@ -200,3 +200,19 @@ async fn streams_that_nobody_reads_are_bounded() {
     assert!(!unread.is_empty() && refused > 0, "{refused} of 240 readers were refused");
     check_growth(&world, before);
 }
+
+fn arenas(world: &World) -> Vec<String> {
+    let environment = std::fs::read(format!("/proc/{}/environ", world.cluster.process_id(0).unwrap())).unwrap();
+    let variables = environment.split(|byte| *byte == 0).map(|variable| String::from_utf8_lossy(variable).into_owned());
+    variables.filter_map(|variable| variable.strip_prefix("MALLOC_ARENA_MAX=").map(str::to_owned)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_keeps_the_heap_of_the_c_library_in_one_arena_unless_its_operator_says_otherwise() {
+    let mut world = World::found(1, Tls::Off).await;
+    assert_eq!(arenas(&world), ["1"]);
+    world.cluster.stop(0).await.unwrap();
+    world.cluster.start_with(0, &[("MALLOC_ARENA_MAX", "3")]).unwrap();
+    world.cluster.ready(0).await.unwrap();
+    assert_eq!(arenas(&world), ["3"]);
+}

@@ -32,7 +32,7 @@ fn follow(reading: &Reading<'_>, found: &mut Found, predicate: Predicate, name: 
 
 const DAMAGE: [FaultKind; 5] = [FaultKind::BitFlip, FaultKind::Truncate, FaultKind::OldCopy, FaultKind::Delete, FaultKind::Helix];
 
-/// Damage is noticed, or was harmless: the node had what all others have, when somebody looked or at the end.
+/// Damage is noticed, or was harmless: the node had what another one has, when somebody looked, or what all have at the end.
 pub(super) fn corruption(reading: &Reading<'_>) -> Judgement {
     let mut found = Found::default();
     let damage = || reading.case.history.faults.iter().filter(|fault| DAMAGE.contains(&fault.kind));

@@ -85,6 +85,15 @@ impl ClusterView {
         };
         (members == wanted && self.status.nodes.iter().all(is_same)).then_some(first.tree_size)
     }
+
+    /// Tells whether `node` has the same log and state as some other member.
+    #[must_use]
+    pub fn is_shared_by(&self, node: NodeId) -> bool {
+        let said = |one: &v1::NodeStatus| (one.tree_size, one.log_root.clone(), one.state_digest.clone());
+        let (this, others): (Vec<_>, Vec<_>) =
+            self.status.nodes.iter().filter(|it| it.error.is_empty()).partition(|it| it.node_id == node.0);
+        this.iter().any(|this| others.iter().any(|other| said(this) == said(other)))
+    }
 }
 
 impl Observer {
@@ -145,6 +154,16 @@ impl Observer {
             }
         };
         timeout(within, found).await.ok()
+    }
+
+    /// Waits until `node` has the same log and state as some other member, and returns whether that came in time.
+    pub async fn is_shared_by(&self, node: NodeId, within: Duration) -> bool {
+        let found = async {
+            while !self.view().await.is_some_and(|view| view.is_shared_by(node)) {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        };
+        timeout(within, found).await.is_ok()
     }
 
     /// Changes the members, again and again until it is done: a change may be repeated.

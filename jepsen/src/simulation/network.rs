@@ -135,7 +135,7 @@ async fn carry_out(world: &Arc<World>, node: &Running, message: Message) -> Resu
     match message {
         Message::Append(bytes) => {
             let request = messages::AppendEntriesRequest::decode(bytes.as_slice()).map_err(|error| error.to_string())?;
-            let response = peer::append_entries(&node.raft, &node.elections, &Arc::from(ORIGIN), request).await.map_err(said)?;
+            let response = peer::append_entries(&node.raft, &Arc::from(ORIGIN), request).await.map_err(said)?;
             Ok(Reply::Append(response.encode_to_vec()))
         }
         Message::Vote(bytes) => {

@@ -6,7 +6,7 @@ use openraft::{Config, SnapshotPolicy};
 use proofline_ledger::PreparedItem;
 use proofline_node::{
     clock::{ClockReading, ClockVerdict},
-    elections::Elections,
+    elections,
     inbox::{Answer, Lost, NotAdmitted, Submission, Ticket, inbox},
     leadership::{self, Leadership},
     proposer::{Gates, propose},
@@ -65,16 +65,15 @@ async fn start_on(world: &Arc<World>, node: u64) -> Result<(), String> {
     let (leads, leadership) = watch::channel(Leadership::default());
     let shutdown = CancellationToken::new();
     tokio::spawn(leadership::follow(raft.clone(), node, leads, shutdown.clone()));
-    let elections = Elections::default();
+    let (_, stands_aside) = watch::channel(false);
     let mut lots = Random::of(world.seed ^ world.now_ns(), "silence");
-    tokio::spawn(elections.clone().stand(raft.clone(), node, slice(world, node), move || lots.next(), shutdown.clone()));
+    tokio::spawn(elections::stand(raft.clone(), node, slice(world, node), move || lots.next(), stands_aside, shutdown.clone()));
     let (inbox, outbox) = inbox();
     // The guard itself asks over gRPC, and is not simulated: clocks are off by what it lets pass.
     let (_, clock) = watch::channel(ClockReading::judged(ClockVerdict::Agrees));
     let gates = Gates { leadership: leadership.clone(), clock, wall: world.wall(node) };
     tokio::spawn(propose(raft.clone(), outbox, gates, shutdown.clone()));
-    let running =
-        Running { raft: raft.clone(), life: life.clone(), stall: Arc::new(stall), inbox, leadership, elections, applied, shutdown };
+    let running = Running { raft: raft.clone(), life: life.clone(), stall: Arc::new(stall), inbox, leadership, applied, shutdown };
     world.shared().running.insert(node, running);
     world.mark(Mark::Started { node: NodeId(node) });
     tokio::spawn(observe(Arc::clone(world), raft.clone(), life));

@@ -11,7 +11,7 @@ use std::{
 
 use ed25519_dalek::SigningKey;
 use proofline_ledger::UnixNanos;
-use proofline_node::{clock::WallClock, elections::Elections, inbox::Inbox, leadership::Leadership, replica::Raft};
+use proofline_node::{clock::WallClock, inbox::Inbox, leadership::Leadership, replica::Raft};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -76,7 +76,6 @@ pub(super) struct Running {
     pub(super) stall: Arc<watch::Sender<bool>>,
     pub(super) inbox: Inbox,
     pub(super) leadership: watch::Receiver<Leadership>,
-    pub(super) elections: Elections,
     pub(super) applied: watch::Receiver<Option<u64>>,
     pub(super) shutdown: CancellationToken,
 }

@@ -6,10 +6,7 @@ use proofline_proto::peer;
 use tonic::Status;
 
 use super::{PeerError, convert, transfer};
-use crate::{
-    elections::Elections,
-    replica::{Raft, start_preparing},
-};
+use crate::replica::{Raft, start_preparing};
 
 /// Carries out a leader's append for the ledger `origin`.
 ///
@@ -19,15 +16,10 @@ use crate::{
 /// [`PeerError`] when the message is malformed or Raft has stopped.
 pub async fn append_entries(
     raft: &Raft,
-    elections: &Elections,
     origin: &Arc<str>,
     request: peer::AppendEntriesRequest,
 ) -> Result<peer::AppendEntriesResponse, PeerError> {
     let request = convert::parse_append_request(request)?;
-    // When it came, not when it was carried out: a disk that takes its time is no silent leader.
-    if request.vote >= raft.metrics().borrow().vote {
-        elections.heard();
-    }
     let groups = request.entries.iter().filter_map(|entry| match &entry.payload {
         EntryPayload::Normal(group) => Some(group.clone()),
         EntryPayload::Blank | EntryPayload::Membership(_) => None,

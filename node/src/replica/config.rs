@@ -16,12 +16,10 @@ const ELECTION_MAX: Duration = Duration::from_millis(800);
 const INSTALL_SNAPSHOT: Duration = Duration::from_secs(60 * 60);
 /// Entries per append at most; `journal` bounds its bytes.
 const APPEND_ENTRIES_MAX: u64 = 1024;
-/// Purging is a sync write of its own; it is worth one for this many entries.
-const PURGE_ENTRIES: u64 = 1_000;
 
 /// Raft entries after which a snapshot is made, so that the log can be cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SnapshotEntries(u64);
+pub struct SnapshotEntries(pub(super) u64);
 
 impl SnapshotEntries {
     /// What a node takes that is told nothing.
@@ -34,7 +32,7 @@ impl SnapshotEntries {
     }
 
     /// Entries that stay in the log behind a snapshot, for followers that are a little late.
-    fn kept(self) -> u64 {
+    pub(super) fn kept(self) -> u64 {
         self.0 / 2
     }
 
@@ -84,9 +82,9 @@ pub fn raft_config(origin: &str, slice: ElectionSlice, snapshot: SnapshotEntries
         install_snapshot_timeout: millis(INSTALL_SNAPSHOT),
         max_payload_entries: APPEND_ENTRIES_MAX,
         snapshot_policy: SnapshotPolicy::LogsSinceLast(snapshot.0),
-        max_in_snapshot_log_to_keep: snapshot.kept(),
+        // Nothing is cut but what `tidying` says.
+        max_in_snapshot_log_to_keep: u64::MAX,
         replication_lag_threshold: snapshot.lag(),
-        purge_batch_size: PURGE_ENTRIES.min(snapshot.kept()),
         ..Config::default()
     }
     .validate()
@@ -124,10 +122,10 @@ mod tests {
         let slice = ElectionSlice { place: 0, nodes: NonZeroU64::new(3).unwrap() };
         let kept = |snapshot| {
             let config = raft_config("example.org/log", slice, snapshot).unwrap();
-            (config.max_in_snapshot_log_to_keep, config.replication_lag_threshold, config.purge_batch_size)
+            (snapshot.kept(), config.replication_lag_threshold, config.max_in_snapshot_log_to_keep)
         };
-        assert_eq!(kept(SnapshotEntries::USUAL), (10_000, 40_000, 1_000));
-        assert_eq!(kept(SnapshotEntries::new(100).unwrap()), (50, 200, 50));
+        assert_eq!(kept(SnapshotEntries::USUAL), (10_000, 40_000, u64::MAX));
+        assert_eq!(kept(SnapshotEntries::new(100).unwrap()), (50, 200, u64::MAX));
     }
 
     #[test]

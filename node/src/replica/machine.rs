@@ -33,7 +33,7 @@ pub struct Machine {
     origin: Arc<str>,
 }
 
-/// Builds one snapshot of the state, as it is when none is on its way to another node any more.
+/// Builds one snapshot of the state as it is when the build begins or shortly after.
 #[derive(Debug)]
 pub struct SnapshotBuilder {
     store: StateStore,
@@ -135,7 +135,6 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
 
 impl SnapshotBuilder {
     async fn build(&self) -> Result<Snapshot<TypeConfig>, ApplyError> {
-        self.store.snapshots_arrived().await;
         let store = self.store.clone();
         let built = task::spawn_blocking(move || store.build_snapshot()).await.map_err(|_| ApplyError::Stopped)??;
         let snapshot = raft_snapshot(&built);

@@ -77,7 +77,7 @@ impl Peer for PeerRpc {
 
     async fn append_entries(&self, request: Request<AppendEntriesRequest>) -> Result<Response<AppendEntriesResponse>, Status> {
         self.check_caller(&request, About::Raft)?;
-        let response = peer::append_entries(&self.0.raft, &self.0.elections, &self.0.origin, request.into_inner()).await;
+        let response = peer::append_entries(&self.0.raft, &self.0.origin, request.into_inner()).await;
         response.map(Response::new).map_err(|error| peer_status(&error))
     }
 

@@ -6,8 +6,7 @@ use bytes::Bytes;
 use openraft::{ServerState, storage::RaftLogStorage as _};
 use proofline_node::{
     data_dir::DataDir,
-    elections::{self, Elections},
-    failure,
+    elections, failure,
     journal::Journal,
     peer::{self, MESSAGE_BYTES_MAX, PeerNetwork},
     replica::{self, ElectionSlice, Group, Machine, Member, Progress, Raft, SnapshotEntries, StateAt, raft_config},
@@ -54,7 +53,6 @@ impl Drop for Node {
 
 struct Service {
     raft: Raft,
-    elections: Elections,
     origin: Arc<str>,
 }
 
@@ -68,7 +66,7 @@ impl Peer for Service {
         &self,
         request: Request<message::AppendEntriesRequest>,
     ) -> Result<Response<message::AppendEntriesResponse>, Status> {
-        let answer = peer::append_entries(&self.raft, &self.elections, &self.origin, request.into_inner()).await;
+        let answer = peer::append_entries(&self.raft, &self.origin, request.into_inner()).await;
         answer.map(Response::new).map_err(status)
     }
 
@@ -157,14 +155,14 @@ impl Node {
         let flush_state = Box::new(move |index| flushed.flush_through(index).map_err(|error| error.to_string()));
         let (mut journal, journal_thread) = Journal::open(&dir, flush_state, failures).unwrap();
         replica::recover(&mut journal, &machine).await.unwrap();
-        let slice = ElectionSlice { place: id, nodes: NonZeroU64::new(3).unwrap() };
+        let slice = ElectionSlice { place: id - 1, nodes: NonZeroU64::new(3).unwrap() };
         let mut config = raft_config(ORIGIN, slice, SnapshotEntries::USUAL).unwrap();
         config.max_in_snapshot_log_to_keep = 0;
         config.purge_batch_size = 1;
         let raft = Raft::new(id, Arc::new(config), PeerNetwork::new(id, Transport::Plaintext), journal, machine).await.unwrap();
-        let elections = Elections::default();
-        let standing = tokio::spawn(elections.clone().stand(raft.clone(), id, slice, elections::any_lot, CancellationToken::new()));
-        let service = PeerServer::new(Service { raft: raft.clone(), elections, origin: Arc::from(ORIGIN) })
+        let (_, stands_aside) = watch::channel(false);
+        let standing = tokio::spawn(elections::stand(raft.clone(), id, slice, elections::any_lot, stands_aside, CancellationToken::new()));
+        let service = PeerServer::new(Service { raft: raft.clone(), origin: Arc::from(ORIGIN) })
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
         let accepted = incoming(listener, Security::Plaintext, Room::of(64)).unwrap();
