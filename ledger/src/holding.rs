@@ -36,7 +36,7 @@ pub(crate) fn note<S: Store>(writes: &mut Writes<'_, S>, event: &v1::Event, agen
         // By the tenant the subject is known even where an event names nothing else.
         for (kind, id) in direct(event, agent).into_iter().chain([(TargetKind::Tenant, String::new())]) {
             let key = tie_key(&subject, kind, &id);
-            if writes.bytes(Table::SubjectTies, &key)?.is_none() {
+            if !writes.has(Table::SubjectTies, &key)? {
                 writes.put_bytes(Table::SubjectTies, key, Vec::new());
             }
         }

@@ -25,7 +25,7 @@ const ROOM_MAX: usize = 65_536;
 /// The rows that nearly every batch reads again, as the store has them: registrations and heads of lanes, not content.
 #[derive(Debug, Default)]
 pub(crate) struct HeldRows {
-    tables: [Rows; 14],
+    tables: [Rows; 15],
     bytes: usize,
 }
 
@@ -136,6 +136,7 @@ impl HeldRows {
             credentials,
             servers,
             tools,
+            ties,
         ] = &mut self.tables;
         match table {
             Table::Collectors => Some(collectors),
@@ -152,6 +153,7 @@ impl HeldRows {
             Table::CredentialsSeen => Some(credentials),
             Table::Servers => Some(servers),
             Table::ToolDefinitions => Some(tools),
+            Table::SubjectTies => Some(ties),
             _ => None,
         }
     }

@@ -3,8 +3,8 @@
 //! Always true: what [`KeyIndex`] says is a function of the entries below its size alone, however many steps led there. What
 //! it found out and did not write yet, it holds.
 
-use std::collections::HashMap;
-
+use foldhash::HashMap;
+use proofline_proto::v1::Dimension;
 use prost::Message;
 use prost::bytes::Bytes;
 
@@ -152,12 +152,46 @@ fn stored(store: &impl Store) -> Result<KeyIndexRow, StoreFault> {
     Ok(row::read(store, Table::KeyIndex, key::SINGLE)?.unwrap_or_default())
 }
 
-/// Finds the keys of the entries from `from` on, each with the indexes of those that carry it, which rise; and where it ended: at
-/// `to`, or where there were many.
-fn carried(store: &impl Store, from: TreeSize, to: TreeSize) -> Result<(HashMap<Hash, Vec<u64>>, TreeSize), StoreFault> {
-    let mut found: HashMap<Hash, Vec<u64>> = HashMap::new();
-    let (mut next, mut postings) = (from.0, 0);
-    while next < to.0 && postings < STEP_POSTINGS {
+/// Keys, each by its place in the map, with the indexes of the entries that carry it, which rise.
+type Lists = Vec<(Hash, Vec<u64>)>;
+
+/// The lists of the keys that were found so far.
+#[derive(Default)]
+struct Carried {
+    lists: Lists,
+    /// Where each key's list is. The same few keys come again and again, and a hash of the map costs several of a table.
+    known: HashMap<Vec<u8>, usize>,
+    spelled: Vec<u8>,
+    postings: usize,
+}
+
+impl Carried {
+    fn add(&mut self, dimension: Dimension, tenant: &str, value: &str, index: u64) {
+        self.spelled.clear();
+        self.spelled.extend_from_slice(&i32::from(dimension).to_be_bytes());
+        self.spelled.extend_from_slice(&tenant.len().to_be_bytes());
+        self.spelled.extend_from_slice(tenant.as_bytes());
+        self.spelled.extend_from_slice(value.as_bytes());
+        let list = match self.known.get(&self.spelled) {
+            Some(list) => *list,
+            None => {
+                self.known.insert(self.spelled.clone(), self.lists.len());
+                self.lists.push((place(dimension, tenant, value), Vec::new()));
+                self.lists.len() - 1
+            }
+        };
+        if let Some((_, indexes)) = self.lists.get_mut(list).filter(|(_, indexes)| indexes.last() != Some(&index)) {
+            indexes.push(index);
+            self.postings += 1;
+        }
+    }
+}
+
+/// Finds the keys of the entries from `from` on; and where it ended: at `to`, or where there were many.
+fn carried(store: &impl Store, from: TreeSize, to: TreeSize) -> Result<(Lists, TreeSize), StoreFault> {
+    let mut found = Carried::default();
+    let mut next = from.0;
+    while next < to.0 && found.postings < STEP_POSTINGS {
         let entries = listing::entries(store, EntryIndex(next), EntryIndex(to.0), READ_ENTRIES)?;
         let damaged = |index: u64| StoreFault::Damaged { table: Table::Entries, key: key::entry(EntryIndex(index)).to_vec() };
         if entries.is_empty() {
@@ -165,15 +199,9 @@ fn carried(store: &impl Store, from: TreeSize, to: TreeSize) -> Result<(HashMap<
         }
         for entry in entries {
             let carrier = Carrier::parse(Bytes::from(entry)).filter(|carrier| carrier.core.index == next);
-            carrier.ok_or_else(|| damaged(next))?.keys(|dimension, tenant, value| {
-                let indexes = found.entry(place(dimension, tenant, value)).or_default();
-                if indexes.last() != Some(&next) {
-                    indexes.push(next);
-                    postings += 1;
-                }
-            });
+            carrier.ok_or_else(|| damaged(next))?.keys(|dimension, tenant, value| found.add(dimension, tenant, value, next));
             next += 1;
         }
     }
-    Ok((found, TreeSize(next)))
+    Ok((found.lists, TreeSize(next)))
 }
