@@ -47,6 +47,8 @@ pub enum Planted {
     SnapshotForgetsBatches,
     /// The log is cut while the snapshot that takes its place is still being installed.
     CutBeforeInstalled,
+    /// A leader says nothing else to a node that it sends a snapshot to.
+    SilentWhileSending,
 }
 
 /// What a run came to.

@@ -56,6 +56,11 @@ fn a_log_that_is_cut_before_its_snapshot_is_installed_is_found_within_fifty_seed
 }
 
 #[test]
+fn a_leader_that_is_silent_while_it_sends_a_snapshot_is_found_within_twenty_seeds() {
+    found_within(20, Planted::SilentWhileSending);
+}
+
+#[test]
 fn a_snapshot_that_forgets_which_batches_there_were_is_found_within_twenty_seeds() {
     found_within(20, Planted::SnapshotForgetsBatches);
 }

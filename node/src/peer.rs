@@ -16,7 +16,7 @@ use thiserror::Error;
 
 pub use self::{
     inbound::{append_entries, install_snapshot, request_vote},
-    network::{MESSAGE_BYTES_MAX, PeerConnection, PeerNetwork},
+    network::{MESSAGE_BYTES_MAX, PeerConnection, PeerNetwork, give_signs_of_life},
     transfer::TransferError,
 };
 

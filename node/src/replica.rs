@@ -14,6 +14,7 @@ mod progress;
 mod recovery;
 mod tidying;
 
+pub(crate) use self::config::HEARTBEAT;
 pub(crate) use self::preparing::start_preparing;
 pub use self::{
     applier::ApplyError,

@@ -62,6 +62,8 @@ pub struct Knobs {
     pub flush: PerMille,
     /// Raft entries after which a node makes a snapshot.
     pub snapshot_entries: u64,
+    /// How long the files of a snapshot travel, in microseconds: up to twice as long as a node waits for its leader.
+    pub transfer_us: u64,
     /// Milliseconds between two faults.
     pub fault_every_ms: u64,
     /// Which faults there are.
@@ -103,6 +105,7 @@ impl Knobs {
             collectors: lot.between(2, 3),
             clock_off_ms_max: lot.below(4_000),
             leaves_one: lot.below(3) == 0,
+            transfer_us: lot.between(1_000, 3_000_000),
         }
     }
 }

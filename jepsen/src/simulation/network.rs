@@ -22,6 +22,7 @@ use prost::Message as _;
 use tokio::sync::oneshot;
 
 use super::{
+    Planted,
     disk::State,
     node::admit,
     world::{Life, ORIGIN, Running, World},
@@ -59,6 +60,7 @@ pub(super) struct Links {
 }
 
 /// A connection to one node.
+#[derive(Clone)]
 pub(super) struct Link {
     world: Arc<World>,
     life: Life,
@@ -175,6 +177,15 @@ impl Link {
     }
 }
 
+impl Link {
+    async fn give_signs_of_life(&self, vote: Vote<u64>) -> Vote<u64> {
+        if self.world.planted == Some(Planted::SilentWhileSending) {
+            std::future::pending::<()>().await;
+        }
+        peer::give_signs_of_life(self.clone(), vote).await
+    }
+}
+
 impl RaftNetwork<TypeConfig> for Link {
     async fn append_entries(
         &mut self,
@@ -207,11 +218,16 @@ impl RaftNetwork<TypeConfig> for Link {
     ) -> Result<SnapshotResponse<u64>, StreamingError<TypeConfig, Fatal<u64>>> {
         let state = self.world.shared().snapshots.get(snapshot.snapshot.path()).cloned();
         let state = state.ok_or_else(|| Unreachable::from(AnyError::error("no such snapshot")))?;
+        let sending = async {
+            tokio::time::sleep(Duration::from_micros(self.world.knobs.transfer_us)).await;
+            self.call(Message::Snapshot(vote, snapshot.meta, state)).await
+        };
         tokio::select! {
-            reply = self.call(Message::Snapshot(vote, snapshot.meta, state)) => match reply? {
+            reply = sending => match reply? {
                 Reply::Snapshot(vote) => Ok(SnapshotResponse::new(vote)),
                 _ => Err(Unreachable::from(AnyError::error("the reply to something else")).into()),
             },
+            higher = self.give_signs_of_life(vote) => Ok(SnapshotResponse::new(higher)),
             closed = cancel => Err(closed.into()),
         }
     }

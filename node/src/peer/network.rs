@@ -11,7 +11,7 @@ use tonic::{Status, transport::Channel};
 
 use super::{PeerError, convert, transfer};
 use crate::{
-    replica::{Member, TypeConfig},
+    replica::{HEARTBEAT, Member, TypeConfig},
     tls::{AddressError, Transport},
 };
 
@@ -44,7 +44,7 @@ impl RaftNetworkFactory<TypeConfig> for PeerNetwork {
 }
 
 /// Raft's connection to one node. It connects when it is used, and again when it broke.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct PeerConnection {
     node_id: u64,
     target: u64,
@@ -98,6 +98,7 @@ impl RaftNetwork<TypeConfig> for PeerConnection {
         let sending = transfer::send(self.client()?, vote, snapshot);
         tokio::select! {
             sent = sending => sent,
+            higher = give_signs_of_life(self.clone(), vote) => Ok(SnapshotResponse::new(higher)),
             closed = cancel => Err(closed.into()),
             () = tokio::time::sleep(timeout) => {
                 let (id, target) = (self.node_id, self.target);
@@ -108,6 +109,22 @@ impl RaftNetwork<TypeConfig> for PeerConnection {
 
     fn backoff(&self) -> Backoff {
         Backoff::new(std::iter::repeat(BACKOFF))
+    }
+}
+
+/// Tells a node that gets a snapshot that the leader `vote` lives, until it knows of a higher vote, which is returned.
+///
+/// Raft's library sends nothing else to a node that is getting a snapshot, unless something is committed meanwhile (openraft
+/// 0.9.25: a heartbeat goes where nothing is in flight). Where only that node and the leader are left nothing is: it would
+/// stand for election in the middle of the transfer, depose the leader, and never get a snapshot that takes longer than that.
+pub async fn give_signs_of_life(mut node: impl RaftNetwork<TypeConfig>, vote: Vote<u64>) -> Vote<u64> {
+    loop {
+        tokio::time::sleep(HEARTBEAT).await;
+        let sign = AppendEntriesRequest { vote, prev_log_id: None, entries: Vec::new(), leader_commit: None };
+        let answer = tokio::time::timeout(HEARTBEAT, node.append_entries(sign, RPCOption::new(HEARTBEAT))).await;
+        if let Ok(Ok(AppendEntriesResponse::HigherVote(higher))) = answer {
+            return higher;
+        }
     }
 }
 

@@ -9,7 +9,8 @@ use std::{num::NonZeroU64, time::Duration};
 
 use openraft::{Config, ConfigError, SnapshotPolicy};
 
-const HEARTBEAT: Duration = Duration::from_millis(250);
+/// Between two signs of life of a leader, and how long an append may take.
+pub(crate) const HEARTBEAT: Duration = Duration::from_millis(250);
 const ELECTION_MIN: Duration = Duration::from_millis(500);
 const ELECTION_MAX: Duration = Duration::from_millis(800);
 /// A snapshot of a large ledger takes its time; a dead receiver is noticed by the connection, not by this.

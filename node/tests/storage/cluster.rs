@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, num::NonZeroU64, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use openraft::{ServerState, storage::RaftLogStorage as _};
+use openraft::{RaftNetwork as _, RaftNetworkFactory as _, ServerState, Snapshot, Vote, network::RPCOption, storage::RaftLogStorage as _};
 use proofline_node::{
     data_dir::DataDir,
     elections, failure,
@@ -54,6 +54,15 @@ impl Drop for Node {
 struct Service {
     raft: Raft,
     origin: Arc<str>,
+    snapshots: Snapshots,
+}
+
+/// What a node does with snapshots that come.
+#[derive(Clone, Copy, PartialEq)]
+enum Snapshots {
+    Taken,
+    /// They never finish.
+    Held,
 }
 
 fn status(error: peer::PeerError) -> Status {
@@ -78,6 +87,9 @@ impl Peer for Service {
         &self,
         request: Request<Streaming<message::SnapshotChunk>>,
     ) -> Result<Response<message::InstallSnapshotResponse>, Status> {
+        if self.snapshots == Snapshots::Held {
+            std::future::pending::<()>().await;
+        }
         peer::install_snapshot(&self.raft, request.into_inner()).await.map(Response::new).map_err(status)
     }
 
@@ -136,6 +148,10 @@ impl Node {
     }
 
     async fn start_in(id: u64, root: TempDir) -> Self {
+        Self::start_with(id, root, Snapshots::Taken).await
+    }
+
+    async fn start_with(id: u64, root: TempDir, snapshots: Snapshots) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let member =
             Member { name: format!("node-{id}"), peer_address: listener.local_addr().unwrap().to_string(), client_address: String::new() };
@@ -162,7 +178,7 @@ impl Node {
         let raft = Raft::new(id, Arc::new(config), PeerNetwork::new(id, Transport::Plaintext), journal, machine).await.unwrap();
         let (_, stands_aside) = watch::channel(false);
         let standing = tokio::spawn(elections::stand(raft.clone(), id, slice, elections::any_lot, stands_aside, CancellationToken::new()));
-        let service = PeerServer::new(Service { raft: raft.clone(), origin: Arc::from(ORIGIN) })
+        let service = PeerServer::new(Service { raft: raft.clone(), origin: Arc::from(ORIGIN), snapshots })
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
         let accepted = incoming(listener, Security::Plaintext, Room::of(64)).unwrap();
@@ -286,6 +302,28 @@ async fn a_new_node_catches_up_from_a_snapshot_when_the_log_is_gone() {
     let root = new.stop().await;
     let again = Node::start_in(2, root).await;
     assert!(again.store.view().position().unwrap().applied >= snapshot.meta.last_log_id);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_hears_that_the_leader_lives_while_a_snapshot_is_on_its_way_to_it() {
+    let from = Node::start(1).await;
+    initialize(&from, &[&from]).await;
+    leader(&[&from]).await;
+    from.write(1).await;
+    from.raft.trigger().snapshot().await.unwrap();
+    let snapshot = from.raft.wait(PATIENCE).metrics(|seen| seen.snapshot.is_some(), "a snapshot").await.map(|_| from.store.snapshot());
+    let snapshot = snapshot.unwrap().unwrap();
+    let snapshot = Snapshot { meta: snapshot.meta.clone(), snapshot: Box::new(snapshot.files.clone()) };
+
+    let to = Node::start_with(2, tempfile::tempdir().unwrap(), Snapshots::Held).await;
+    let mut connection = PeerNetwork::new(1, Transport::Plaintext).new_client(2, &to.member).await;
+    let vote = Vote::new_committed(7, 1);
+    let sending = connection.full_snapshot(vote, snapshot, std::future::pending(), RPCOption::new(PATIENCE.unwrap()));
+    let heard = to.raft.wait(PATIENCE);
+    tokio::select! {
+        sent = sending => panic!("it is never taken: {sent:?}"),
+        heard = heard.metrics(|seen| seen.vote == vote, "the leader") => drop(heard.unwrap()),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
