@@ -51,8 +51,8 @@ fn a_vote_that_is_not_persisted_is_found_within_ten_seeds() {
 }
 
 #[test]
-fn a_log_that_is_cut_before_its_snapshot_is_installed_is_found_within_fifty_seeds() {
-    found_within(50, Planted::CutBeforeInstalled);
+fn a_log_that_is_cut_before_its_snapshot_is_installed_is_found_within_a_hundred_seeds() {
+    found_within(100, Planted::CutBeforeInstalled);
 }
 
 #[test]

@@ -8,11 +8,11 @@
 use openraft::RaftState;
 use tokio::{
     sync::watch,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::replica::{ElectionSlice, Member, Raft};
+use crate::replica::{ElectionSlice, HEARTBEAT, Member, Raft};
 
 /// Stands for election when another node led and was silent for as long as `slice` and a `lot` say, until shutdown. Not while
 /// this node stands aside.
@@ -47,6 +47,40 @@ pub async fn stand(
             () = shutdown.cancelled() => return,
             () = sleep_until(until) => {}
         }
+        if until.elapsed() > HEARTBEAT {
+            // This node stood still itself. What the leader said meanwhile comes first.
+            sleep(HEARTBEAT).await;
+        }
+    }
+}
+
+/// When Raft said last, on this node, that this node leads, and may. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Leads(watch::Sender<Option<Instant>>);
+
+impl Leads {
+    /// Tells whether Raft said so just now. Not so where its one task waits, for a disk that hangs above all.
+    #[must_use]
+    pub fn now(&self) -> bool {
+        self.0.borrow().is_some_and(|said| said.elapsed() <= 2 * HEARTBEAT)
+    }
+
+    /// Asks Raft again and again, until shutdown.
+    pub async fn keep_asking(self, raft: Raft, node_id: u64, stands_aside: watch::Receiver<bool>, shutdown: CancellationToken) {
+        loop {
+            let leads = tokio::select! {
+                () = shutdown.cancelled() => return,
+                leads = raft.with_raft_state(move |state| leader(state) == Some(node_id)) => leads,
+            };
+            match leads {
+                Err(_) => return,
+                Ok(leads) => self.0.send_replace((leads && !*stands_aside.borrow()).then(Instant::now)),
+            };
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = sleep(HEARTBEAT) => {}
+            }
+        }
     }
 }
 
@@ -59,7 +93,10 @@ pub fn any_lot() -> u64 {
 /// Returns when the node that leads was heard last, in this process. None when nobody does, or this node: whoever stands
 /// already, or has given its vote to another one, has nothing to begin.
 fn leader_heard(state: &RaftState<u64, Member, Instant>, node_id: u64) -> Option<Instant> {
+    leader(state).filter(|leader| *leader != node_id).and(state.vote_last_modified())
+}
+
+fn leader(state: &RaftState<u64, Member, Instant>) -> Option<u64> {
     let vote = state.vote_ref();
-    let leads_another = vote.is_committed() && vote.leader_id().voted_for().is_some_and(|leader| leader != node_id);
-    if leads_another { state.vote_last_modified() } else { None }
+    vote.leader_id().voted_for().filter(|_| vote.is_committed())
 }

@@ -26,7 +26,7 @@ use crate::{
     contradiction,
     cosigner::Cosigner,
     data_dir::{DataDir, DataDirError},
-    elections,
+    elections::{self, Leads},
     exit::ExitCode,
     failure::{self, Failure, FailureReporter, FailureWatch},
     genesis::{self, GenesisError},
@@ -212,12 +212,13 @@ impl Storage {
         let (progress, states, log) = (machine.progress(), machine.states(), journal.reader());
         let raft_config = raft_config(&config.genesis.origin, config.election_slice(), config.snapshot_entries)
             .map_err(|error| NodeError::Raft(error.to_string()))?;
-        let network = PeerNetwork::new(config.node_id, secure.transport.clone());
+        let raft_leads = Leads::default();
+        let network = PeerNetwork::new(config.node_id, secure.transport.clone(), raft_leads.clone());
         let raft = Raft::new(config.node_id, Arc::new(raft_config), network, journal, machine)
             .await
             .map_err(|error| NodeError::Raft(error.to_string()))?;
         found(&raft, dir.root(), &config.members).await?;
-        Ok(Running { raft, state, log, progress, states, signed, payloads, threads })
+        Ok(Running { raft, raft_leads, state, log, progress, states, signed, payloads, threads })
     }
 }
 
@@ -243,6 +244,7 @@ async fn join(threads: Vec<std::thread::JoinHandle<()>>) {
 /// Raft over its storage.
 struct Running {
     raft: Raft,
+    raft_leads: Leads,
     state: StateStore,
     log: JournalReader,
     progress: watch::Receiver<crate::replica::Progress>,
@@ -287,6 +289,7 @@ impl Secure {
 struct Node {
     config: Config,
     api: Api,
+    raft_leads: Leads,
     log: JournalReader,
     outbox: inbox::Outbox,
     cosigning: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>,
@@ -300,7 +303,7 @@ struct Node {
 
 impl Node {
     fn assemble(config: Config, running: Running, secure: &Secure, failures: FailureReporter) -> Self {
-        let Running { raft, state, log, progress, states, signed, payloads, threads } = running;
+        let Running { raft, raft_leads, state, log, progress, states, signed, payloads, threads } = running;
         let origin: Arc<str> = config.genesis.origin.as_str().into();
         let (inbox, outbox) = inbox::inbox();
         let (leadership, leads) = watch::channel(Leadership::default());
@@ -358,11 +361,12 @@ impl Node {
             metrics: Arc::clone(&api.metrics),
             failures: failures.clone(),
         };
-        Self { config, api, log, outbox, cosigning: Box::pin(cosigning), indexer, leadership, reading, published, failures, threads }
+        let cosigning = Box::pin(cosigning);
+        Self { config, api, raft_leads, log, outbox, cosigning, indexer, leadership, reading, published, failures, threads }
     }
 
     async fn serve(self, sockets: Sockets, secure: Secure, failed: FailureWatch, shutdown: CancellationToken) -> Result<(), NodeError> {
-        let Self { config, api, log, outbox, cosigning, indexer, leadership, reading, published, failures, threads } = self;
+        let Self { config, api, raft_leads, log, outbox, cosigning, indexer, leadership, reading, published, failures, threads } = self;
         let witnesses = Witnesses::new(config.witnesses.clone(), Arc::clone(&api.metrics)).map_err(NodeError::Witnesses)?;
         let (clients, core) = (CancellationToken::new(), CancellationToken::new());
         let tasks = TaskTracker::new();
@@ -371,6 +375,7 @@ impl Node {
         tasks.spawn(clock::guard(api.peers.clone(), reading, core.clone()));
         let (aside, stands_aside) = watch::channel(false);
         tasks.spawn(clock::stand_aside(api.raft.clone(), aside, api.clock.clone(), core.clone()));
+        tasks.spawn(raft_leads.keep_asking(api.raft.clone(), config.node_id, stands_aside.clone(), core.clone()));
         let slice = config.election_slice();
         tasks.spawn(elections::stand(api.raft.clone(), config.node_id, slice, elections::any_lot, stands_aside, core.clone()));
         let gates = Gates { leadership: api.leadership.clone(), clock: api.clock.clone(), wall: WallClock::machine() };

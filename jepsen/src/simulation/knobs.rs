@@ -105,7 +105,7 @@ impl Knobs {
             collectors: lot.between(2, 3),
             clock_off_ms_max: lot.below(4_000),
             leaves_one: lot.below(3) == 0,
-            transfer_us: lot.between(1_000, 3_000_000),
+            transfer_us: if lot.below(2) == 0 { lot.between(1_000, 100_000) } else { lot.between(1_000_000, 3_000_000) },
         }
     }
 }

@@ -124,7 +124,7 @@ impl RaftStateMachine<TypeConfig> for SimulatedMachine {
         self.life.pass().await.map_err(|_| dead())?;
         let received = self.world.shared().snapshots.get(files.path()).cloned();
         let received = received.ok_or_else(|| broken("a snapshot that nobody received"))?;
-        let took_us = self.world.shared().disks_lot.between(1_000, 1_000_000);
+        let took_us = self.world.shared().disks_lot.between(1_000, 3_000_000);
         tokio::time::sleep(Duration::from_micros(took_us)).await;
         self.life.pass().await.map_err(|_| dead())?;
         self.world.note(&format!("node {} installs {meta}", self.life.node));

@@ -12,6 +12,7 @@ use openraft::{
     raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse},
 };
 use proofline_node::{
+    elections::Leads,
     inbox::{Answer, Lost},
     peer::{self, PeerError, convert},
     replica::{Member, Raft, TypeConfig},
@@ -57,6 +58,7 @@ pub(super) enum Reply {
 pub(super) struct Links {
     pub(super) world: Arc<World>,
     pub(super) life: Life,
+    pub(super) leads: Leads,
 }
 
 /// A connection to one node.
@@ -64,6 +66,7 @@ pub(super) struct Links {
 pub(super) struct Link {
     world: Arc<World>,
     life: Life,
+    leads: Leads,
     to: u64,
 }
 
@@ -71,7 +74,7 @@ impl RaftNetworkFactory<TypeConfig> for Links {
     type Network = Link;
 
     async fn new_client(&mut self, target: u64, _member: &Member) -> Link {
-        Link { world: Arc::clone(&self.world), life: self.life.clone(), to: target }
+        Link { world: Arc::clone(&self.world), life: self.life.clone(), leads: self.leads.clone(), to: target }
     }
 }
 
@@ -182,7 +185,7 @@ impl Link {
         if self.world.planted == Some(Planted::SilentWhileSending) {
             std::future::pending::<()>().await;
         }
-        peer::give_signs_of_life(self.clone(), vote).await
+        peer::give_signs_of_life(self.clone(), vote, &self.leads).await
     }
 }
 

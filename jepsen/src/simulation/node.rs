@@ -6,7 +6,7 @@ use openraft::{Config, SnapshotPolicy};
 use proofline_ledger::PreparedItem;
 use proofline_node::{
     clock::{ClockReading, ClockVerdict},
-    elections,
+    elections::{self, Leads},
     inbox::{Answer, Lost, NotAdmitted, Submission, Ticket, inbox},
     leadership::{self, Leadership},
     proposer::{Gates, propose},
@@ -59,13 +59,15 @@ async fn start_on(world: &Arc<World>, node: u64) -> Result<(), String> {
     let (applied_sender, applied) = watch::channel(None);
     let machine = SimulatedMachine::open(world, &life, applied_sender)?;
     let journal = SimulatedJournal { world: Arc::clone(world), life: life.clone(), disk };
-    let links = Links { world: Arc::clone(world), life: life.clone() };
+    let raft_leads = Leads::default();
+    let links = Links { world: Arc::clone(world), life: life.clone(), leads: raft_leads.clone() };
     let config = config(world, slice(world, node))?;
     let raft = Raft::new(node, Arc::new(config), links, journal, machine).await.map_err(|error| error.to_string())?;
     let (leads, leadership) = watch::channel(Leadership::default());
     let shutdown = CancellationToken::new();
     tokio::spawn(leadership::follow(raft.clone(), node, leads, shutdown.clone()));
     let (_, stands_aside) = watch::channel(false);
+    tokio::spawn(raft_leads.keep_asking(raft.clone(), node, stands_aside.clone(), shutdown.clone()));
     let mut lots = Random::of(world.seed ^ world.now_ns(), "silence");
     tokio::spawn(elections::stand(raft.clone(), node, slice(world, node), move || lots.next(), stands_aside, shutdown.clone()));
     let (inbox, outbox) = inbox();

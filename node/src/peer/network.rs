@@ -11,6 +11,7 @@ use tonic::{Status, transport::Channel};
 
 use super::{PeerError, convert, transfer};
 use crate::{
+    elections::Leads,
     replica::{HEARTBEAT, Member, TypeConfig},
     tls::{AddressError, Transport},
 };
@@ -25,13 +26,14 @@ const BACKOFF: Duration = Duration::from_millis(100);
 pub struct PeerNetwork {
     node_id: u64,
     transport: Transport,
+    leads: Leads,
 }
 
 impl PeerNetwork {
-    /// Takes who calls, and how connections are made.
+    /// Takes who calls, how connections are made, and whether this node leads.
     #[must_use]
-    pub fn new(node_id: u64, transport: Transport) -> Self {
-        Self { node_id, transport }
+    pub fn new(node_id: u64, transport: Transport, leads: Leads) -> Self {
+        Self { node_id, transport, leads }
     }
 }
 
@@ -39,7 +41,7 @@ impl RaftNetworkFactory<TypeConfig> for PeerNetwork {
     type Network = PeerConnection;
 
     async fn new_client(&mut self, target: u64, member: &Member) -> PeerConnection {
-        PeerConnection { node_id: self.node_id, target, channel: self.transport.channel(member) }
+        PeerConnection { node_id: self.node_id, target, channel: self.transport.channel(member), leads: self.leads.clone() }
     }
 }
 
@@ -49,6 +51,7 @@ pub struct PeerConnection {
     node_id: u64,
     target: u64,
     channel: Result<Channel, AddressError>,
+    leads: Leads,
 }
 
 impl PeerConnection {
@@ -98,7 +101,7 @@ impl RaftNetwork<TypeConfig> for PeerConnection {
         let sending = transfer::send(self.client()?, vote, snapshot);
         tokio::select! {
             sent = sending => sent,
-            higher = give_signs_of_life(self.clone(), vote) => Ok(SnapshotResponse::new(higher)),
+            higher = give_signs_of_life(self.clone(), vote, &self.leads) => Ok(SnapshotResponse::new(higher)),
             closed = cancel => Err(closed.into()),
             () = tokio::time::sleep(timeout) => {
                 let (id, target) = (self.node_id, self.target);
@@ -117,13 +120,19 @@ impl RaftNetwork<TypeConfig> for PeerConnection {
 /// Raft's library sends nothing else to a node that is getting a snapshot, unless something is committed meanwhile (openraft
 /// 0.9.25: a heartbeat goes where nothing is in flight). Where only that node and the leader are left nothing is: it would
 /// stand for election in the middle of the transfer, depose the leader, and never get a snapshot that takes longer than that.
-pub async fn give_signs_of_life(mut node: impl RaftNetwork<TypeConfig>, vote: Vote<u64>) -> Vote<u64> {
+///
+/// Only while Raft says that this node `leads`: a leader whose disk hangs must not keep others from being elected.
+pub async fn give_signs_of_life(mut node: impl RaftNetwork<TypeConfig>, vote: Vote<u64>, leads: &Leads) -> Vote<u64> {
     loop {
         tokio::time::sleep(HEARTBEAT).await;
+        if !leads.now() {
+            continue;
+        }
         let sign = AppendEntriesRequest { vote, prev_log_id: None, entries: Vec::new(), leader_commit: None };
         let answer = tokio::time::timeout(HEARTBEAT, node.append_entries(sign, RPCOption::new(HEARTBEAT))).await;
-        if let Ok(Ok(AppendEntriesResponse::HigherVote(higher))) = answer {
-            return higher;
+        match answer {
+            Ok(Ok(AppendEntriesResponse::HigherVote(higher))) if higher > vote => return higher,
+            Ok(_) | Err(_) => {}
         }
     }
 }

@@ -25,8 +25,6 @@ const KEPT_BYTES: u64 = 128 << 20;
 const NEEDED_BYTES_MAX: u64 = 4 << 30;
 /// The same in entries: so many times those after which a snapshot is made.
 const NEEDED_SNAPSHOTS_MAX: u64 = 10;
-/// Purging is a sync write of its own; it is worth one for this many entries.
-const PURGE_ENTRIES: u64 = 1_000;
 /// How long a node counts as catching up after it came on.
 const COMING_ON: Duration = Duration::from_secs(10);
 /// Between two looks at the log.
@@ -98,7 +96,8 @@ fn due(log: LogExtent, entries: SnapshotEntries, snapshot: u64, applied: u64, ne
     let is_long = log.bytes > NEEDED_BYTES_MAX || log.records > entries.0.saturating_mul(NEEDED_SNAPSHOTS_MAX);
     let end = snapshot.saturating_sub(kept).min(needed.filter(|_| !is_long).unwrap_or(u64::MAX));
     let first = snapshot.saturating_sub(log.records.saturating_sub(behind));
-    if end.saturating_sub(first) < kept.clamp(1, PURGE_ENTRIES) {
+    // The state is flushed before each purge: rather a few large ones.
+    if end.saturating_sub(first) < kept.max(1) {
         return Tidying::Nothing;
     }
     end.checked_sub(1).map_or(Tidying::Nothing, Tidying::Purge)
@@ -126,7 +125,7 @@ mod tests {
         assert_eq!(alone(LogExtent::default(), 0, 0), Tidying::Nothing);
         assert_eq!(alone(log(1000, 1000), 0, 1000), Tidying::Nothing);
         assert_eq!(alone(log(512, MIB), 0, 512), Tidying::Nothing);
-        assert_eq!(alone(log(10_999, 1000), 20_000, 20_000), Tidying::Nothing);
+        assert_eq!(alone(log(19_999, 1000), 20_000, 20_000), Tidying::Nothing);
     }
 
     #[test]
@@ -152,11 +151,9 @@ mod tests {
     #[test]
     fn what_a_late_node_needs_stays_unless_the_log_becomes_too_long() {
         let usual = |records, needed| due(log(records, 1000), SnapshotEntries::USUAL, records, records, Some(needed));
-        assert_eq!(
-            [usual(20_000, 500), usual(20_000, 5_000), usual(20_000, 15_000)],
-            [Tidying::Nothing, Tidying::Purge(4_999), Tidying::Purge(9_999)]
-        );
-        assert_eq!([usual(200_000, 5_000), usual(200_001, 5_000)], [Tidying::Purge(4_999), Tidying::Purge(190_000)]);
+        assert_eq!([usual(30_000, 9_999), usual(30_000, 10_000)], [Tidying::Nothing, Tidying::Purge(9_999)]);
+        assert_eq!(usual(30_000, 25_000), Tidying::Purge(19_999));
+        assert_eq!([usual(200_000, 5_000), usual(200_001, 5_000)], [Tidying::Nothing, Tidying::Purge(190_000)]);
         let large = |records| due(log(records, MIB), SnapshotEntries::USUAL, records, records, Some(1));
         assert_eq!([large(4096), large(4097)], [Tidying::Nothing, Tidying::Purge(3968)]);
     }

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use openraft::{RaftNetwork as _, RaftNetworkFactory as _, ServerState, Snapshot, Vote, network::RPCOption, storage::RaftLogStorage as _};
 use proofline_node::{
     data_dir::DataDir,
-    elections, failure,
+    elections::{self, Leads},
+    failure,
     journal::Journal,
     peer::{self, MESSAGE_BYTES_MAX, PeerNetwork},
     replica::{self, ElectionSlice, Group, Machine, Member, Progress, Raft, SnapshotEntries, StateAt, raft_config},
@@ -38,7 +39,8 @@ pub(crate) struct Node {
     pub(crate) member: Member,
     threads: Vec<std::thread::JoinHandle<()>>,
     server: Option<JoinHandle<()>>,
-    standing: JoinHandle<()>,
+    leads: Leads,
+    standing: Vec<JoinHandle<()>>,
     // After `store`: a database that is still open when its directory goes flushes in vain for seconds, on the one thread
     // that flushes for every database of this process.
     root: Option<TempDir>,
@@ -175,9 +177,14 @@ impl Node {
         let mut config = raft_config(ORIGIN, slice, SnapshotEntries::USUAL).unwrap();
         config.max_in_snapshot_log_to_keep = 0;
         config.purge_batch_size = 1;
-        let raft = Raft::new(id, Arc::new(config), PeerNetwork::new(id, Transport::Plaintext), journal, machine).await.unwrap();
+        let leads = Leads::default();
+        let raft =
+            Raft::new(id, Arc::new(config), PeerNetwork::new(id, Transport::Plaintext, leads.clone()), journal, machine).await.unwrap();
         let (_, stands_aside) = watch::channel(false);
-        let standing = tokio::spawn(elections::stand(raft.clone(), id, slice, elections::any_lot, stands_aside, CancellationToken::new()));
+        let never = CancellationToken::new;
+        let asking = leads.clone().keep_asking(raft.clone(), id, stands_aside.clone(), never());
+        let standing = elections::stand(raft.clone(), id, slice, elections::any_lot, stands_aside, never());
+        let standing = vec![tokio::spawn(asking), tokio::spawn(standing)];
         let service = PeerServer::new(Service { raft: raft.clone(), origin: Arc::from(ORIGIN), snapshots })
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
@@ -186,7 +193,7 @@ impl Node {
             tonic::transport::Server::builder().add_service(service).serve_with_incoming(accepted).await.unwrap();
         });
         let threads = vec![apply, journal_thread];
-        Self { raft, store, progress, states, member, threads, server: Some(server), standing, root: Some(root), id }
+        Self { raft, store, progress, states, member, threads, server: Some(server), leads, standing, root: Some(root), id }
     }
 
     /// Stops the node; its directory stays.
@@ -197,7 +204,7 @@ impl Node {
 
     /// Ends everything that holds the databases but the handle to the state.
     async fn end(&mut self) {
-        self.standing.abort();
+        self.standing.iter().for_each(JoinHandle::abort);
         // It may have ended by itself.
         drop(self.raft.shutdown().await);
         if let Some(server) = self.server.take() {
@@ -316,7 +323,7 @@ async fn a_node_hears_that_the_leader_lives_while_a_snapshot_is_on_its_way_to_it
     let snapshot = Snapshot { meta: snapshot.meta.clone(), snapshot: Box::new(snapshot.files.clone()) };
 
     let to = Node::start_with(2, tempfile::tempdir().unwrap(), Snapshots::Held).await;
-    let mut connection = PeerNetwork::new(1, Transport::Plaintext).new_client(2, &to.member).await;
+    let mut connection = PeerNetwork::new(1, Transport::Plaintext, from.leads.clone()).new_client(2, &to.member).await;
     let vote = Vote::new_committed(7, 1);
     let sending = connection.full_snapshot(vote, snapshot, std::future::pending(), RPCOption::new(PATIENCE.unwrap()));
     let heard = to.raft.wait(PATIENCE);
