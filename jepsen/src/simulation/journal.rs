@@ -54,7 +54,8 @@ impl SimulatedJournal {
         };
         tokio::time::sleep(Duration::from_micros(took_us)).await;
         self.life.pass().await.map_err(|_| dead())?;
-        if fails {
+        // A disk that was healed meanwhile does not fail any more.
+        if fails && self.world.shared().is_broken {
             self.world.note(&format!("node {} fsync fails", self.life.node));
             self.world.shared().counts.failed_syncs += 1;
             tokio::spawn(must_stop(Arc::clone(&self.world), self.life.clone()));
