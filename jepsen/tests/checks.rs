@@ -34,7 +34,7 @@ proptest! {
 #[test]
 fn every_alteration_is_noticed_by_the_predicate_that_is_named_for_it() {
     let mut caught = BTreeSet::new();
-    for seed in 1..=5 {
+    for seed in 1..=10 {
         let Synthetic { case, forgery } = made_up(seed);
         let mutated = mutate_all(&case, &forgery, seed);
         println!("{}", table(&mutated));

@@ -32,6 +32,7 @@ const NODES: u64 = 3;
 /// When a made-up run begins, in nanoseconds since 1970.
 const EPOCH_NS: u64 = 1_700_000_000_000_000_000;
 const MILLISECOND: u64 = 1_000_000;
+const LOOK_EVERY: u64 = 2_000 * MILLISECOND;
 
 /// A made-up run, and the keys of its cluster.
 pub struct Synthetic {
@@ -66,6 +67,8 @@ struct World {
     forgery: Forgery,
     operators: Vec<(String, SigningKey)>,
     published: Option<CheckpointSeen>,
+    /// When a checkpoint is published and looked at, whatever the lots say: a cluster in order does so.
+    look_at: u64,
     /// What each witness saw last.
     held: [Option<CheckpointSeen>; 3],
     /// Streams that are open: of the entries, and of the containments.
@@ -104,6 +107,7 @@ impl World {
             forgery: Forgery::new(ORIGIN, key("log"), nodes.clone()),
             operators: ["alice", "bob", "rita", "sam"].map(|name| (name.to_owned(), key(name))).to_vec(),
             published: None,
+            look_at: 0,
             held: [const { None }; 3],
             streams: Vec::new(),
             contained: Vec::new(),
@@ -121,6 +125,11 @@ impl World {
 
     fn step(&mut self) -> Option<()> {
         self.now += self.lot.between(10, 40) * MILLISECOND;
+        if self.now >= self.look_at {
+            self.publish()?;
+            self.look()?;
+            self.look_at = self.now + LOOK_EVERY;
+        }
         match self.lot.below(100) {
             0..50 => self.append()?,
             50..54 => self.send_again()?,
