@@ -8,7 +8,7 @@ export ROCKSDB_LIB_DIR = $(ROCKSDB)/lib
 export ROCKSDB_INCLUDE_DIR = $(ROCKSDB)/include
 export ROCKSDB_STATIC = 1
 
-.PHONY: help setup build demo test check fmt clippy bench jepsen fuzz
+.PHONY: help setup build demo test check fmt clippy wasm bench jepsen fuzz
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,7 +32,10 @@ fmt: ## check the formatting
 clippy: setup ## lint everything, warnings are errors
 	cargo clippy --workspace --all-targets -- -D warnings
 
-check: fmt clippy test ## what CI runs: format, lints, tests
+wasm: setup ## compile the verifier for browsers: no files, no clock, no threads
+	cargo build --package proofline-verifier --lib --no-default-features --target wasm32-unknown-unknown
+
+check: fmt clippy wasm test ## what CI runs: format, lints, the verifier for browsers, tests
 
 jepsen: build ## break a cluster of real processes for five minutes, needs root (SEED=1)
 	$(CARGO_TARGET_DIR)/debug/proofline-jepsen run --for 5m --seed $(or $(SEED),1)

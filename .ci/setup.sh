@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Prepares a machine for building Proofline, and says what it does:
 #   1. the Debian packages that the build and the tests need (only those that are missing);
-#   2. librocksdb.a, compiled once per machine into a cache that every cargo profile then links.
+#   2. the target by which the verifier is compiled for browsers (wasm32-unknown-unknown);
+#   3. librocksdb.a, compiled once per machine into a cache that every cargo profile then links.
 # Safe to run again: each step is skipped when its result is there.
 #
 #   .ci/setup.sh           what building and testing need
@@ -27,6 +28,11 @@ if [ "${#missing[@]}" -gt 0 ]; then
   $sudo apt-get update -qq
   # A package that brings a service must not start it here: tests and benches start what they need.
   $sudo env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+fi
+
+if ! rustc --print target-libdir --target wasm32-unknown-unknown | xargs test -d; then
+  echo "setup: installing the Rust target wasm32-unknown-unknown"
+  rustup target add wasm32-unknown-unknown
 fi
 
 # The version and the features come from the lockfile and the workspace manifest: another RocksDB gets another directory.
