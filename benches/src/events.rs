@@ -44,7 +44,7 @@ impl Template {
                 verb: v1::ActionVerb::ToolCall.into(),
                 tool: Some(v1::Tool { server_id: SERVER.to_owned(), name: "read_text_file".to_owned(), ..Default::default() }),
                 resources: vec![v1::Resource { uri: resource.to_owned(), ..Default::default() }],
-                declared_purpose: "fix the failing build".to_owned(),
+                declared_purpose: "fix the failing build of the payments service, ticket PAY-4812".to_owned(),
                 ..Default::default()
             })),
         };
