@@ -41,7 +41,11 @@ pub(crate) enum Command {
     /// Run the replicated core in a simulation, once for each seed, and judge
     Simulate(SimulateArguments),
     /// Remove what killed harnesses left behind
-    Clean,
+    Clean {
+        /// First wait until this process is gone: each run has such a guard beside it
+        #[arg(long, value_name = "PROCESS", hide = true)]
+        when_gone: Option<u32>,
+    },
 }
 
 /// What decides a schedule.

@@ -13,6 +13,7 @@ pub mod census;
 pub mod checks;
 pub mod export;
 pub mod faults;
+pub mod guard;
 pub mod history;
 pub mod leftovers;
 pub mod network;

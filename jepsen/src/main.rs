@@ -11,6 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use clap::Parser as _;
 use proofline_jepsen::{
+    guard::{self, Guard},
     leftovers::{self, Removed},
     planted::{Finding, campaign, table},
     run::{Ground, Ruling, RunOrder, Verdict, run},
@@ -35,7 +36,7 @@ fn main() -> ExitCode {
         Command::Schedule(chosen) => show(&chosen),
         Command::Planted(arguments) => hunt(&arguments),
         Command::Simulate(arguments) => simulate_seeds(&arguments),
-        Command::Clean => clean(),
+        Command::Clean { when_gone } => clean(when_gone),
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
@@ -82,7 +83,8 @@ fn simulate_seeds(arguments: &SimulateArguments) -> Result<ExitCode> {
     Ok(if summary.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(BROKEN) })
 }
 
-fn clean() -> Result<ExitCode> {
+fn clean(when_gone: Option<u32>) -> Result<ExitCode> {
+    when_gone.map(guard::wait_until_gone).transpose().context("cannot wait for the harness")?;
     let removed = leftovers::sweep()?;
     say_removed(&removed);
     if removed.is_empty() {
@@ -106,6 +108,8 @@ fn start(arguments: &RunArguments) -> Result<ExitCode> {
     let directory = arguments.directory(seconds_now());
     let (mut world, removed) = World::raise(&directory, order.nodes, order.seed)?;
     say_removed(&removed);
+    // Made before this thread goes to where the clients are, and dropped when all is removed.
+    let guard = Guard::post().context("nobody can be posted who cleans up after a crash")?;
     let namespaces = world.take_nodes();
     let ground = Ground { name: world.name().to_owned(), directory: world.directory().to_owned(), namespaces, control: world.control()? };
     world.enter()?;
@@ -114,6 +118,7 @@ fn start(arguments: &RunArguments) -> Result<ExitCode> {
     runtime.shutdown_background();
     let directory = world.directory().to_owned();
     drop(world);
+    drop(guard);
     finish(&order, &directory, verdict, arguments.keep)
 }
 

@@ -1,4 +1,4 @@
-//! A harness that was killed leaves nothing that the next one does not remove.
+//! A harness that was killed leaves nothing behind: its guard removes it, or the next harness does.
 
 use std::{
     fs,
@@ -12,6 +12,8 @@ use proofline_jepsen::leftovers::{MARKS, RUN_VARIABLE};
 use crate::alone;
 
 const UP_WITHIN: Duration = Duration::from_secs(60);
+const GONE_WITHIN: Duration = Duration::from_secs(30);
+const EVERYTHING: Traces = Traces { processes: 3, mounts: 3, loop_devices: 3, namespaces: 4 };
 
 /// What there is of a run outside its directory.
 #[derive(Debug, PartialEq, Eq)]
@@ -61,16 +63,43 @@ fn under_way(directory: &Path) -> (Child, String) {
     (child, run)
 }
 
+/// Kills the guard of a harness.
+fn kill_guard(of: &Child) {
+    let wanted = ["clean", "--when-gone", &of.id().to_string()].join("\0");
+    let all = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap());
+    let is_guard = |entry: &fs::DirEntry| fs::read_to_string(entry.path().join("cmdline")).is_ok_and(|line| line.contains(&wanted));
+    let guards: Vec<_> = all.filter(is_guard).map(|entry| entry.file_name().into_string().unwrap()).collect();
+    assert_eq!(guards.len(), 1, "a run has a guard");
+    assert!(Command::new("kill").arg("-KILL").args(guards).status().unwrap().success());
+}
+
 #[test]
-fn what_a_killed_harness_left_behind_is_removed_by_the_next() {
+fn what_a_killed_harness_left_behind_is_removed_by_its_guard() {
     let _alone = alone();
     let root = tempfile::tempdir().unwrap();
     let directory = root.path().canonicalize().unwrap().join("run");
     let (mut child, run) = under_way(&directory);
+    assert_eq!(Traces::of(&run, &directory), EVERYTHING, "there is something to remove");
     child.kill().unwrap();
     child.wait().unwrap();
-    let left = Traces::of(&run, &directory);
-    assert_eq!(left, Traces { processes: 3, mounts: 3, loop_devices: 3, namespaces: 4 }, "there is something to remove");
+    let until = Instant::now() + GONE_WITHIN;
+    while Traces::of(&run, &directory) != Traces::NONE || Path::new(MARKS).join(&run).exists() {
+        assert!(Instant::now() < until, "left over: {:?}", Traces::of(&run, &directory));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(directory.join("history.jsonl").exists(), "results are kept");
+}
+
+#[test]
+fn what_a_killed_harness_and_its_guard_left_behind_is_removed_by_the_next() {
+    let _alone = alone();
+    let root = tempfile::tempdir().unwrap();
+    let directory = root.path().canonicalize().unwrap().join("run");
+    let (mut child, run) = under_way(&directory);
+    kill_guard(&child);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(Traces::of(&run, &directory), EVERYTHING, "there is something to remove");
     assert!(harness(&["clean"]).status().unwrap().success());
     assert_eq!(Traces::of(&run, &directory), Traces::NONE);
     assert!(!Path::new(MARKS).join(&run).exists());
