@@ -63,6 +63,8 @@ pub struct Bounds {
     pub recovered_ms: u64,
     /// From the moment when a majority is stable until a write is acknowledged, and between two of them, in milliseconds.
     pub available_ms: u64,
+    /// Between two acknowledgements of writes, whatever is broken, in milliseconds.
+    pub starved_ms: u64,
     /// From an acknowledgement until a checkpoint covers it, while the cluster is stable, in milliseconds.
     pub covered_ms: u64,
     /// How long a revocation may take, while the cluster is stable, in milliseconds.
@@ -78,6 +80,7 @@ impl Default for Bounds {
         Self {
             recovered_ms: 5_000,
             available_ms: 5_000,
+            starved_ms: 60_000,
             covered_ms: 5_000,
             revoked_ms: 3_000,
             resident_bytes: 512 << 20,

@@ -92,7 +92,7 @@ impl NodeLane<'_> {
     pub async fn targets(&self, planned: &Planned) -> Vec<Place> {
         let places = self.fleet.places();
         match planned.fault {
-            Fault::KillLeader | Fault::PauseLeader => {
+            Fault::KillLeader | Fault::PauseLeader | Fault::RemoveLeader => {
                 self.observer.view().await.and_then(|view| Some(view.leader()?.1)).into_iter().collect()
             }
             Fault::KillAll | Fault::PowerLossAll | Fault::RollingRestart | Fault::Helix => places,
@@ -130,6 +130,7 @@ impl NodeLane<'_> {
             Fault::BitFlip | Fault::Truncate | Fault::OldCopy | Fault::Delete => self.damage(planned, first).await,
             Fault::LostTails => self.lose_tails(planned, targets).await,
             Fault::Helix => self.damage_each_elsewhere(planned).await,
+            Fault::RemoveLeader => self.remove_alive(planned, first).await,
             Fault::ReplaceNode => self.replace_node(first).await,
             Fault::SnapshotInstall => self.install_snapshot(planned, first).await,
             Fault::Isolate

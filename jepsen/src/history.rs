@@ -12,7 +12,7 @@ mod reader;
 mod recorder;
 mod value;
 
-pub use fault::{Evidence, FaultId, FaultKind, FaultRecord, Installed, Mark, Marked};
+pub use fault::{Evidence, Fault, FaultId, FaultRecord, Installed, Mark, Marked};
 pub use operation::{Action, Answer, Observation, Observed, Operation, Outcome};
 pub use reader::{History, HistoryError};
 pub use recorder::{Actor, AwayOperation, OpenFault, OpenOperation, Recorder, RunHeader, Written};

@@ -13,14 +13,13 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use proofline_cluster::{Binaries, ORIGIN, TENANT};
-use proofline_verifier::Policy;
 use tokio::time::Instant;
 
 pub use measures::Measures;
 pub use verdict::{Ruling, Verdict};
 
 use crate::{
-    checks::{Bounds, Case, FinalState, judge},
+    checks::{Bounds, Case, FinalState, judge, second_opinion},
     export,
     faults::{NetworkLane, NodeLane},
     history::{History, Mark, NodeId, Recorder, RunHeader},
@@ -80,7 +79,7 @@ pub async fn run(order: &RunOrder, ground: Ground) -> Result<Verdict> {
     let schedule = Schedule::draw(order.seed, order.length, &order.faults, order.nodes);
     write_json(&ground.directory.join("schedule.json"), &schedule)?;
     let nodes = (1..=order.nodes as u64).map(NodeId).collect();
-    let header = RunHeader::now(order.seed, ORIGIN, TENANT, nodes, schedule.kinds(), env!("CARGO_PKG_VERSION"));
+    let header = RunHeader::now(order.seed, ORIGIN, TENANT, nodes, schedule.distinct(), env!("CARGO_PKG_VERSION"));
     let history = ground.directory.join("history.jsonl");
     let recorder = Recorder::create(&history, header)?;
     let mut fleet = prepare(order, &ground.name, &ground.directory, ground.namespaces, &recorder)?;
@@ -99,12 +98,12 @@ pub async fn run(order: &RunOrder, ground: Ground) -> Result<Verdict> {
     let finals = finals(&fleet, &history)?;
     let measures = Measures::of(&history, recovered_ms.as_ref().ok().copied());
     let case = Case { history, finals, bounds: Bounds::default() };
-    let judged = tokio::task::spawn_blocking(move || (judge(&case), case)).await;
-    let (report, case) = judged.context("the checks ended early")?;
+    let judged = tokio::task::spawn_blocking(move || (judge(&case), second_opinion(&case), case)).await;
+    let (report, opinion, case) = judged.context("the checks ended early")?;
     fs::write(ground.directory.join("report.txt"), report.to_string())?;
     export::write_all(&case, &ground.directory.join("export"))?;
     let trouble = broken.err().into_iter().chain(recovered_ms.err()).map(|error| format!("{error:#}")).collect();
-    let verdict = Verdict::of(order, &case.history, measures, &fleet.surprises, trouble, &report);
+    let verdict = Verdict::of(order, &case.history, measures, &fleet.surprises, trouble, (&report, opinion));
     write_json(&ground.directory.join("verdict.json"), &verdict)?;
     Ok(verdict)
 }
@@ -121,7 +120,7 @@ fn finals(fleet: &Fleet, history: &History) -> Result<FinalState> {
     });
     let gone: BTreeSet<NodeId> = started.filter(|node| nodes.iter().all(|present| present.node != *node)).collect();
     let absent = gone.into_iter().map(|node| (node, "another node took its place".to_owned())).collect();
-    Ok(FinalState { nodes, absent, policies: vec![Policy::parse(&fs::read(fleet.plan.policy())?)?] })
+    Ok(FinalState { nodes, absent, policies: fleet.policies.clone() })
 }
 
 fn prepare(order: &RunOrder, name: &str, directory: &Path, namespaces: Vec<Namespace>, recorder: &Recorder) -> Result<Fleet> {
@@ -168,15 +167,15 @@ async fn recover(fleet: &mut Fleet, observer: &Observer, control: &SwitchControl
     control.clear()?;
     NodeLane { fleet, observer: observer.clone() }.recover().await?;
     let (recorder, nodes, healed) = (fleet.recorder().clone(), fleet.nodes(), Instant::now());
-    recorder.mark(Mark::Stable).await;
+    recorder.mark(Mark::Healed).await;
     let same = async {
-        observer.agreed(&nodes, AGREED_WITHIN).await?;
+        let size = observer.agreed(&nodes, AGREED_WITHIN).await?;
+        recorder.mark(Mark::Recovered { size }).await;
         Some(u64::try_from(healed.elapsed().as_millis()).unwrap_or(u64::MAX))
     };
     let (same, held) = tokio::join!(same, fleet.hold(WORKS_ON));
     held?;
     work.stop().await;
-    recorder.mark(Mark::Healed).await;
     let size = observer.agreed(&nodes, AGREED_WITHIN).await.context("the healed nodes do not agree")?;
     recorder.mark(Mark::Recovered { size }).await;
     workload::read_everything(&fleet.plan.profile("auditor"), &nodes, READ_WITHIN, &recorder).await?;

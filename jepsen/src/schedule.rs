@@ -1,98 +1,17 @@
 //! Which faults come when: decided by the seed before the run begins.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use clap::ValueEnum;
 use serde::{Serialize, Serializer};
 
-use crate::{history::FaultKind, nodes::Place, random::Random};
+pub use crate::history::Fault;
+use crate::{nodes::Place, random::Random};
 
 /// Before the first fault, and after the last: the cluster is left alone.
 const QUIET: Duration = Duration::from_secs(3);
 /// Rest between two faults of one lane.
 const REST_MS: (u64, u64) = (1_500, 4_000);
-
-/// A fault that the harness can inject.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Fault {
-    /// A node hears no other, and no other hears it
-    Isolate,
-    /// The same, with the node that leads
-    IsolateLeader,
-    /// The leader hears nobody, and everybody hears it
-    DeafLeader,
-    /// As deaf-leader, long enough for an election, and shorter than clients wait
-    DeafLeaderBriefly,
-    /// Nobody hears the leader, and it hears everybody
-    MuteLeader,
-    /// Two nodes hear each other only through the third
-    Bridge,
-    /// Each node is heard by the next one only
-    Ring,
-    /// A node's links go down and up, every 0.2 to 2 s
-    Flap,
-    /// Links are cut one after the other, and healed in another order
-    Swizzle,
-    /// Every packet is 5 to 100 ms late, each link by its own
-    SlowNetwork,
-    /// 1 to 20 % of all packets are lost
-    LossyNetwork,
-    /// Packets overtake each other and come twice
-    UnorderedNetwork,
-    /// Bits of TCP payloads are flipped, under checksums that are right
-    AlteredPackets,
-    /// Clients do not reach one node; the others do
-    CutClients,
-    /// `kill -9` of a node
-    Kill,
-    /// `kill -9` of the node that leads
-    KillLeader,
-    /// `kill -9` of all nodes at once
-    KillAll,
-    /// SIGSTOP of a node, later SIGCONT
-    Pause,
-    /// SIGSTOP of the node that leads, later SIGCONT
-    PauseLeader,
-    /// A node loses power: what is not on its disk is gone
-    PowerLoss,
-    /// Two nodes lose power at once
-    PowerLossTwo,
-    /// All nodes lose power at once
-    PowerLossAll,
-    /// The disk of a node is full
-    DiskFull,
-    /// The disk of a node takes no writes
-    ReadOnlyDisk,
-    /// The disk of a node does 5 to 40 writes in a second
-    SlowDisk,
-    /// Every write to the disk of a node waits
-    StuckDisk,
-    /// The wall clock of a node jumps by up to an hour
-    ClockJump,
-    /// The wall clock of a node is off by 1 to 10 s
-    ClockSkew,
-    /// The clock of a node runs at half or double speed, timers too
-    ClockRate,
-    /// One bit of a file of a killed node is flipped
-    BitFlip,
-    /// A file of a killed node loses its end
-    Truncate,
-    /// A file of a killed node gets back what it held some seconds before
-    OldCopy,
-    /// A file of a killed node is gone
-    Delete,
-    /// The Raft logs of a majority lose their ends, while all nodes are down
-    LostTails,
-    /// Each node is damaged in another part; comes last
-    Helix,
-    /// A node loses its disk, and another one joins in its place
-    ReplaceNode,
-    /// A node is away until the others have cut their logs, and gets a snapshot
-    SnapshotInstall,
-    /// All nodes are stopped and started, one after the other
-    RollingRestart,
-}
 
 /// Faults that go together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -156,60 +75,35 @@ pub struct Schedule {
 }
 
 impl Fault {
-    /// Returns what the history calls it.
-    #[must_use]
-    pub fn kind(self) -> FaultKind {
-        match self {
-            Self::Isolate | Self::IsolateLeader => FaultKind::Partition,
-            Self::DeafLeader | Self::DeafLeaderBriefly | Self::MuteLeader => FaultKind::OneWay,
-            Self::Bridge => FaultKind::Bridge,
-            Self::Ring => FaultKind::Ring,
-            Self::Flap | Self::Swizzle => FaultKind::Flap,
-            Self::SlowNetwork => FaultKind::Delay,
-            Self::LossyNetwork => FaultKind::Loss,
-            Self::UnorderedNetwork => FaultKind::Reorder,
-            Self::AlteredPackets => FaultKind::AlteredPackets,
-            Self::CutClients => FaultKind::ClientCut,
-            Self::Kill | Self::KillAll => FaultKind::Kill,
-            Self::KillLeader => FaultKind::KillLeader,
-            Self::Pause | Self::PauseLeader => FaultKind::Pause,
-            Self::PowerLoss | Self::PowerLossTwo | Self::PowerLossAll => FaultKind::PowerLoss,
-            Self::DiskFull => FaultKind::DiskFull,
-            Self::ReadOnlyDisk => FaultKind::ReadOnlyDisk,
-            Self::SlowDisk | Self::StuckDisk => FaultKind::SlowDisk,
-            Self::ClockJump => FaultKind::ClockJump,
-            Self::ClockSkew | Self::ClockRate => FaultKind::ClockSkew,
-            Self::BitFlip => FaultKind::BitFlip,
-            Self::Truncate | Self::LostTails => FaultKind::Truncate,
-            Self::OldCopy => FaultKind::OldCopy,
-            Self::Delete => FaultKind::Delete,
-            Self::Helix => FaultKind::Helix,
-            Self::ReplaceNode => FaultKind::Wipe,
-            Self::SnapshotInstall => FaultKind::SnapshotInstall,
-            Self::RollingRestart => FaultKind::RollingRestart,
-        }
-    }
-
     /// Returns the group that it belongs to.
     #[must_use]
     pub fn group(self) -> FaultGroup {
-        match self.kind() {
-            FaultKind::Kill | FaultKind::KillLeader | FaultKind::Pause => FaultGroup::Process,
-            FaultKind::PowerLoss | FaultKind::DiskFull | FaultKind::ReadOnlyDisk | FaultKind::SlowDisk => FaultGroup::Disk,
-            FaultKind::ClockJump | FaultKind::ClockSkew => FaultGroup::Clock,
-            FaultKind::BitFlip | FaultKind::Truncate | FaultKind::OldCopy | FaultKind::Delete | FaultKind::Helix => FaultGroup::Corruption,
-            FaultKind::Membership | FaultKind::Wipe | FaultKind::SnapshotInstall | FaultKind::RollingRestart => FaultGroup::Membership,
-            FaultKind::Partition
-            | FaultKind::OneWay
-            | FaultKind::Bridge
-            | FaultKind::Ring
-            | FaultKind::Flap
-            | FaultKind::Delay
-            | FaultKind::Loss
-            | FaultKind::Reorder
-            | FaultKind::AlteredPackets
-            | FaultKind::ClientCut
-            | FaultKind::Overload => FaultGroup::Network,
+        match self {
+            Self::Kill | Self::KillLeader | Self::KillAll | Self::Pause | Self::PauseLeader => FaultGroup::Process,
+            Self::PowerLoss
+            | Self::PowerLossTwo
+            | Self::PowerLossAll
+            | Self::DiskFull
+            | Self::ReadOnlyDisk
+            | Self::SlowDisk
+            | Self::StuckDisk => FaultGroup::Disk,
+            Self::ClockJump | Self::ClockSkew | Self::ClockRate => FaultGroup::Clock,
+            Self::BitFlip | Self::Truncate | Self::OldCopy | Self::Delete | Self::LostTails | Self::Helix => FaultGroup::Corruption,
+            Self::RemoveLeader | Self::ReplaceNode | Self::SnapshotInstall | Self::RollingRestart => FaultGroup::Membership,
+            Self::Isolate
+            | Self::IsolateLeader
+            | Self::DeafLeader
+            | Self::DeafLeaderBriefly
+            | Self::MuteLeader
+            | Self::Bridge
+            | Self::Ring
+            | Self::Flap
+            | Self::Swizzle
+            | Self::SlowNetwork
+            | Self::LossyNetwork
+            | Self::UnorderedNetwork
+            | Self::AlteredPackets
+            | Self::CutClients => FaultGroup::Network,
         }
     }
 
@@ -236,6 +130,7 @@ impl Fault {
             Self::LostTails => (4_000, 7_000),
             Self::OldCopy | Self::BitFlip | Self::Truncate | Self::Delete | Self::Helix => (3_000, 6_000),
             Self::ReplaceNode | Self::RollingRestart => (500, 2_000),
+            Self::RemoveLeader => (1_000, 4_000),
             Self::SnapshotInstall => (45_000, 45_000),
             Self::Pause | Self::PauseLeader => (1_000, 12_000),
             _ => (3_000, 10_000),
@@ -270,13 +165,11 @@ impl Schedule {
         self.faults.iter().copied().filter(|planned| planned.fault.lane() == lane).collect()
     }
 
-    /// Returns what the history calls the faults that it holds, once each.
+    /// Returns the faults that it holds, once each.
     #[must_use]
-    pub fn kinds(&self) -> Vec<FaultKind> {
-        let mut kinds: Vec<FaultKind> = self.faults.iter().map(|planned| planned.fault.kind()).collect();
-        kinds.sort_unstable();
-        kinds.dedup();
-        kinds
+    pub fn distinct(&self) -> Vec<Fault> {
+        let faults: BTreeSet<Fault> = self.faults.iter().map(|planned| planned.fault).collect();
+        faults.into_iter().collect()
     }
 }
 
@@ -342,7 +235,7 @@ mod tests {
 
     #[test]
     fn groups_hold_what_their_names_say() {
-        assert!(Fault::of_groups(&[FaultGroup::Clock]).iter().all(|fault| fault.kind() != FaultKind::Kill));
+        assert!(Fault::of_groups(&[FaultGroup::Clock]).iter().all(|fault| fault.lane() == Lane::Nodes));
         assert_eq!(Fault::of_groups(&[FaultGroup::Clock]).len(), 3);
         assert_eq!(Fault::of_groups(&[FaultGroup::All]).len(), Fault::value_variants().len());
         assert_eq!(drawn(7, &[FaultGroup::Clock]).lane(Lane::Network), []);

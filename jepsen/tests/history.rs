@@ -4,12 +4,12 @@
 use std::path::{Path, PathBuf};
 
 use proofline_jepsen::history::{
-    Action, Answer, Evidence, FaultKind, History, HistoryError, Installed, LaneId, Mark, Moment, NodeId, Nonce, Observed, Outcome,
-    Recorder, RunHeader,
+    Action, Answer, Evidence, Fault, History, HistoryError, Installed, LaneId, Mark, Moment, NodeId, Nonce, Observed, Outcome, Recorder,
+    RunHeader,
 };
 
 fn header() -> RunHeader {
-    RunHeader::now(7, "example.org/log", "acme", vec![NodeId(1), NodeId(2)], vec![FaultKind::Kill], "a test")
+    RunHeader::now(7, "example.org/log", "acme", vec![NodeId(1), NodeId(2)], vec![Fault::Kill], "a test")
 }
 
 fn file(directory: &Path) -> PathBuf {
@@ -29,7 +29,7 @@ async fn what_is_read_is_what_was_recorded() {
     let directory = tempfile::tempdir().unwrap();
     let recorder = Recorder::create(&file(directory.path()), header()).unwrap();
     let mut actor = recorder.actor();
-    let fault = recorder.fault(FaultKind::Kill, &[NodeId(2)], "the follower").await;
+    let fault = recorder.fault(Fault::Kill, &[NodeId(2)], "the follower").await;
     let open = actor.begin(NodeId(1), opening()).await;
     open.observe(Observed::Beat { next: 4 }).await;
     open.end(Outcome::Ok { answer: Answer::Commanded { index: 9 } }).await;
@@ -38,7 +38,7 @@ async fn what_is_read_is_what_was_recorded() {
     recorder.finish().await.unwrap();
 
     let history = History::read(&file(directory.path())).unwrap();
-    assert_eq!(history.run.scheduled, [FaultKind::Kill]);
+    assert_eq!(history.run.scheduled, [Fault::Kill]);
     let operation = &history.operations[0];
     assert_eq!((&operation.action, operation.answer()), (&opening(), Some(&Answer::Commanded { index: 9 })));
     assert!(operation.invoked <= operation.observed[0].at && operation.observed[0].at <= operation.returned);

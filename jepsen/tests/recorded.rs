@@ -7,7 +7,7 @@ use proofline_client::{Client, Link, Profile, RetryPolicy, read_key};
 use proofline_cluster::{Binaries, Cluster, ORIGIN, Plan, TENANT, TRUST_DOMAIN, Tls};
 use proofline_jepsen::{
     checks::{Bounds, Case, FinalState, Forgery, Mutated, judge, mutate_all, second_opinion, table},
-    history::{Evidence, FaultKind, History, Installed, Mark, NodeId, Recorder, RunHeader},
+    history::{Evidence, Fault, History, Installed, Mark, NodeId, Recorder, RunHeader},
     offline,
     workload::{self, Shape, WorkloadConfig, Workloads},
 };
@@ -27,7 +27,7 @@ struct World {
 }
 
 impl World {
-    async fn begin(scheduled: Vec<FaultKind>) -> Self {
+    async fn begin(scheduled: Vec<Fault>) -> Self {
         let root = tempfile::tempdir().unwrap();
         let plan = Plan::create(&root.path().join("cluster"), 3, Tls::Mutual).unwrap();
         plan.commit_every(500).unwrap();
@@ -45,7 +45,7 @@ impl World {
         let place = usize::try_from(self.leader().await - 1).unwrap();
         let node = nodes()[place];
         self.recorder.mark(Mark::Unstable).await;
-        let fault = self.recorder.fault(FaultKind::KillLeader, &[node], "SIGKILL").await;
+        let fault = self.recorder.fault(Fault::KillLeader, &[node], "SIGKILL").await;
         self.cluster.kill(place).unwrap();
         self.recorder.mark(Mark::Ended { node, code: None }).await;
         tokio::time::sleep(Duration::from_secs(2)).await;
@@ -54,6 +54,15 @@ impl World {
         self.cluster.ready(place).await.unwrap();
         fault.end(Installed::Installed, Evidence::from([("processes killed".to_owned(), 1)])).await;
         self.recorder.mark(Mark::Stable).await;
+    }
+
+    /// Records what each node holds in memory.
+    async fn measure(&self) {
+        for (place, node) in nodes().into_iter().enumerate() {
+            let statistics = std::fs::read_to_string(format!("/proc/{}/statm", self.cluster.process_id(place).unwrap())).unwrap();
+            let pages: u64 = statistics.split(' ').nth(1).unwrap().parse().unwrap();
+            self.recorder.mark(Mark::Resident { node, bytes: pages * 4_096 }).await;
+        }
     }
 
     async fn leader(&self) -> u64 {
@@ -119,12 +128,13 @@ async fn a_cluster_that_nobody_breaks_passes_every_check_and_no_alteration_of_it
 
 #[tokio::test]
 async fn a_cluster_whose_leader_is_killed_passes_every_check() {
-    let mut world = World::begin(vec![FaultKind::KillLeader]).await;
+    let mut world = World::begin(vec![Fault::KillLeader]).await;
     world.recorder.mark(Mark::Stable).await;
     for _ in 0..2 {
         tokio::time::sleep(Duration::from_secs(2)).await;
         world.kill_leader().await;
     }
+    world.measure().await;
     tokio::time::sleep(Duration::from_secs(6)).await;
     let (case, _) = world.end().await;
     let report = judge(&case);

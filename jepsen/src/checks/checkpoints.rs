@@ -69,17 +69,22 @@ pub(super) fn no_equivocation(reading: &Reading<'_>) -> Judgement {
             anomaly.at(checkpoint.size).by(operation.map(|operation| operation.id)).on([first, node])
         });
     }
+    let mut proofs = 0;
     for operation in reading.operations() {
         let (Action::Consistency { older, older_root, newer, newer_root }, Some(Answer::Consistent { path })) =
             (&operation.action, operation.answer())
         else {
             continue;
         };
+        proofs += 1;
         let verified = verify_consistency(head(*older, older_root), head(*newer, newer_root), &hashes(path));
         if let Err(error) = verified {
             let anomaly = Anomaly::new("consistency-proof-does-not-verify", format!("{older} to {newer}: {error}"));
             found.add(anomaly.at(*newer).by([operation.id]).on([operation.node]));
         }
+    }
+    if proofs == 0 {
+        found.open("nobody asked for a proof of consistency");
     }
     found.judgement()
 }
@@ -99,6 +104,9 @@ pub(super) fn progress(reading: &Reading<'_>) -> Judgement {
         if let Some(Answer::Checkpoint(checkpoint)) = operation.answer() {
             by_node.entry(operation.node).or_default().push((operation, checkpoint.size));
         }
+    }
+    if by_node.is_empty() {
+        found.open("nobody asked for a checkpoint");
     }
     for (node, seen) in &by_node {
         // A witness asks one node one thing at a time, so answers come in the order of the questions.

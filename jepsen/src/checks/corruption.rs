@@ -6,11 +6,11 @@ use super::{
     reading::Reading,
     safety::present,
 };
-use crate::history::{FaultKind, Installed, Mark};
+use crate::history::{Installed, Mark};
 
 pub(super) fn durable(reading: &Reading<'_>) -> Judgement {
     let mut found = Found::default();
-    if reading.case.history.faults.iter().any(|fault| fault.kind == FaultKind::PowerLoss) {
+    if reading.case.history.faults.iter().any(|fault| fault.fault.loses_power()) {
         for predicate in [Predicate::NothingLost, Predicate::Containment] {
             follow(reading, &mut found, predicate, "lost-with-the-power");
         }
@@ -30,18 +30,16 @@ fn follow(reading: &Reading<'_>, found: &mut Found, predicate: Predicate, name: 
     }
 }
 
-const DAMAGE: [FaultKind; 5] = [FaultKind::BitFlip, FaultKind::Truncate, FaultKind::OldCopy, FaultKind::Delete, FaultKind::Helix];
-
 /// Damage is noticed, or was harmless: the node had what another one has, when somebody looked, or what all have at the end.
 pub(super) fn corruption(reading: &Reading<'_>) -> Judgement {
     let mut found = Found::default();
-    let damage = || reading.case.history.faults.iter().filter(|fault| DAMAGE.contains(&fault.kind));
+    let damage = || reading.case.history.faults.iter().filter(|fault| fault.fault.damages());
     if damage().next().is_none() {
         return found.judgement();
     }
     for fault in damage() {
         if fault.installed == Installed::Indeterminate {
-            found.open(format!("nobody knows whether {:?} {} was done", fault.kind, fault.detail));
+            found.open(format!("nobody knows whether {:?} {} was done", fault.fault, fault.detail));
         }
         for node in fault.targets.iter().filter(|_| fault.installed == Installed::Installed) {
             let noticed = reading.case.history.marks.iter().any(|marked| {

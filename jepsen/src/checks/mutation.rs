@@ -28,7 +28,7 @@ const fn by(caught_by: Predicate, name: &'static str, alter: fn(&mut Alteration<
 }
 
 /// Every alteration, by the number of the predicate.
-pub const MUTATIONS: [Mutation; 55] = [
+pub const MUTATIONS: [Mutation; 61] = [
     by(Predicate::Agreement, "the end of one node's log is another", log::fork),
     by(Predicate::Agreement, "one node lacks the last entries", log::shorten),
     by(Predicate::Agreement, "one node has another state", log::other_state),
@@ -68,9 +68,12 @@ pub const MUTATIONS: [Mutation; 55] = [
     by(Predicate::CheckpointTruth, "a checkpoint with another root, well signed", reads::sign_other_root),
     by(Predicate::CheckpointTruth, "a checkpoint with a signature that does not verify", reads::break_signature),
     by(Predicate::CheckpointTruth, "a checkpoint beyond the log, well signed", reads::sign_beyond),
+    by(Predicate::CheckpointTruth, "what a node signed last is another tree", log::sign_other_tree),
     by(Predicate::NoEquivocation, "two nodes show two roots of one size", reads::equivocate),
     by(Predicate::NoEquivocation, "a consistency proof has another hash", reads::break_consistency),
     by(Predicate::CheckpointProgress, "a node's checkpoint shrinks", reads::checkpoint_shrinks),
+    by(Predicate::CheckpointProgress, "nodes serve more than any remembers to have signed", log::forget_signature),
+    by(Predicate::CheckpointProgress, "checkpoints stand still while events are acknowledged", reads::checkpoints_stand_still),
     by(Predicate::ProofsHold, "an inclusion proof has another hash", reads::break_inclusion),
     by(Predicate::ProofsHold, "an inclusion proof is of another entry", reads::prove_another),
     by(Predicate::Containment, "an event below a revoked session is allowed, in log and answer", containment::allow_after_revoke),
@@ -82,10 +85,13 @@ pub const MUTATIONS: [Mutation; 55] = [
         "an event sent after a revocation was acknowledged stands before it and is allowed",
         containment::late_event_allowed,
     ),
+    by(Predicate::Containment, "a containment ends and nobody released it", containment::release_unasked),
+    by(Predicate::Containment, "a revocation takes too long", time::slow_revoke),
     by(Predicate::Durable, "an acknowledged entry is gone after a power loss", log::lose_power),
     by(Predicate::Corruption, "a flipped bit was served", log::serve_damage),
     by(Predicate::Recovery, "the nodes were the same a second too late", time::late_recovery),
     by(Predicate::Liveness, "nothing was acknowledged for a while", time::no_writes),
+    by(Predicate::Liveness, "nothing was acknowledged for too long, whatever was broken", time::starve),
     by(Predicate::Overload, "a node held a byte too much", time::too_much_memory),
     by(Predicate::NotVacuous, "a scheduled fault was never seen", history::unseen_fault),
 ];
@@ -119,7 +125,9 @@ impl Mutation {
             Judgement::False { anomalies, .. } => {
                 Mutated::Caught(anomalies.first().map_or_else(String::new, |first| first.name.to_owned()))
             }
-            Judgement::Unknown(why) => Mutated::Caught(format!("unknown: {}", why.join("; "))),
+            // Only of what was never seen to happen nobody knows; whatever is wrong must be called false.
+            Judgement::Unknown(why) if self.caught_by == Predicate::NotVacuous => Mutated::Caught(format!("unknown: {}", why.join("; "))),
+            Judgement::Unknown(_) => Mutated::Missed,
         }
     }
 }

@@ -16,8 +16,7 @@ use super::{
     tree::Tree,
 };
 use crate::history::{
-    Action, Answer, BatchId, CheckpointSeen, Digest, EventSent, FaultKind, LaneId, Mark, Moment, NodeId, Nonce, Observed, Operation,
-    Outcome, Receipt,
+    Action, Answer, BatchId, CheckpointSeen, Digest, EventSent, LaneId, Mark, Moment, NodeId, Nonce, Observed, Operation, Outcome, Receipt,
 };
 
 /// All tries of one batch.
@@ -186,26 +185,6 @@ impl<'a> Reading<'a> {
         for marked in &self.case.history.marks {
             if let Mark::Started { node } | Mark::Ended { node, .. } = marked.what {
                 self.restarts.entry(node).or_default().push(marked.at);
-            }
-        }
-        let restarts = |kind| {
-            !matches!(
-                kind,
-                FaultKind::Pause
-                    | FaultKind::Partition
-                    | FaultKind::OneWay
-                    | FaultKind::Bridge
-                    | FaultKind::Ring
-                    | FaultKind::Flap
-                    | FaultKind::Delay
-                    | FaultKind::Loss
-                    | FaultKind::Reorder
-            )
-        };
-        for fault in self.case.history.faults.iter().filter(|fault| restarts(fault.kind)) {
-            for node in &fault.targets {
-                let moments = self.restarts.entry(*node).or_default();
-                moments.extend([fault.began, fault.ended]);
             }
         }
         self.restarts.values_mut().for_each(|moments| moments.sort_unstable());

@@ -9,6 +9,7 @@ use std::{
 };
 
 use porcupine_rs::{CheckResult, Model, Operation as Timed, check_operations_timeout};
+use serde::Serialize;
 
 use super::Case;
 use crate::history::{Action, Answer, LaneHead, LaneId, Moment, Nonce, Operation, Outcome};
@@ -18,7 +19,7 @@ const OPERATIONS_MAX: usize = 2_000;
 const WITHIN: Duration = Duration::from_secs(20);
 
 /// What the other checker says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct SecondOpinion {
     /// Lanes that it found linearizable.
     pub linearizable: usize,
@@ -96,17 +97,31 @@ pub fn second_opinion(case: &Case) -> SecondOpinion {
     for (lane, timed) in case.history.operations.iter().filter_map(append_of).chain(openings(case)) {
         lanes.entry(lane).or_default().push(timed);
     }
-    let mut opinion = SecondOpinion { linearizable: 0, refuted: Vec::new(), undecided: Vec::new() };
-    for (lane, mut operations) in lanes {
-        operations.sort_by_key(|it| it.call_time);
-        operations.truncate(OPERATIONS_MAX);
-        match check_operations_timeout(&operations, WITHIN) {
+    let mut opinion = SecondOpinion::default();
+    for (lane, operations) in lanes {
+        match check_operations_timeout(&beginning(operations), WITHIN) {
             CheckResult::Ok => opinion.linearizable += 1,
             CheckResult::Illegal => opinion.refuted.push(lane.clone()),
             CheckResult::Unknown => opinion.undecided.push(lane.clone()),
         }
     }
     opinion
+}
+
+/// Returns the first operations of a lane. What was answered only after the first one that is left out may rest on that one,
+/// and demands nothing.
+fn beginning(mut operations: Vec<Timed<Lane>>) -> Vec<Timed<Lane>> {
+    operations.sort_by_key(|it| it.call_time);
+    let Some(cut) = operations.get(OPERATIONS_MAX).map(|it| it.call_time) else { return operations };
+    operations.truncate(OPERATIONS_MAX);
+    operations.retain_mut(|it| {
+        if it.return_time >= cut {
+            let (Step::Appended(head) | Step::MayAppend(head)) = &it.op else { return false };
+            (it.op, it.return_time) = (Step::MayAppend(*head), i64::MAX);
+        }
+        true
+    });
+    operations
 }
 
 fn append_of(operation: &Operation) -> Option<(&LaneId, Timed<Lane>)> {

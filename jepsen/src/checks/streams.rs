@@ -18,11 +18,23 @@ pub(super) fn streams(reading: &Reading<'_>) -> Judgement {
             _ => None,
         })
         .collect();
+    let (mut tailed, mut watched) = (0, 0);
     for operation in reading.operations() {
         match operation.action {
-            Action::Tail { from } => check_tail(reading, &mut found, operation, from),
-            Action::WatchContainment { from } => check_watch(&mut found, operation, from, &changes, reading.size()),
+            Action::Tail { from } => {
+                tailed += operation.observed.len();
+                check_tail(reading, &mut found, operation, from);
+            }
+            Action::WatchContainment { from } => {
+                watched += operation.observed.len();
+                check_watch(&mut found, operation, from, &changes, reading.size());
+            }
             _ => {}
+        }
+    }
+    for (brought, what) in [(tailed, "entries"), (watched, "containments")] {
+        if brought == 0 {
+            found.open(format!("no stream of {what} brought anything"));
         }
     }
     found.judgement()

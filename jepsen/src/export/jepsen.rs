@@ -51,8 +51,8 @@ fn of_operation(operation: &Operation, end: Moment) -> [Happened; 2] {
 }
 
 fn of_fault(fault: &FaultRecord, end: Moment) -> [Happened; 2] {
-    let kind = serde_json::to_value(fault.kind).unwrap_or_default();
-    let name = kind.as_str().unwrap_or("unknown");
+    let name = serde_json::to_value(fault.fault).unwrap_or_default();
+    let name = name.as_str().unwrap_or("unknown");
     let value = edn::of(&json!({
         "targets": fault.targets, "detail": fault.detail, "installed": fault.installed, "evidence": fault.evidence,
     }));

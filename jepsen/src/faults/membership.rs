@@ -3,15 +3,32 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use proofline_proto::v1;
 use tokio::time::Instant;
 
 use super::{NodeLane, Seen};
 use crate::{nodes::Place, schedule::Planned};
 
+/// How long the cluster may take until it has done without a node.
+const REMOVED_WITHIN: Duration = Duration::from_secs(60);
 /// How long a node may take to install a snapshot.
 const INSTALLED_WITHIN: Duration = Duration::from_secs(60);
 
 impl NodeLane<'_> {
+    /// A node that lives and works is no member any more: for a while the others work on as they are, then another one joins.
+    pub(super) async fn remove_alive(&mut self, planned: &Planned, place: Place) -> Result<Seen> {
+        let old = self.fleet.node_at(place)?;
+        let Some(before) = self.observer.view().await else { return Ok(Seen::skipped("nobody leads")) };
+        let remove = v1::ChangeMembershipRequest { remove: vec![old.0], ..Default::default() };
+        self.observer.change_members(remove, REMOVED_WITHIN).await?;
+        let after = self.observer.leader_beyond(before.term(), REMOVED_WITHIN).await;
+        let is_gone = after.is_some_and(|view| !view.members().contains(&old.0));
+        let was_alive = self.fleet.runs(place);
+        self.fleet.hold(planned.duration).await?;
+        let replaced = self.replace_node(place).await?;
+        Ok(Seen::counted([("removed_alive", u64::from(is_gone && was_alive && replaced.is_seen()))], replaced.story))
+    }
+
     pub(super) async fn replace_node(&mut self, place: Place) -> Result<Seen> {
         let old = self.fleet.node_at(place)?;
         let began = Instant::now();

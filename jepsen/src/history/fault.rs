@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use super::value::{Moment, NodeId};
@@ -11,75 +12,107 @@ use super::value::{Moment, NodeId};
 #[serde(transparent)]
 pub struct FaultId(pub u64);
 
-/// What was done to the nodes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// What is done to the nodes, the network or the files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum FaultKind {
-    /// `kill -9` of a process.
-    Kill,
-    /// `kill -9` of the node that leads.
-    KillLeader,
-    /// `SIGSTOP`, later `SIGCONT`.
-    Pause,
-    /// `kill -9`, and what was not yet on the disk is lost.
-    PowerLoss,
-    /// Some nodes hear nothing of the others.
-    Partition,
-    /// Messages get lost in one direction.
-    OneWay,
-    /// Two nodes hear each other only through a third.
+pub enum Fault {
+    /// A node hears no other, and no other hears it
+    Isolate,
+    /// The same, with the node that leads
+    IsolateLeader,
+    /// The leader hears nobody, and everybody hears it
+    DeafLeader,
+    /// As deaf-leader, long enough for an election, and shorter than clients wait
+    DeafLeaderBriefly,
+    /// Nobody hears the leader, and it hears everybody
+    MuteLeader,
+    /// Two nodes hear each other only through the third
     Bridge,
-    /// Each node hears one neighbour only.
+    /// Each node is heard by the next one only
     Ring,
-    /// Links go down and up.
+    /// A node's links go down and up, every 0.2 to 2 s
     Flap,
-    /// Messages are late, by turns more and less.
-    Delay,
-    /// Messages get lost.
-    Loss,
-    /// Messages overtake each other.
-    Reorder,
-    /// Bits of messages are flipped on the way.
+    /// Links are cut one after the other, and healed in another order
+    Swizzle,
+    /// Every packet is 5 to 100 ms late, each link by its own
+    SlowNetwork,
+    /// 1 to 20 % of all packets are lost
+    LossyNetwork,
+    /// Packets overtake each other and come twice
+    UnorderedNetwork,
+    /// Bits of TCP payloads are flipped, under checksums that are right
     AlteredPackets,
-    /// Clients do not reach a node that the other nodes reach.
-    ClientCut,
-    /// The disk is full.
+    /// Clients do not reach one node; the others do
+    CutClients,
+    /// `kill -9` of a node
+    Kill,
+    /// `kill -9` of the node that leads
+    KillLeader,
+    /// `kill -9` of all nodes at once
+    KillAll,
+    /// SIGSTOP of a node, later SIGCONT
+    Pause,
+    /// SIGSTOP of the node that leads, later SIGCONT
+    PauseLeader,
+    /// A node loses power: what is not on its disk is gone
+    PowerLoss,
+    /// Two nodes lose power at once
+    PowerLossTwo,
+    /// All nodes lose power at once
+    PowerLossAll,
+    /// The disk of a node is full
     DiskFull,
-    /// The disk takes no writes.
+    /// The disk of a node takes no writes
     ReadOnlyDisk,
-    /// The disk is slow.
+    /// The disk of a node does 5 to 40 writes in a second
     SlowDisk,
-    /// A clock jumps.
+    /// Every write to the disk of a node waits
+    StuckDisk,
+    /// The wall clock of a node jumps by up to an hour
     ClockJump,
-    /// A clock runs too fast or too slow.
+    /// The wall clock of a node is off by 1 to 10 s
     ClockSkew,
-    /// One bit of a file is flipped.
+    /// The clock of a node runs at half or double speed, timers too
+    ClockRate,
+    /// One bit of a file of a killed node is flipped
     BitFlip,
-    /// A file loses its end.
+    /// A file of a killed node loses its end
     Truncate,
-    /// A file gets back what it once held.
+    /// A file of a killed node gets back what it held some seconds before
     OldCopy,
-    /// A file is gone.
+    /// A file of a killed node is gone
     Delete,
-    /// Each node is damaged in another part, no part on all of them.
+    /// The Raft logs of a majority lose their ends, while all nodes are down
+    LostTails,
+    /// Each node is damaged in another part; comes last
     Helix,
-    /// Members come and go.
-    Membership,
-    /// A node loses its directory and comes back as a new member.
-    Wipe,
-    /// A node is so far behind that it gets a snapshot.
+    /// The leader leaves the cluster while it lives, and another node joins in its place
+    RemoveLeader,
+    /// A node loses its disk, and another one joins in its place
+    ReplaceNode,
+    /// A node is away until the others have cut their logs, and gets a snapshot
     SnapshotInstall,
-    /// All nodes restart, one after the other.
+    /// All nodes are stopped and started, one after the other
     RollingRestart,
-    /// More is sent than the cluster can take.
-    Overload,
 }
 
-impl FaultKind {
-    /// Tells whether the leader may change by it, so that a run with it must have seen that.
+impl Fault {
+    /// Tells whether the leader must change by it, so that a run with it must have seen that.
     #[must_use]
     pub const fn changes_leader(self) -> bool {
-        matches!(self, Self::KillLeader | Self::RollingRestart)
+        matches!(self, Self::KillLeader | Self::RemoveLeader | Self::RollingRestart)
+    }
+
+    /// Tells whether disks lose what was not synced.
+    #[must_use]
+    pub const fn loses_power(self) -> bool {
+        matches!(self, Self::PowerLoss | Self::PowerLossTwo | Self::PowerLossAll)
+    }
+
+    /// Tells whether files are damaged.
+    #[must_use]
+    pub const fn damages(self) -> bool {
+        matches!(self, Self::BitFlip | Self::Truncate | Self::OldCopy | Self::Delete | Self::LostTails | Self::Helix)
     }
 }
 
@@ -103,8 +136,8 @@ pub type Evidence = BTreeMap<String, u64>;
 pub struct FaultRecord {
     /// Number.
     pub id: FaultId,
-    /// Kind.
-    pub kind: FaultKind,
+    /// What was done.
+    pub fault: Fault,
     /// Nodes that it was aimed at.
     pub targets: Vec<NodeId>,
     /// For people: which file, how many milliseconds.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    fault::{Evidence, FaultId, FaultKind, Installed, Mark},
+    fault::{Evidence, Fault, FaultId, Installed, Mark},
     operation::{Action, Observed, Outcome},
     recorder::RunHeader,
     value::{Moment, NodeId, OperationId, Process},
@@ -22,7 +22,7 @@ pub(super) enum Line {
     /// A stream brought something.
     Observe { id: OperationId, at: Moment, what: Observed },
     /// A fault begins.
-    Fault { id: FaultId, kind: FaultKind, targets: Vec<NodeId>, detail: String, at: Moment },
+    Fault { id: FaultId, fault: Fault, targets: Vec<NodeId>, detail: String, at: Moment },
     /// A fault ends.
     FaultEnd { id: FaultId, at: Moment, installed: Installed, evidence: Evidence },
     /// Something was seen from outside.

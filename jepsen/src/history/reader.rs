@@ -138,10 +138,10 @@ impl Building {
                 let operation = self.history.operations.get_mut(*self.open.get(&id)?)?;
                 operation.observed.push(Observation { at, what });
             }
-            Line::Fault { id, kind, targets, detail, at } => {
+            Line::Fault { id, fault, targets, detail, at } => {
                 let installed = Installed::Indeterminate;
                 let fault =
-                    FaultRecord { id, kind, targets, detail, began: at, ended: Moment::NEVER, installed, evidence: Evidence::new() };
+                    FaultRecord { id, fault, targets, detail, began: at, ended: Moment::NEVER, installed, evidence: Evidence::new() };
                 let place = self.history.faults.len();
                 self.history.faults.push(fault);
                 return self.faults.insert(id, place).is_none().then_some(());

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    fault::{Evidence, FaultId, FaultKind, Installed, Mark},
+    fault::{Evidence, Fault, FaultId, Installed, Mark},
     line::Line,
     operation::{Action, Observed, Outcome},
     value::{Moment, NodeId, OperationId, Process},
@@ -43,7 +43,7 @@ pub struct RunHeader {
     /// Nodes at the beginning.
     pub nodes: Vec<NodeId>,
     /// Faults that the schedule holds: each must be seen, or the run proves nothing.
-    pub scheduled: Vec<FaultKind>,
+    pub scheduled: Vec<Fault>,
     /// When it began, by the machine's clock: for people.
     pub began_unix_ns: u64,
     /// What was tested: the revision of the sources, say.
@@ -53,7 +53,7 @@ pub struct RunHeader {
 impl RunHeader {
     /// Begins the header of a run that starts now.
     #[must_use]
-    pub fn now(seed: u64, origin: &str, tenant: &str, nodes: Vec<NodeId>, scheduled: Vec<FaultKind>, subject: &str) -> Self {
+    pub fn now(seed: u64, origin: &str, tenant: &str, nodes: Vec<NodeId>, scheduled: Vec<Fault>, subject: &str) -> Self {
         let began = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
         Self {
             version: 1,
@@ -130,10 +130,10 @@ impl Recorder {
     }
 
     /// Records that a fault begins. Dropped without an end, it counts as indeterminate.
-    pub async fn fault(&self, kind: FaultKind, targets: &[NodeId], detail: &str) -> OpenFault {
+    pub async fn fault(&self, fault: Fault, targets: &[NodeId], detail: &str) -> OpenFault {
         let id = FaultId(self.numbers.fault.fetch_add(1, Ordering::Relaxed));
         let (targets, detail) = (targets.to_vec(), detail.to_owned());
-        self.line(Line::Fault { id, kind, targets, detail, at: self.now() }).await;
+        self.line(Line::Fault { id, fault, targets, detail, at: self.now() }).await;
         OpenFault { id, recorder: self.clone() }
     }
 

@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use proofline_cluster::{Binaries, Plan, PlannedNode, Tls};
+use proofline_verifier::Policy;
 use tokio::time::Instant;
 
 use super::{Clock, Disk, NodeProcess, Place};
@@ -109,6 +110,8 @@ pub struct Fleet {
     pub stations: Vec<Station>,
     /// Nodes that ended without a reason.
     pub surprises: Vec<Surprise>,
+    /// The policies of the members that there were, one after the other.
+    pub policies: Vec<Policy>,
     pub(super) next_id: u64,
     recorder: Recorder,
     run: String,
@@ -134,6 +137,7 @@ impl Fleet {
             next_id: namespaces.len() as u64 + 1,
             stations: Vec::new(),
             surprises: Vec::new(),
+            policies: vec![Policy::parse(&fs::read(plan.policy())?)?],
             recorder,
             run: of.run.to_owned(),
             directory: of.directory.to_owned(),

@@ -76,7 +76,8 @@ impl Fleet {
     }
 
     /// Gives auditors a policy that holds for the whole run: the keys of all nodes that ever were, and a majority of the places.
-    fn write_policy(&self) -> Result<()> {
+    /// What they saw is judged by the policies of the members that there were.
+    fn write_policy(&mut self) -> Result<()> {
         let genesis = v1::Genesis::decode(fs::read(self.plan.root.join("genesis.bin"))?.as_slice())?;
         let log = VerifierKey::new(KeyName::parse(&genesis.origin)?, SignatureType::Ed25519, &genesis.log_public_key)?;
         let key_of = |node_id: u64| -> Result<VerifierKey> {
@@ -85,8 +86,11 @@ impl Fleet {
             let name = KeyName::parse(&format!("{TRUST_DOMAIN}/{name}"))?;
             Ok(VerifierKey::new(name, SignatureType::CosignatureV1, key.as_bytes())?)
         };
-        let nodes = (1..self.next_id).map(key_of).collect::<Result<Vec<_>>>()?;
-        let policy = Policy::of_cluster(log, nodes, Threshold::Of(self.stations.len() / 2 + 1))?;
+        let threshold = Threshold::Of(self.stations.len() / 2 + 1);
+        let members = self.plan.nodes.iter().map(|node| key_of(node.node_id)).collect::<Result<Vec<_>>>()?;
+        let all = (1..self.next_id).map(key_of).collect::<Result<Vec<_>>>()?;
+        self.policies.push(Policy::of_cluster(log.clone(), members, threshold)?);
+        let policy = Policy::of_cluster(log, all, threshold)?;
         let new = self.plan.policy().with_extension("new");
         fs::write(&new, policy.encode())?;
         Ok(fs::rename(new, self.plan.policy())?)

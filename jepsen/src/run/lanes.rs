@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::{
     faults::{NetworkLane, NodeLane, Seen},
-    history::{FaultKind, NodeId, Recorder},
+    history::{Fault, NodeId, Recorder},
     nodes::Place,
     schedule::Planned,
 };
@@ -22,8 +22,8 @@ pub(super) struct Pace {
 /// What one lane has seen so far.
 #[derive(Default)]
 struct Progress {
-    tried: BTreeSet<FaultKind>,
-    seen: BTreeSet<FaultKind>,
+    tried: BTreeSet<Fault>,
+    seen: BTreeSet<Fault>,
 }
 
 impl Pace {
@@ -41,21 +41,21 @@ impl Pace {
 impl Progress {
     /// A lane that is late leaves out what it has tried before.
     fn wants(&self, planned: &Planned, pace: &Pace) -> bool {
-        !pace.is_over() || !self.tried.contains(&planned.fault.kind())
+        !pace.is_over() || !self.tried.contains(&planned.fault)
     }
 
     fn note(&mut self, planned: &Planned, seen: &Seen) {
-        self.tried.insert(planned.fault.kind());
+        self.tried.insert(planned.fault);
         if seen.is_seen() {
-            self.seen.insert(planned.fault.kind());
+            self.seen.insert(planned.fault);
         }
     }
 
-    /// Returns a second try for each kind that was never seen: bad luck is no reason for a run without a verdict.
+    /// Returns a second try for each fault that was never seen: bad luck is no reason for a run without a verdict.
     fn second_tries(&self, planned: &[Planned]) -> Vec<Planned> {
         let mut missing = BTreeSet::new();
-        let unseen = planned.iter().filter(|planned| !self.seen.contains(&planned.fault.kind()));
-        unseen.filter(|planned| missing.insert(planned.fault.kind())).map(|planned| Planned { lot: planned.lot ^ 1, ..*planned }).collect()
+        let unseen = planned.iter().filter(|planned| !self.seen.contains(&planned.fault));
+        unseen.filter(|planned| missing.insert(planned.fault)).map(|planned| Planned { lot: planned.lot ^ 1, ..*planned }).collect()
     }
 }
 
@@ -77,7 +77,7 @@ async fn over_network(lane: &NetworkLane, planned: &Planned, pace: &Pace) -> Res
     let targets = lane.targets(planned).await;
     let nodes: Vec<NodeId> = targets.iter().filter_map(|(_, node)| *node).collect();
     let places: Vec<Place> = targets.iter().map(|(place, _)| *place).collect();
-    let fault = pace.recorder.fault(planned.fault.kind(), &nodes, &format!("{planned:?}")).await;
+    let fault = pace.recorder.fault(planned.fault, &nodes, &format!("{planned:?}")).await;
     let seen = lane.inject(planned, &places).await?;
     pace.say(planned, &names(&nodes), &seen.summary());
     fault.end(seen.installed, seen.evidence.clone()).await;
@@ -101,7 +101,7 @@ pub(super) async fn nodes(mut lane: NodeLane<'_>, planned: Vec<Planned>, pace: &
 async fn over_nodes(lane: &mut NodeLane<'_>, planned: &Planned, pace: &Pace) -> Result<Seen> {
     let places = lane.targets(planned).await;
     let nodes = lane.nodes(&places);
-    let fault = pace.recorder.fault(planned.fault.kind(), &nodes, &format!("{planned:?}")).await;
+    let fault = pace.recorder.fault(planned.fault, &nodes, &format!("{planned:?}")).await;
     // What went wrong half way is no fault that was survived; whether the nodes come back is found out below.
     let seen = lane.inject(planned, &places).await.unwrap_or_else(|error| Seen::indeterminate(format!("{error:#}")));
     pace.say(planned, &names(&nodes), &seen.summary());

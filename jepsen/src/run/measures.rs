@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::history::{Action, FaultKind, History, Installed, Mark, Moment};
+use crate::history::{Action, Fault, History, Installed, Mark, Moment};
 
 /// Figures of one run. A figure that nothing was measured for is missing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -15,6 +15,8 @@ pub struct Measures {
     pub leader_kill_p99_ms: Option<u64>,
     /// From the last heal to one state on all nodes, in milliseconds.
     pub heal_to_same_state_ms: Option<u64>,
+    /// Longest time between two acknowledgements, whatever was broken, in milliseconds.
+    pub longest_without_acknowledgement_ms: u64,
     /// Most memory that a node held, in bytes.
     pub resident_bytes_max: Option<u64>,
     /// Acknowledged batches.
@@ -29,7 +31,7 @@ impl Measures {
         let mut acknowledged: Vec<(Moment, Moment)> =
             appends.filter(|operation| operation.answer().is_some()).map(|operation| (operation.invoked, operation.returned)).collect();
         acknowledged.sort_unstable_by_key(|(_, returned)| *returned);
-        let killed = history.faults.iter().filter(|it| it.kind == FaultKind::KillLeader && it.installed == Installed::Installed);
+        let killed = history.faults.iter().filter(|it| it.fault == Fault::KillLeader && it.installed == Installed::Installed);
         let first_after = |at: Moment| acknowledged.iter().find(|(invoked, _)| *invoked >= at).map(|(_, returned)| returned.ms_since(at));
         let mut waits: Vec<u64> = killed.filter_map(|fault| first_after(killed_at(history, fault.began))).collect();
         waits.sort_unstable();
@@ -37,7 +39,9 @@ impl Measures {
             Mark::Resident { bytes, .. } => Some(bytes),
             _ => None,
         });
+        let gaps = acknowledged.windows(2).filter_map(|pair| Some(pair.last()?.1.ms_since(pair.first()?.1)));
         Self {
+            longest_without_acknowledgement_ms: gaps.max().unwrap_or(0),
             leader_kill_p50_ms: percentile(&waits, 50),
             leader_kill_p99_ms: percentile(&waits, 99),
             leader_kill_to_ack_ms: waits,

@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use super::{Measures, RunOrder};
 use crate::{
-    checks::{Judgement, Report},
-    history::{FaultKind, History, Installed},
+    checks::{Judgement, Report, SecondOpinion},
+    history::{Fault, History, Installed},
     nodes::Surprise,
 };
 
@@ -23,7 +23,7 @@ pub enum Ruling {
     Unknown,
 }
 
-/// How often a fault of one kind was tried, and what became of it.
+/// How often one fault was tried, and what became of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Tries {
     /// Was there, and showed.
@@ -49,10 +49,12 @@ pub struct Verdict {
     pub seed: String,
     /// Repeats it.
     pub command: String,
-    /// Faults by kind.
-    pub faults: BTreeMap<FaultKind, Tries>,
+    /// Faults by name.
+    pub faults: BTreeMap<Fault, Tries>,
     /// Each predicate: true, false or unknown. `report.txt` has all that was found.
     pub checks: BTreeMap<String, String>,
+    /// What somebody else's checker says of each lane. One that it could not decide on says nothing.
+    pub second_opinion: SecondOpinion,
     /// Figures.
     pub measures: Measures,
     /// Nodes that ended by themselves without a fault that explains it.
@@ -68,11 +70,11 @@ impl Verdict {
         measures: Measures,
         surprises: &[Surprise],
         trouble: Vec<String>,
-        report: &Report,
+        (report, opinion): (&Report, SecondOpinion),
     ) -> Self {
         let checks: BTreeMap<String, String> =
             report.judgements.iter().map(|(predicate, judgement)| (predicate.to_string(), word(judgement).to_owned())).collect();
-        let is_broken = !surprises.is_empty() || !report.violated().is_empty();
+        let is_broken = !surprises.is_empty() || !report.violated().is_empty() || !opinion.refuted.is_empty();
         let ruling = match (is_broken, trouble.is_empty() && report.passes()) {
             (true, _) => Ruling::Broken,
             (false, true) => Ruling::Holds,
@@ -80,6 +82,7 @@ impl Verdict {
         };
         let mut reasons = trouble;
         reasons.extend(surprises.iter().map(|it| format!("no fault explains how node {} ended ({}): {}", it.node, it.how, it.said)));
+        reasons.extend(opinion.refuted.iter().map(|lane| format!("the second checker finds no order for the operations of {lane:?}")));
         let not_true = report.judgements.iter().filter(|(_, judgement)| !judgement.is_true());
         reasons.extend(not_true.map(|(predicate, judgement)| format!("{predicate}: {}", why(judgement))));
         Self {
@@ -90,6 +93,7 @@ impl Verdict {
             command: order.command.clone(),
             faults: tries(history),
             checks,
+            second_opinion: opinion,
             measures,
             surprises: surprises.to_vec(),
         }
@@ -115,10 +119,10 @@ fn why(judgement: &Judgement) -> String {
     }
 }
 
-fn tries(history: &History) -> BTreeMap<FaultKind, Tries> {
-    let mut of_kind: BTreeMap<FaultKind, Tries> = BTreeMap::new();
+fn tries(history: &History) -> BTreeMap<Fault, Tries> {
+    let mut of_each: BTreeMap<Fault, Tries> = BTreeMap::new();
     for fault in &history.faults {
-        let tries = of_kind.entry(fault.kind).or_default();
+        let tries = of_each.entry(fault.fault).or_default();
         match fault.installed {
             Installed::Installed if fault.was_seen() => tries.seen += 1,
             Installed::Installed => tries.unseen += 1,
@@ -126,5 +130,5 @@ fn tries(history: &History) -> BTreeMap<FaultKind, Tries> {
             Installed::Indeterminate => tries.indeterminate += 1,
         }
     }
-    of_kind
+    of_each
 }

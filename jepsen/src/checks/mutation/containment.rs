@@ -86,3 +86,12 @@ pub(super) fn late_event_allowed(it: &mut Alteration<'_>) -> Option<()> {
     // It is about sessions that were written to before: nothing else was asked so early.
     (!session.is_empty()).then_some(())
 }
+
+pub(super) fn release_unasked(it: &mut Alteration<'_>) -> Option<()> {
+    let place = it.an_entry(|entry| matches!(entry.body, Body::Containment { change: v1::ContainmentChange::Released, .. }))?;
+    it.rewrite(place, |_, core| {
+        let Some(Recorded::Containment(containment)) = &mut core.body else { return None };
+        containment.cause_index = containment.cause_index.checked_sub(1)?;
+        Some(())
+    })
+}

@@ -3,7 +3,7 @@
 use super::altering::Alteration;
 use crate::{
     checks::Body,
-    history::{Action, Answer, BatchId, FaultKind, LaneHead, Moment, Nonce, Outcome, Ruling},
+    history::{Action, Answer, BatchId, Fault, LaneHead, Moment, Nonce, Outcome, Ruling},
 };
 
 fn refused(for_good: bool) -> Outcome {
@@ -128,7 +128,7 @@ pub(super) fn lost_opening(it: &mut Alteration<'_>) -> Option<()> {
 }
 
 pub(super) fn unseen_fault(it: &mut Alteration<'_>) -> Option<()> {
-    it.case.history.run.scheduled.push(FaultKind::KillLeader);
+    it.case.history.run.scheduled.push(Fault::KillLeader);
     // As if everything else had been there.
     let place = it.an_acknowledgement()?;
     let other = it.again(place)?;

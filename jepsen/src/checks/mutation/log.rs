@@ -5,7 +5,7 @@ use proofline_proto::v1::entry_core::Body as Recorded;
 use super::altering::{Alteration, alter_event, rewritten};
 use crate::{
     checks::{Body, Reading},
-    history::{Action, Answer, Evidence, FaultId, FaultKind, FaultRecord, Installed, Moment},
+    history::{Action, Answer, Evidence, Fault, FaultId, FaultRecord, Installed, Moment},
 };
 
 const SECOND_NS: u64 = 1_000_000_000;
@@ -144,11 +144,12 @@ pub(super) fn other_session_root(it: &mut Alteration<'_>) -> Option<()> {
     })
 }
 
-fn fault(it: &mut Alteration<'_>, kind: FaultKind) -> Option<()> {
+/// Writes down a fault that was there and showed.
+pub(super) fn fault(it: &mut Alteration<'_>, what: Fault) -> Option<()> {
     let targets = vec![it.case.finals.nodes.first()?.node];
     it.case.history.faults.push(FaultRecord {
         id: FaultId(0),
-        kind,
+        fault: what,
         targets,
         detail: "an alteration".to_owned(),
         began: Moment(1),
@@ -160,11 +161,25 @@ fn fault(it: &mut Alteration<'_>, kind: FaultKind) -> Option<()> {
 }
 
 pub(super) fn lose_power(it: &mut Alteration<'_>) -> Option<()> {
-    fault(it, FaultKind::PowerLoss)?;
+    fault(it, Fault::PowerLoss)?;
     drop_entry(it)
 }
 
 pub(super) fn serve_damage(it: &mut Alteration<'_>) -> Option<()> {
-    fault(it, FaultKind::BitFlip)?;
+    fault(it, Fault::BitFlip)?;
     flip_payload(it)
+}
+
+pub(super) fn sign_other_tree(it: &mut Alteration<'_>) -> Option<()> {
+    let (_, root) = it.case.finals.nodes.first_mut()?.signed.as_mut()?;
+    root.0[3] ^= 2;
+    Some(())
+}
+
+pub(super) fn forget_signature(it: &mut Alteration<'_>) -> Option<()> {
+    for node in &mut it.case.finals.nodes {
+        let served = node.checkpoint.as_ref()?.size;
+        node.signed = node.signed.map(|(_, root)| (served.saturating_sub(1), root));
+    }
+    Some(())
 }

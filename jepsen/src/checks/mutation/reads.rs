@@ -1,7 +1,7 @@
 //! Alterations of reads, streams, checkpoints and proofs.
 
 use super::altering::Alteration;
-use crate::history::{Action, Answer, CheckpointSeen, Digest, LaneHead, Moment, Observation, Observed};
+use crate::history::{Action, Answer, CheckpointSeen, Digest, LaneHead, Moment, Observation, Observed, Outcome};
 
 fn entries_read(answer: Option<&Answer>) -> bool {
     matches!(answer, Some(Answer::Entries(run)) if run.count > 0)
@@ -186,4 +186,22 @@ pub(super) fn prove_another(it: &mut Alteration<'_>) -> Option<()> {
     let Action::Inclusion { index } = &mut it.operation(place)?.action else { return None };
     *index ^= 1;
     Some(())
+}
+
+/// All checkpoints but the last that anybody saw are as small as the first.
+pub(super) fn checkpoints_stand_still(it: &mut Alteration<'_>) -> Option<()> {
+    let seen = it.case.history.operations.iter_mut().filter_map(|it| {
+        let at = it.returned;
+        match &mut it.outcome {
+            Outcome::Ok { answer: Answer::Checkpoint(checkpoint) } => Some((at, &mut checkpoint.size)),
+            _ => None,
+        }
+    });
+    let mut seen: Vec<_> = seen.collect();
+    seen.sort_unstable_by_key(|(at, _)| *at);
+    let ((began, first), (ended, _)) = (seen.first().map(|(at, size)| (*at, **size))?, seen.last()?);
+    let is_long = ended.ms_since(began) > 2 * it.case.bounds.covered_ms;
+    seen.pop();
+    seen.into_iter().for_each(|(_, size)| *size = first);
+    is_long.then_some(())
 }

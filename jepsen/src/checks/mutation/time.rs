@@ -1,7 +1,7 @@
 //! Alterations of what must happen in time, and of memory.
 
-use super::altering::Alteration;
-use crate::history::{Action, Mark, Marked, Moment, NodeId};
+use super::{altering::Alteration, log::fault};
+use crate::history::{Action, Fault, Mark, Marked, Moment, NodeId};
 
 /// Everything behind this moment happens so much later.
 fn stand_still(it: &mut Alteration<'_>, from: Moment, milliseconds: u64) {
@@ -28,11 +28,36 @@ pub(super) fn late_recovery(it: &mut Alteration<'_>) -> Option<()> {
 }
 
 pub(super) fn no_writes(it: &mut Alteration<'_>) -> Option<()> {
+    let from = an_acknowledgement_before_the_last_write(it)?;
+    stand_still(it, from, it.case.bounds.available_ms + 1_000);
+    Some(())
+}
+
+/// The cluster is broken all the time, so that nothing is demanded of it as a stable one.
+pub(super) fn starve(it: &mut Alteration<'_>) -> Option<()> {
+    let from = an_acknowledgement_before_the_last_write(it)?;
+    fault(it, Fault::SlowNetwork)?;
+    stand_still(it, from, it.case.bounds.starved_ms + 1_000);
+    Some(())
+}
+
+fn an_acknowledgement_before_the_last_write(it: &mut Alteration<'_>) -> Option<Moment> {
     let is_write = |action: &Action| matches!(action, Action::Append { .. });
     let last = it.case.history.operations.iter().filter(|it| is_write(&it.action)).map(|it| it.invoked).max()?;
     let place = it.an_operation(|it| is_write(&it.action) && it.answer().is_some() && it.returned < last)?;
-    let from = it.operation(place)?.returned;
-    stand_still(it, from, it.case.bounds.available_ms + 1_000);
+    Some(it.operation(place)?.returned)
+}
+
+pub(super) fn slow_revoke(it: &mut Alteration<'_>) -> Option<()> {
+    let is_write = |action: &Action| matches!(action, Action::Append { .. });
+    let (late, operations) = (it.case.bounds.revoked_ms + 1_000, &it.case.history.operations);
+    let last = operations.iter().filter(|it| is_write(&it.action)).map(|it| it.invoked).max()?;
+    let first = operations.iter().filter(|it| is_write(&it.action) && it.answer().is_some()).map(|it| it.returned).min()?;
+    let place = it.an_operation(|it| {
+        matches!(it.action, Action::Revoke { .. }) && it.answer().is_some() && it.invoked > first && it.returned.plus_ms(late) < last
+    })?;
+    let operation = it.operation(place)?;
+    operation.returned = operation.returned.plus_ms(late);
     Some(())
 }
 
