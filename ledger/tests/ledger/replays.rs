@@ -488,8 +488,13 @@ proptest! {
     }
 
     #[test]
-    fn grouping_and_restarts_change_nothing(steps in prop::collection::vec(step(), 1..40), cuts in any::<u64>(), restart in 0..60_usize) {
+    fn grouping_restarts_and_snapshots_change_nothing(
+        steps in prop::collection::vec(step(), 1..40),
+        cuts in any::<u64>(),
+        (restart, snapshot) in any::<(prop::sample::Index, prop::sample::Index)>(),
+    ) {
         let (world, log) = live(&steps);
+        let (restart, snapshot) = (restart.index(log.len()), snapshot.index(log.len()));
         let mut other = World::empty();
         let mut group: Vec<peer::item::Item> = Vec::new();
         let mut time = 0;
@@ -502,6 +507,9 @@ proptest! {
             if n == restart {
                 other.reopen();
             }
+            if n == snapshot {
+                other = other.through_snapshot();
+            }
             time = at;
             group.push(item);
         }
@@ -509,6 +517,7 @@ proptest! {
         other.apply_group(group);
         prop_assert_eq!(other.entries(), world.entries());
         prop_assert_eq!(other.ledger.state_digest(), world.ledger.state_digest());
+        prop_assert_eq!(listed(&other.store), listed(&world.store));
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use ed25519_dalek::{Signer, SigningKey};
 use proofline_ledger::{
-    Applied, ContentHash, Frontier, Hash, Ledger, MapStore, Outcome, PreparedGroup, Refusal, TreeHash, UnixNanos, signed,
+    Applied, Change, Changes, ContentHash, Direction, Frontier, Hash, KeyRange, Ledger, MapStore, Outcome, PreparedGroup, Refusal, Store,
+    Table, TreeHash, UnixNanos, signed,
 };
 use proofline_proto::{peer, v1};
 use prost::Message;
@@ -133,6 +134,18 @@ impl World {
 
     pub fn reopen(&mut self) {
         self.ledger = Ledger::open(&self.store).unwrap();
+    }
+
+    /// Returns a node that has what a snapshot brings: the rows of the replicated tables, and nothing else.
+    pub fn through_snapshot(&self) -> Self {
+        let mut store = MapStore::default();
+        for table in Table::ALL.into_iter().filter(|table| !Table::OF_ONE_NODE.contains(table)) {
+            let range = KeyRange { from: &[], to: &[u8::MAX; 64] };
+            let rows = self.store.scan(table, range, Direction::Ascending, usize::MAX).unwrap();
+            let rows = rows.into_iter().map(|row| Change { table, key: row.key, value: Some(row.value) }).collect();
+            store.commit(Changes { rows });
+        }
+        Self { ledger: Ledger::open(&store).unwrap(), store, now: self.now, nonce: self.nonce }
     }
 
     pub fn time(&self) -> UnixNanos {

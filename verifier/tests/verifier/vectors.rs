@@ -193,6 +193,17 @@ fn the_vectors_on_disk_are_the_generated_ones() {
     }
 }
 
+/// It is made from `docs/FORMATS.md` alone. Needs Python, and PyPI the first time.
+#[test]
+fn a_verifier_in_another_language_says_the_same_of_every_vector() {
+    let output = Command::new(directory().join("../interop/run.sh")).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    let index: Value = serde_json::from_slice(&files()["index.json"]).unwrap();
+    let count = index["vectors"].as_array().unwrap().len();
+    assert!(said.contains(&format!("{count} vectors, 0 differences")), "{said}");
+}
+
 /// The text of a document with its members in the order of their names.
 pub(crate) fn sorted_text(of: &Value) -> String {
     match of {
