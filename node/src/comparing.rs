@@ -4,11 +4,14 @@
 //! node, whoever showed it. One node alone cannot make such a checkpoint, so it cannot stop another with it. What is decided here
 //! rests on checkpoints alone: neither the leader nor Raft is believed.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
-use proofline_ledger::{LogTree, TreeSize, cosigners, listing};
+use proofline_ledger::{LogTree, StoreFault, TreeSize, cosigners, listing};
 use proofline_proto::peer::PublishedCheckpoint;
-use proofline_verifier::{KeyName, Policy, SignatureType, Threshold, VerifiedCheckpoint, VerifierKey};
+use proofline_verifier::{KeyName, LogHash, Policy, SignatureType, Threshold, TreeHash as _, VerifierKey};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -62,18 +65,18 @@ impl Api {
         if proofline_ledger::planted!(EvilForkedFollowers) {
             return true;
         }
+        let own = self.published.borrow().as_ref().map(|published| published.note.clone());
         let (state, log_key) = (self.state.view(), self.log_key.verifying_key().to_bytes());
-        let compared = tokio::task::spawn_blocking(move || compare(&state, &log_key, &note)).await;
+        let compared = tokio::task::spawn_blocking(move || compare(&state, &log_key, note, own)).await;
         match compared {
             Ok(Ok(Compared::Same | Compared::NotPublishedByMany)) => true,
             Ok(Ok(Compared::NotYet)) | Err(_) => false,
-            Ok(Err(Diverged::Store(fault))) => {
-                failures.report(Failure::StorageDamaged { reason: fault.to_string() });
+            Ok(Ok(Compared::OtherTree(histories))) => {
+                failures.report(histories.failure(shown_by));
                 false
             }
-            Ok(Err(diverged @ Diverged::OtherTree { .. })) => {
-                let reason = format!("{diverged}; node {shown_by} shows it, and more than half of the registered nodes cosigned it");
-                failures.report(Failure::Diverged { reason });
+            Ok(Err(fault)) => {
+                failures.report(Failure::StorageDamaged { reason: fault.to_string() });
                 false
             }
         }
@@ -81,7 +84,7 @@ impl Api {
 }
 
 /// What a comparison came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Compared {
     /// It is of this node's tree.
     Same,
@@ -89,23 +92,70 @@ enum Compared {
     NotPublishedByMany,
     /// It is of a larger tree than this node has.
     NotYet,
+    /// It is of another tree than this node's.
+    OtherTree(TwoHistories),
 }
 
-fn compare(state: &StateDb, log_key: &[u8; 32], note: &[u8]) -> Result<Compared, Diverged> {
-    let Some(shown) = published_by_many(state, log_key, note)? else { return Ok(Compared::NotPublishedByMany) };
-    let size = TreeSize(shown.size.0);
-    if size > listing::head(state)?.size {
+/// A checkpoint that more than half of the registered nodes cosigned.
+#[derive(Debug)]
+struct Cosigned {
+    note: String,
+    size: TreeSize,
+    cosigners: BTreeSet<String>,
+}
+
+/// What somebody shows, and what this node published itself.
+#[derive(Debug)]
+struct TwoHistories {
+    diverged: Diverged,
+    shown: Cosigned,
+    own: Option<Cosigned>,
+}
+
+impl TwoHistories {
+    fn failure(self, shown_by: u64) -> Failure {
+        let reason = format!(
+            "{}; node {shown_by} shows it, and more than half of the registered nodes cosigned it: {}. That node {shown_by} shows it does \
+             not accuse it: {}",
+            self.diverged,
+            listed(&self.shown.cosigners),
+            self.accused()
+        );
+        Failure::Diverged { reason, checkpoints: std::iter::once(self.shown).chain(self.own).map(|it| it.note).collect() }
+    }
+
+    /// A checkpoint of this node's that covers less may be of what both histories have in common.
+    fn accused(&self) -> String {
+        let both = |own: &Cosigned| listed(&self.shown.cosigners.intersection(&own.cosigners).cloned().collect());
+        match &self.own {
+            Some(own) if own.size >= self.shown.size => {
+                format!("{} cosigned this node's checkpoint of size {} as well, and so two histories", both(own), own.size)
+            }
+            Some(_) | None => "whoever cosigned this node's checkpoints of that size or more as well cosigned two histories".to_owned(),
+        }
+    }
+}
+
+fn listed(names: &BTreeSet<String>) -> String {
+    if names.is_empty() { "nobody".to_owned() } else { names.iter().map(String::as_str).collect::<Vec<_>>().join(", ") }
+}
+
+fn compare(state: &StateDb, log_key: &[u8; 32], note: Vec<u8>, own: Option<Vec<u8>>) -> Result<Compared, StoreFault> {
+    let Some((shown, root)) = published_by_many(state, log_key, note)? else { return Ok(Compared::NotPublishedByMany) };
+    if shown.size > listing::head(state)?.size {
         return Ok(Compared::NotYet);
     }
-    let computed = LogTree::new(state, size).root()?;
-    if computed.0 == *proofline_verifier::TreeHash::as_bytes(&shown.root) {
+    let computed = LogTree::new(state, shown.size).root()?;
+    if computed.0 == *root.as_bytes() {
         return Ok(Compared::Same);
     }
-    Err(Diverged::OtherTree { size, published: shown.root, computed })
+    let diverged = Diverged::OtherTree { size: shown.size, published: root, computed };
+    let own = own.map(|own| published_by_many(state, log_key, own)).transpose()?.flatten();
+    Ok(Compared::OtherTree(TwoHistories { diverged, shown, own: own.map(|(own, _)| own) }))
 }
 
 /// Verifies a note under this log's key and the keys of more than half of the registered nodes.
-fn published_by_many(state: &StateDb, log_key: &[u8; 32], note: &[u8]) -> Result<Option<VerifiedCheckpoint>, Diverged> {
+fn published_by_many(state: &StateDb, log_key: &[u8; 32], note: Vec<u8>) -> Result<Option<(Cosigned, LogHash)>, StoreFault> {
     let (origin, nodes) = (listing::origin(state)?, cosigners(state)?);
     let policy = || {
         let log = VerifierKey::new(KeyName::parse(&origin).ok()?, SignatureType::Ed25519, log_key).ok()?;
@@ -116,5 +166,44 @@ fn published_by_many(state: &StateDb, log_key: &[u8; 32], note: &[u8]) -> Result
         let majority = Threshold::Of(keys.len() / 2 + 1);
         Policy::of_cluster(log, keys, majority).ok()
     };
-    Ok(policy().and_then(|policy| policy.verify_checkpoint(note).ok()))
+    let Some(verified) = policy().and_then(|policy| policy.verify_checkpoint(&note).ok()) else { return Ok(None) };
+    let cosigners = verified.cosigners.into_iter().map(|it| it.name).collect();
+    // What was verified is text.
+    let note = String::from_utf8_lossy(&note).into_owned();
+    Ok(Some((Cosigned { note, size: TreeSize(verified.size.0), cosigners }, verified.root)))
+}
+
+#[cfg(test)]
+mod tests {
+    use proofline_ledger::Hash;
+
+    use super::*;
+
+    fn cosigned(size: u64, by: &[&str]) -> Cosigned {
+        Cosigned { note: format!("note {size}\n"), size: TreeSize(size), cosigners: by.iter().map(ToString::to_string).collect() }
+    }
+
+    fn failure(own: Option<Cosigned>) -> (String, Vec<String>) {
+        let diverged = Diverged::OtherTree { size: TreeSize(7), published: LogHash::from_bytes([1; 32]), computed: Hash([2; 32]) };
+        match (TwoHistories { diverged, shown: cosigned(7, &["a", "c"]), own }).failure(3) {
+            Failure::Diverged { reason, checkpoints } => (reason, checkpoints),
+            other => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn who_cosigned_two_histories_is_named_and_who_shows_one_is_not_accused() {
+        let (reason, checkpoints) = failure(Some(cosigned(8, &["a", "b"])));
+        assert!(reason.contains("node 3 shows it, and more than half of the registered nodes cosigned it: a, c."), "{reason}");
+        assert!(reason.contains("a cosigned this node's checkpoint of size 8 as well"), "{reason}");
+        assert_eq!(checkpoints, ["note 7\n", "note 8\n"]);
+    }
+
+    #[test]
+    fn an_own_checkpoint_that_covers_less_accuses_nobody() {
+        for own in [Some(cosigned(6, &["a", "b"])), None] {
+            let (reason, _) = failure(own);
+            assert!(reason.contains("whoever cosigned this node's checkpoints of that size or more as well"), "{reason}");
+        }
+    }
 }

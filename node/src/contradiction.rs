@@ -2,7 +2,7 @@
 //!
 //! Only the running node knew: which state it had at which size is not stored. Started again by a supervisor it would find
 //! nothing wrong, take the commitment for true and cosign what it had refuted. So the note stands in the data directory, and
-//! ends every start until the directory is wiped.
+//! ends every start over this directory. For a tree it holds the signed checkpoints, too: together they show who signed both.
 
 use std::{fs, io, path::Path};
 
@@ -17,6 +17,9 @@ const FILE: &str = "contradiction";
 struct Note {
     what: What,
     reason: String,
+    /// Signed notes; files of earlier releases have none.
+    #[serde(default)]
+    checkpoints: Vec<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -31,15 +34,16 @@ enum What {
 ///
 /// On return: no crash forgets it. A crash before loses it, as if it had not been found yet.
 fn note(root: &Path, failure: &Failure) -> io::Result<()> {
-    let (what, reason) = match failure {
-        Failure::OtherMap { reason } => (What::Map, reason),
-        Failure::OtherState { reason } => (What::State, reason),
-        Failure::Diverged { reason } => (What::Tree, reason),
+    let (what, reason, checkpoints) = match failure {
+        Failure::OtherMap { reason } => (What::Map, reason, &[][..]),
+        Failure::OtherState { reason } => (What::State, reason, &[][..]),
+        Failure::Diverged { reason, checkpoints } => (What::Tree, reason, &checkpoints[..]),
         Failure::DiskFailed { .. } | Failure::StorageDamaged { .. } | Failure::OtherGenesis { .. } | Failure::GenesisRefused { .. } => {
             return Ok(());
         }
     };
-    durable::replace(&root.join(FILE), &serde_json::to_vec(&Note { what, reason: reason.clone() })?)
+    let note = Note { what, reason: reason.clone(), checkpoints: checkpoints.to_vec() };
+    durable::replace(&root.join(FILE), &serde_json::to_vec_pretty(&note)?)
 }
 
 /// Notes a failure on its way to whoever ends the process.
@@ -61,9 +65,9 @@ pub(crate) fn check(root: &Path) -> Result<(), Failure> {
         Err(error) => Err(error.to_string()),
     };
     Err(match noted {
-        Ok(Note { what: What::Map, reason }) => Failure::OtherMap { reason },
-        Ok(Note { what: What::State, reason }) => Failure::OtherState { reason },
-        Ok(Note { what: What::Tree, reason }) => Failure::Diverged { reason },
+        Ok(Note { what: What::Map, reason, .. }) => Failure::OtherMap { reason },
+        Ok(Note { what: What::State, reason, .. }) => Failure::OtherState { reason },
+        Ok(Note { what: What::Tree, reason, checkpoints }) => Failure::Diverged { reason, checkpoints },
         Err(error) => Failure::StorageDamaged { reason: format!("the note why this node ended cannot be read: {error}") },
     })
 }
@@ -79,12 +83,19 @@ mod tests {
         for failure in [
             Failure::OtherMap { reason: "map".to_owned() },
             Failure::OtherState { reason: "state".to_owned() },
-            Failure::Diverged { reason: "tree".to_owned() },
+            Failure::Diverged { reason: "tree".to_owned(), checkpoints: vec!["shown\n".to_owned(), "own\n".to_owned()] },
         ] {
             note(root.path(), &failure).unwrap();
             assert_eq!(check(root.path()).unwrap_err(), failure);
             assert_eq!(check(root.path()).unwrap_err(), failure, "telling it does not take it away");
         }
+    }
+
+    #[test]
+    fn a_note_of_an_earlier_release_is_read() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join(FILE), br#"{"what":"tree","reason":"tree"}"#).unwrap();
+        assert_eq!(check(root.path()).unwrap_err(), Failure::Diverged { reason: "tree".to_owned(), checkpoints: Vec::new() });
     }
 
     #[test]

@@ -65,6 +65,8 @@ struct Shared {
 
 /// Reports a failure; clones share one channel.
 #[derive(Clone, Debug)]
+        /// Signed notes: the one that is not of this node's tree, and this node's own where there was one.
+        checkpoints: Vec<String>,
 pub struct FailureReporter(Arc<Shared>);
 
 /// Waits for the first failure.

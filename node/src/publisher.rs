@@ -212,7 +212,7 @@ pub(crate) async fn watch_published(
     if let Err(error) = followed {
         let reason = error.to_string();
         failures.report(match error {
-            Diverged::OtherTree { .. } => Failure::Diverged { reason },
+            Diverged::OtherTree { .. } => Failure::Diverged { reason, checkpoints: kept(&api.state, own.borrow().as_ref()) },
             Diverged::Store(_) => Failure::StorageDamaged { reason },
         });
     }
@@ -243,6 +243,7 @@ pub enum Diverged {
     /// The state could not be read.
     #[error(transparent)]
     Store(#[from] StoreFault),
+    let own = api.published.clone();
 }
 
 /// Why a replicated note is not served.
@@ -251,6 +252,13 @@ enum NotServed {
     Unreadable,
     /// It is about another tree than this node has.
     Diverged(Diverged),
+}
+
+/// The checkpoint that the cluster published, and the one before it that this node served.
+fn kept(state: &StateStore, own: Option<&Published>) -> Vec<String> {
+    let replicated = listing::checkpoint(&*state.view()).ok().flatten();
+    let notes = replicated.into_iter().chain(own.map(|own| own.note.clone()));
+    notes.map(|note| String::from_utf8_lossy(&note).into_owned()).collect()
 }
 
 impl From<StoreFault> for NotServed {
