@@ -38,9 +38,11 @@ fn note(root: &Path, failure: &Failure) -> io::Result<()> {
         Failure::OtherMap { reason } => (What::Map, reason, &[][..]),
         Failure::OtherState { reason } => (What::State, reason, &[][..]),
         Failure::Diverged { reason, checkpoints } => (What::Tree, reason, &checkpoints[..]),
-        Failure::DiskFailed { .. } | Failure::StorageDamaged { .. } | Failure::OtherGenesis { .. } | Failure::GenesisRefused { .. } => {
-            return Ok(());
-        }
+        Failure::DiskFailed { .. }
+        | Failure::StorageDamaged { .. }
+        | Failure::PayloadsDamaged { .. }
+        | Failure::OtherGenesis { .. }
+        | Failure::GenesisRefused { .. } => return Ok(()),
     };
     let note = Note { what, reason: reason.clone(), checkpoints: checkpoints.to_vec() };
     durable::replace(&root.join(FILE), &serde_json::to_vec_pretty(&note)?)

@@ -23,7 +23,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::durable;
+use crate::{damage::REPLACE, durable};
 
 /// Who the node is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,7 +60,7 @@ pub enum DataDirError {
         expected: Identity,
     },
     /// The identity file cannot be read as one.
-    #[error("{path} is damaged ({reason}); rejoin the cluster with an empty directory, a new node id and a new key")]
+    #[error("{path} is damaged ({reason}); {REPLACE}")]
     Damaged {
         /// The identity file.
         path: PathBuf,
@@ -68,7 +68,7 @@ pub enum DataDirError {
         reason: String,
     },
     /// There is data, but nothing says whose it is.
-    #[error("{path} holds data but no identity; rejoin the cluster with an empty directory, a new node id and a new key")]
+    #[error("{path} holds data but no identity; {REPLACE}")]
     Unidentified {
         /// The directory.
         path: PathBuf,
@@ -80,13 +80,21 @@ pub enum DataDirError {
         path: PathBuf,
     },
     /// The file system refused.
-    #[error("cannot use the data directory {path}: {source}")]
+    #[error("cannot use the data directory {path}: {source}{}", whose(source))]
     File {
         /// The directory.
         path: PathBuf,
         /// What the file system said.
         source: io::Error,
     },
+}
+
+/// A permission that is missing is no failing disk, though nobody but a person can tell which of the two it is.
+fn whose(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::PermissionDenied => "; the disk may be sound: does the directory belong to the user of this node?",
+        _ => "",
+    }
 }
 
 impl DataDir {

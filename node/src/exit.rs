@@ -17,7 +17,7 @@ pub enum ExitCode {
     Generic = 1,
     /// Bytes on the disk are not what this node wrote. Restarting does not help.
     StorageDamaged = 10,
-    /// The disk holds less than this node promised. Rejoin with a wiped directory, a new node id and a new key.
+    /// The disk holds less than this node promised. Another node takes its place, with an empty directory, a new node id and a new key.
     StorageRegressed = 11,
     /// The data directory belongs to another cluster or another node, or the log began with another genesis.
     ForeignDataDirectory = 12,
@@ -87,7 +87,7 @@ impl From<&Failure> for ExitCode {
     fn from(failure: &Failure) -> Self {
         match failure {
             Failure::DiskFailed { .. } => Self::DiskFailed,
-            Failure::StorageDamaged { .. } => Self::StorageDamaged,
+            Failure::StorageDamaged { .. } | Failure::PayloadsDamaged { .. } => Self::StorageDamaged,
             Failure::Diverged { .. } => Self::Diverged,
             Failure::OtherMap { .. } => Self::OtherMap,
             Failure::OtherState { .. } => Self::OtherState,

@@ -8,6 +8,8 @@ use std::sync::{Arc, OnceLock};
 use thiserror::Error;
 use tokio::sync::Notify;
 
+use crate::damage::REPLACE;
+
 /// Something after which this process must neither serve nor vote.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum Failure {
@@ -20,8 +22,17 @@ pub enum Failure {
         reason: String,
     },
     /// Stored bytes turned out to be damaged while the node was running.
-    #[error("stored state is damaged: {reason}; restore this node from its peers with a wiped directory and a new node id")]
+    #[error("stored state is damaged: {reason}; {REPLACE}")]
     StorageDamaged {
+        /// What was found.
+        reason: String,
+    },
+    /// The payload store is damaged; nothing else is in doubt for it.
+    #[error(
+        "{reason}; the rest of this node is not in doubt: remove `payloads` from its data directory, and nothing else, and start it; it \
+         fetches payloads from the other nodes"
+    )]
+    PayloadsDamaged {
         /// What was found.
         reason: String,
     },
@@ -54,6 +65,8 @@ pub enum Failure {
     Diverged {
         /// What was compared.
         reason: String,
+        /// Signed notes: the one that is not of this node's tree, and this node's own where there was one.
+        checkpoints: Vec<String>,
     },
 }
 
@@ -65,8 +78,6 @@ struct Shared {
 
 /// Reports a failure; clones share one channel.
 #[derive(Clone, Debug)]
-        /// Signed notes: the one that is not of this node's tree, and this node's own where there was one.
-        checkpoints: Vec<String>,
 pub struct FailureReporter(Arc<Shared>);
 
 /// Waits for the first failure.
@@ -104,6 +115,7 @@ impl FailureWatch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{exit::ExitCode, payloads::VaultError};
 
     fn disk(reason: &str) -> Failure {
         Failure::DiskFailed { action: "writing", reason: reason.to_owned() }
@@ -115,5 +127,13 @@ mod tests {
         reporter.report(disk("first"));
         reporter.clone().report(disk("second"));
         assert_eq!(watch.failed().await, disk("first"));
+    }
+
+    #[test]
+    fn a_damaged_payload_store_costs_no_node() {
+        let failure = Failure::from(&VaultError::Damaged { what: "a payload" });
+        assert_eq!(ExitCode::from(&failure), ExitCode::StorageDamaged);
+        let said = failure.to_string();
+        assert!(said.contains("remove `payloads`") && !said.contains(REPLACE), "{said}");
     }
 }

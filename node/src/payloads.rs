@@ -96,9 +96,8 @@ impl From<&VaultError> for Failure {
     fn from(error: &VaultError) -> Self {
         let reason = error.to_string();
         match error {
-            VaultError::Damaged { .. }
-            | VaultError::Corrupt { .. }
-            | VaultError::State(StoreFault::Damaged { .. } | StoreFault::Corrupted { .. }) => Self::StorageDamaged { reason },
+            VaultError::Damaged { .. } | VaultError::Corrupt { .. } => Self::PayloadsDamaged { reason },
+            VaultError::State(StoreFault::Damaged { .. } | StoreFault::Corrupted { .. }) => Self::StorageDamaged { reason },
             VaultError::File { .. }
             | VaultError::Database { .. }
             | VaultError::Randomness

@@ -55,10 +55,10 @@ pub enum NodeError {
     /// The data directory cannot be used.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
-    /// The node was never initialised, or its directory was wiped.
+    /// The node was never initialised, or its directory is lost or not mounted.
     #[error(
-        "{0} is not initialised: run `proofline-node init` once. If this node was a member before, its promises are gone: give it a \
-         new node id and a new key, and add it to the cluster again"
+        "{0} is not initialised. If this node ran before, its disk is lost or not mounted: mount it, or put a node with a new node id and a \
+         new key in its place; never run `init` for it, because its promises are gone. A node that never ran takes `proofline-node init` once"
     )]
     NotInitialised(String),
     /// The Raft log cannot be used.
@@ -67,9 +67,6 @@ pub enum NodeError {
     /// The state cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The payload store cannot be used.
-    #[error(transparent)]
-    Payloads(#[from] VaultError),
     /// What was signed before cannot be read.
     #[error(transparent)]
     SignedTree(#[from] SignedTreeError),
@@ -110,6 +107,13 @@ pub enum NodeError {
     Reflection(#[from] tonic_reflection::server::Error),
 }
 
+/// A payload store that cannot be used ends a start as it ends a node that runs.
+impl From<VaultError> for NodeError {
+    fn from(error: VaultError) -> Self {
+        Self::Failed(Failure::from(&error))
+    }
+}
+
 impl From<&NodeError> for ExitCode {
     fn from(error: &NodeError) -> Self {
         match error {
@@ -122,7 +126,6 @@ impl From<&NodeError> for ExitCode {
             NodeError::SignedTree(SignedTreeError::Damaged { .. } | SignedTreeError::Missing { .. }) => Self::StorageDamaged,
             NodeError::SignedTree(SignedTreeError::File { .. }) => Self::DiskFailed,
             NodeError::Failed(failure) => failure.into(),
-            NodeError::Payloads(error) => (&Failure::from(error)).into(),
             NodeError::Genesis(GenesisError::Other { .. }) => Self::ForeignDataDirectory,
             NodeError::Genesis(GenesisError::NoGenesis | GenesisError::Store(_)) => Self::StorageDamaged,
             NodeError::Apply(_) | NodeError::Recovery(RecoveryError::Apply(_) | RecoveryError::Read(_)) => Self::StorageDamaged,

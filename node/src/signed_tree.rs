@@ -12,7 +12,7 @@ use proofline_ledger::{Hash, LogHash, TreeHash as _, TreeSize};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::durable;
+use crate::{damage::REPLACE, durable};
 
 /// A size and the root that was signed for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,13 +27,13 @@ pub struct SignedTree {
 #[derive(Debug, Error)]
 pub enum SignedTreeError {
     /// It does not say what was signed.
-    #[error("{path} is damaged; this node can no longer tell what it signed: rejoin with an empty directory, a new node id and a new key")]
+    #[error("{path} is damaged; this node can no longer tell what it signed: {REPLACE}")]
     Damaged {
         /// The file.
         path: PathBuf,
     },
     /// It is not there, though the node was initialised with one.
-    #[error("{path} is missing; this node can no longer tell what it signed: rejoin with an empty directory, a new node id and a new key")]
+    #[error("{path} is missing; this node can no longer tell what it signed: {REPLACE}")]
     Missing {
         /// The file.
         path: PathBuf,

@@ -4,22 +4,19 @@ use openraft::{LogId, Vote};
 use thiserror::Error;
 
 use super::record::RecordDamage;
-use crate::damage::is_damage;
-
-/// What an operator does with a node whose disk cannot be trusted any more.
-const REJOIN: &str = "remove the node from the cluster, and rejoin it with an empty data directory, a new node id and a new key";
+use crate::damage::{REPLACE, is_damage};
 
 /// Why the journal could not be opened, read or written. What each means for the process is in `exit.rs`.
 #[derive(Debug, Error)]
 pub enum JournalError {
     /// The database found bytes that it did not write.
-    #[error("the journal is damaged ({reason}); {REJOIN}")]
+    #[error("the journal is damaged ({reason}); {REPLACE}")]
     Corrupted {
         /// What the database said.
         reason: String,
     },
     /// A record does not match its own checksum or layout.
-    #[error("the journal's record {index} is damaged ({damage}); {REJOIN}")]
+    #[error("the journal's record {index} is damaged ({damage}); {REPLACE}")]
     RecordDamaged {
         /// Raft log index of the record.
         index: u64,
@@ -27,43 +24,43 @@ pub enum JournalError {
         damage: RecordDamage,
     },
     /// A record does not name its predecessor.
-    #[error("the journal's record {index} does not follow the record before it; {REJOIN}")]
+    #[error("the journal's record {index} does not follow the record before it; {REPLACE}")]
     ChainBroken {
         /// Raft log index of the record.
         index: u64,
     },
     /// A record is missing between others.
-    #[error("the journal has no record {missing}, but later ones; {REJOIN}")]
+    #[error("the journal has no record {missing}, but later ones; {REPLACE}")]
     Hole {
         /// Raft log index of the first missing record.
         missing: u64,
     },
     /// There is a journal, but no high-water file.
-    #[error("{path} is gone, so nobody can tell whether the journal is complete; {REJOIN}")]
+    #[error("{path} is gone, so nobody can tell whether the journal is complete; {REPLACE}")]
     MarkMissing {
         /// The high-water file.
         path: PathBuf,
     },
     /// Neither journal nor high-water file is there, though the node was initialised with them.
-    #[error("{path} and the journal beside it are gone, so nobody can tell what this node promised; {REJOIN}")]
+    #[error("{path} and the journal beside it are gone, so nobody can tell what this node promised; {REPLACE}")]
     Gone {
         /// The high-water file.
         path: PathBuf,
     },
     /// No slot of the high-water file can be read.
-    #[error("both slots of {path} are damaged, so nobody can tell whether the journal is complete; {REJOIN}")]
+    #[error("both slots of {path} are damaged, so nobody can tell whether the journal is complete; {REPLACE}")]
     MarkDamaged {
         /// The high-water file.
         path: PathBuf,
     },
     /// The journal holds another record where the mark was set.
-    #[error("the journal's record {mark} is not the one that was marked as durable; {REJOIN}")]
+    #[error("the journal's record {mark} is not the one that was marked as durable; {REPLACE}")]
     MarkContradicted {
         /// Log id of the mark.
         mark: LogId<u64>,
     },
     /// The journal ends before the mark: the disk lost records that this node had acknowledged.
-    #[error("the journal ends at {}, but {mark} was acknowledged: the disk lost records; {REJOIN}", show(last))]
+    #[error("the journal ends at {}, but {mark} was acknowledged: the disk lost records; {REPLACE}", show(last))]
     Regressed {
         /// Log id that was acknowledged.
         mark: LogId<u64>,
@@ -71,7 +68,7 @@ pub enum JournalError {
         last: Option<LogId<u64>>,
     },
     /// The journal holds an older vote than the mark: this node could vote twice in one term.
-    #[error("the journal's vote is {}, but {mark} was promised: the disk lost it; {REJOIN}", show(stored))]
+    #[error("the journal's vote is {}, but {mark} was promised: the disk lost it; {REPLACE}", show(stored))]
     VoteRegressed {
         /// Vote that was promised.
         mark: Vote<u64>,
@@ -79,7 +76,7 @@ pub enum JournalError {
         stored: Option<Vote<u64>>,
     },
     /// The state ends before the first record that the journal still has.
-    #[error("the state ends at {}, but the journal begins after {purged}: the disk lost state; {REJOIN}", show(applied))]
+    #[error("the state ends at {}, but the journal begins after {purged}: the disk lost state; {REPLACE}", show(applied))]
     StateBehind {
         /// Last log id that the state covers.
         applied: Option<LogId<u64>>,

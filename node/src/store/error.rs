@@ -2,28 +2,25 @@ use std::{io, path::PathBuf};
 
 use thiserror::Error;
 
-use crate::damage::is_damage;
-
-/// What an operator does with a node whose state cannot be trusted any more.
-const REJOIN: &str = "remove the node from the cluster, and rejoin it with an empty data directory, a new node id and a new key";
+use crate::damage::{REPLACE, is_damage};
 
 /// Why the state could not be opened, read or written. What each means for the process is in `exit.rs`.
 #[derive(Debug, Error)]
 pub enum StoreError {
     /// The database found bytes that it did not write.
-    #[error("the state is damaged ({reason}); {REJOIN}")]
+    #[error("the state is damaged ({reason}); {REPLACE}")]
     Corrupted {
         /// What the database said.
         reason: String,
     },
     /// The row that says which Raft entry was applied last cannot be read.
-    #[error("the state does not say how far it was applied ({what}); {REJOIN}")]
+    #[error("the state does not say how far it was applied ({what}); {REPLACE}")]
     PositionDamaged {
         /// Which part.
         what: &'static str,
     },
     /// The file that names the directories in use cannot be read.
-    #[error("{path} is damaged ({reason}); {REJOIN}")]
+    #[error("{path} is damaged ({reason}); {REPLACE}")]
     PointerDamaged {
         /// The file.
         path: PathBuf,
