@@ -2,7 +2,12 @@
 //! that came in a snapshot before the signatures in it were checked here, and nothing over a state commitment that this node
 //! has not found to be true.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    mem::{Discriminant, discriminant},
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use ed25519_dalek::{Signer as _, SigningKey};
 use proofline_ledger::{EntryIndex, Hash, LogTree, StoreFault, TreeSize, entry, listing, newest_commitment};
@@ -28,6 +33,8 @@ const READY_WITHIN: Duration = Duration::from_secs(2);
 const CHECKED_WITHIN: Duration = Duration::from_millis(200);
 /// How far committed time may be ahead of this node's clock.
 const AHEAD_MAX_NS: u64 = 60_000_000_000;
+/// How often the log says one and the same reason.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
 /// Requests that may wait; a leader has one under way.
 const WAITING_MAX: usize = 8;
 
@@ -129,6 +136,21 @@ pub struct CosignerHandle {
     confirmed: watch::Receiver<Confirmed>,
     authentic: watch::Receiver<Authentic>,
     signed: watch::Receiver<SignedTree>,
+    told: watch::Sender<Told>,
+}
+
+/// Which reasons for not cosigning the log gave, and when it did last: a node is asked several times a second.
+#[derive(Debug, Default)]
+struct Told(HashMap<Discriminant<NotCosigned>, Instant>);
+
+impl Told {
+    fn is_due(&mut self, why: &NotCosigned, now: Instant) -> bool {
+        let is_due = self.0.get(&discriminant(why)).is_none_or(|told| now.duration_since(*told) >= TOLD_EVERY);
+        if is_due {
+            self.0.insert(discriminant(why), now);
+        }
+        is_due
+    }
 }
 
 impl CosignerHandle {
@@ -137,6 +159,16 @@ impl CosignerHandle {
     /// # Errors
     /// [`NotCosigned`].
     pub async fn cosign(&self, tree: SignedTree) -> Result<Cosignature, NotCosigned> {
+        let answer = self.asked(tree).await;
+        if let Err(why) = &answer
+            && self.told.send_if_modified(|told| told.is_due(why, Instant::now()))
+        {
+            tracing::warn!(reason = %why, "this node did not cosign; said once a minute");
+        }
+        answer
+    }
+
+    async fn asked(&self, tree: SignedTree) -> Result<Cosignature, NotCosigned> {
         self.clone().ready(tree.size).await?;
         let (reply, answer) = oneshot::channel();
         self.requests.send(Request { tree, reply }).await.map_err(|_| NotCosigned::ShuttingDown)?;
@@ -206,6 +238,7 @@ impl Cosigner {
             confirmed: confirmed.clone(),
             authentic: authentic.clone(),
             signed: signed_before.clone(),
+            told: watch::Sender::default(),
         };
         let mut signer = Signer { genesis, key, state, progress, confirmed, authentic, signed, signed_now };
         let answering = async move {
@@ -324,4 +357,20 @@ fn committed_ns(state: &StateDb, size: TreeSize) -> Result<u64, StoreFault> {
     let Some(last) = size.0.checked_sub(1) else { return Ok(0) };
     let entry = listing::entry(state, EntryIndex(last))?;
     Ok(entry.as_deref().and_then(entry::parse).map_or(0, |(_, core)| core.committed_unix_ns))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reason_for_not_cosigning_is_said_once_a_minute() {
+        let (mut told, began) = (Told::default(), Instant::now());
+        let behind = |applied| NotCosigned::Behind { applied: TreeSize(applied), size: TreeSize(9) };
+        let mut due = |why: &NotCosigned, second| told.is_due(why, began + Duration::from_secs(second));
+        assert!(due(&behind(1), 0));
+        assert!(!due(&behind(2), 59), "how far it is does not make another reason");
+        assert!(due(&NotCosigned::AheadOfTime { ahead_s: 61 }, 59));
+        assert!(due(&behind(3), 60));
+    }
 }

@@ -2,7 +2,10 @@
 //!
 //! Publishing adds no entry. What is published is the newest note that was replicated, the same on every node.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
 
 use ed25519_dalek::{Signer, SigningKey};
 use proofline_ledger::{Hash, LogTree, Outcome, PreparedItem, StoreFault, TreeSize, cosigners, listing, note_size, signed};
@@ -34,6 +37,8 @@ use crate::{
 const PERIOD: Duration = Duration::from_millis(200);
 /// How long a voter may take to cosign.
 const COSIGN_WITHIN: Duration = Duration::from_secs(2);
+/// How often the log says why one and the same node does not cosign.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
 
 /// Why nothing was published this time.
 #[derive(Debug, Error)]
@@ -73,6 +78,7 @@ impl Publisher {
     pub async fn run(mut self, shutdown: CancellationToken) {
         let mut ticks = tokio::time::interval(PERIOD);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut missing = Missing::default();
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return,
@@ -81,13 +87,13 @@ impl Publisher {
             if *self.leadership.borrow_and_update() != Leadership::Here {
                 continue;
             }
-            if let Err(error) = self.publish().await {
+            if let Err(error) = self.publish(&mut missing).await {
                 tracing::warn!(%error, "no checkpoint published");
             }
         }
     }
 
-    async fn publish(&self) -> Result<(), NotPublished> {
+    async fn publish(&self, missing: &mut Missing) -> Result<(), NotPublished> {
         let size = self.progress.borrow().tree_size;
         let state = self.state.view();
         let published = listing::checkpoint(&*state)?.as_deref().and_then(note_size).unwrap_or(0);
@@ -98,7 +104,7 @@ impl Publisher {
         let of = proofline_ledger::planted!(CheckpointUnchecked, TreeSize(size.0.saturating_sub(1)), size);
         let tree = SignedTree { size, root: LogTree::new(&*state, of).root()? };
         let nodes = cosigners(&*state)?;
-        let note = self.cosigned_note(listing_origin(&state)?, tree, &nodes).await?;
+        let note = self.cosigned_note(listing_origin(&state)?, tree, &nodes, missing).await?;
         let witnessed = self.witnesses.cosign(&state, tree, &note).await;
         let signatures = note.signatures().iter().cloned().chain(witnessed).collect();
         let note = SignedNote::new(note.text().to_owned(), signatures)?.encode().into_bytes();
@@ -112,7 +118,13 @@ impl Publisher {
         Ok(())
     }
 
-    async fn cosigned_note(&self, origin: KeyName, tree: SignedTree, nodes: &[NodeKey]) -> Result<SignedNote, NotPublished> {
+    async fn cosigned_note(
+        &self,
+        origin: KeyName,
+        tree: SignedTree,
+        nodes: &[NodeKey],
+        missing: &mut Missing,
+    ) -> Result<SignedNote, NotPublished> {
         let checkpoint =
             Checkpoint { origin: origin.clone(), size: proofline_verifier::TreeSize(tree.size.0), root: LogHash::from_bytes(tree.root.0) };
         let text = checkpoint.note_text();
@@ -121,7 +133,13 @@ impl Publisher {
         let asked = nodes.iter().map(|voter| async move { (voter, self.ask(voter, tree).await) });
         let mut cosigned = BTreeSet::new();
         for (voter, cosignature) in futures::future::join_all(asked).await {
-            let Some(cosignature) = cosignature else { continue };
+            let cosignature = match cosignature {
+                Ok(cosignature) => cosignature,
+                Err(reason) => {
+                    missing.tell(voter, &reason, Instant::now());
+                    continue;
+                }
+            };
             if !is_by(voter, &cosignature, &text) {
                 tracing::error!(voter = voter.name, "a cosignature does not verify under the registered key of its node; it is left out");
                 continue;
@@ -137,7 +155,8 @@ impl Publisher {
         Ok(SignedNote::new(text, signatures)?)
     }
 
-    async fn ask(&self, voter: &NodeKey, tree: SignedTree) -> Option<Cosignature> {
+    /// Asks a node to cosign, and returns why it did not.
+    async fn ask(&self, voter: &NodeKey, tree: SignedTree) -> Result<Cosignature, String> {
         let asked = async {
             if voter.node_id == self.peers.node_id() {
                 return self.cosigner.cosign(tree).await.map_err(|error| error.to_string());
@@ -148,13 +167,29 @@ impl Publisher {
             Ok(Cosignature { unix_s: answer.unix_s, signature })
         };
         match tokio::time::timeout(COSIGN_WITHIN, asked).await {
-            Ok(Ok(cosignature)) => Some(cosignature),
-            Ok(Err(reason)) => {
-                tracing::debug!(voter = voter.name, reason, "not cosigned");
-                None
-            }
-            Err(_) => None,
+            Ok(answer) => answer,
+            Err(_) => Err(format!("no answer within {} s", COSIGN_WITHIN.as_secs())),
         }
+    }
+}
+
+/// Which nodes did not cosign, and when the log said so last: a node is asked several times a second.
+#[derive(Debug, Default)]
+struct Missing(BTreeMap<u64, Instant>);
+
+impl Missing {
+    fn tell(&mut self, node: &NodeKey, reason: &str, now: Instant) {
+        if self.is_due(node.node_id, now) {
+            tracing::warn!(node = node.node_id, name = node.name, reason, "a node did not cosign; said once a minute");
+        }
+    }
+
+    fn is_due(&mut self, node: u64, now: Instant) -> bool {
+        let is_due = self.0.get(&node).is_none_or(|told| now.duration_since(*told) >= TOLD_EVERY);
+        if is_due {
+            self.0.insert(node, now);
+        }
+        is_due
     }
 }
 
@@ -208,6 +243,7 @@ pub(crate) async fn watch_published(
     failures: FailureReporter,
     shutdown: CancellationToken,
 ) {
+    let own = api.published.clone();
     let followed = follow_published(api.state.clone(), api.progress.clone(), published, shutdown).await;
     if let Err(error) = followed {
         let reason = error.to_string();
@@ -216,6 +252,13 @@ pub(crate) async fn watch_published(
             Diverged::Store(_) => Failure::StorageDamaged { reason },
         });
     }
+}
+
+/// The checkpoint that the cluster published, and the one before it that this node served.
+fn kept(state: &StateStore, own: Option<&Published>) -> Vec<String> {
+    let replicated = listing::checkpoint(&*state.view()).ok().flatten();
+    let notes = replicated.into_iter().chain(own.map(|own| own.note.clone()));
+    notes.map(|note| String::from_utf8_lossy(&note).into_owned()).collect()
 }
 
 /// The newest published checkpoint.
@@ -243,7 +286,6 @@ pub enum Diverged {
     /// The state could not be read.
     #[error(transparent)]
     Store(#[from] StoreFault),
-    let own = api.published.clone();
 }
 
 /// Why a replicated note is not served.
@@ -252,13 +294,6 @@ enum NotServed {
     Unreadable,
     /// It is about another tree than this node has.
     Diverged(Diverged),
-}
-
-/// The checkpoint that the cluster published, and the one before it that this node served.
-fn kept(state: &StateStore, own: Option<&Published>) -> Vec<String> {
-    let replicated = listing::checkpoint(&*state.view()).ok().flatten();
-    let notes = replicated.into_iter().chain(own.map(|own| own.note.clone()));
-    notes.map(|note| String::from_utf8_lossy(&note).into_owned()).collect()
 }
 
 impl From<StoreFault> for NotServed {
@@ -284,6 +319,14 @@ impl Published {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn why_a_node_does_not_cosign_is_said_once_a_minute() {
+        let (mut missing, began) = (Missing::default(), Instant::now());
+        let due: Vec<bool> = [0, 1, 59, 60, 61].iter().map(|second| missing.is_due(3, began + Duration::from_secs(*second))).collect();
+        assert_eq!(due, [true, false, false, true, false]);
+        assert!(missing.is_due(4, began), "another node is another matter");
+    }
 
     #[test]
     fn a_majority_is_more_than_half_of_those_who_count() {
