@@ -82,6 +82,10 @@ pub(crate) struct Global {
     #[arg(long, global = true, env = "PROOFLINE_HELD", value_name = "FILE")]
     pub(crate) held: Option<PathBuf>,
 
+    /// Ask this node of the profile and no other: host:port or host of its endpoint
+    #[arg(long, global = true, value_name = "NODE")]
+    pub(crate) node: Option<String>,
+
     /// How long to keep trying when nodes do not answer: seconds
     #[arg(long, global = true, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     pub(crate) timeout: Duration,
@@ -189,8 +193,14 @@ pub(crate) enum Command {
     /// Check files of evidence offline, as proofline-verify does
     Verify(VerifyArguments),
     /// Fetch the newest checkpoint, verify it, and compare it with the one that is held
-    #[command(after_help = "Example:\n  proofline checkpoint")]
-    Checkpoint,
+    #[command(
+        after_help = "Examples:\n  proofline checkpoint\n  proofline checkpoint --node node-2.example\n  proofline checkpoint --out may.checkpoint"
+    )]
+    Checkpoint {
+        /// Write the signed checkpoint to this file, for --consistent-with of later files; never overwritten
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
     /// Show the nodes; exit code 7 when one is missing
     #[command(after_help = "Example:\n  proofline status --output json")]
     Status,

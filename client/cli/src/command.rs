@@ -85,7 +85,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Answer> {
         Command::Review(it) => review::run(it, &connect()?).await,
         Command::Evidence(it) => evidence::run(it, connect).await,
         Command::Prove(it) => prove::run(it, &connect()?).await,
-        Command::Checkpoint => checkpoint::run(&connect()?).await,
+        Command::Checkpoint { out } => checkpoint::run(out.as_deref(), &connect()?).await,
         Command::Status => status::run(&connect()?).await,
         Command::Tail(it) => tail::run(it, &connect()?, global.output).await,
         Command::Archive(it) => archive::run(&it, &connect()?).await,

@@ -36,6 +36,10 @@ impl Connection {
     pub(crate) fn new(global: &Global) -> Result<Self> {
         let path = global.profile.as_ref().context("no profile: give --profile FILE, or set PROOFLINE_PROFILE")?;
         let profile = Profile::load(path)?;
+        let profile = match &global.node {
+            Some(node) => profile.only(node)?,
+            None => profile,
+        };
         let retry = RetryPolicy { within: global.timeout, attempt: RetryPolicy::default().attempt.min(global.timeout) };
         let client = Client::connect(&profile, retry)?;
         let held = global.held.clone().unwrap_or_else(|| path.with_extension("held.json"));

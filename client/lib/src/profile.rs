@@ -36,6 +36,18 @@ pub enum ProfileError {
         /// The file.
         path: PathBuf,
     },
+    /// No endpoint is that node's, or more than one.
+    #[error("{count} endpoints of {path} are of {node:?}, one is needed: {}", endpoints.join(", "))]
+    OtherNode {
+        /// The file.
+        path: PathBuf,
+        /// What was asked for.
+        node: String,
+        /// How many fit.
+        count: usize,
+        /// What the profile has.
+        endpoints: Vec<String>,
+    },
     /// An endpoint is not `http://HOST:PORT` or `https://HOST:PORT`.
     #[error("endpoint {0:?} is not http://HOST:PORT or https://HOST:PORT")]
     Endpoint(String),
@@ -96,6 +108,12 @@ impl Endpoint {
             Some("http") => Err(ProfileError::PlaintextBeyondLoopback(text.to_owned())),
             Some(_) | None => Err(malformed()),
         }
+    }
+
+    /// Tells whether this is the endpoint of a node: its whole text, `HOST:PORT` or `HOST`.
+    fn is_of(&self, node: &str) -> bool {
+        let authority = self.uri.authority().map(http::uri::Authority::as_str);
+        self.to_string() == node || authority == Some(node) || self.uri.host() == Some(node)
     }
 
     pub(crate) fn uri(&self) -> &Uri {
@@ -172,6 +190,23 @@ impl Profile {
         Ok(Self { path: path.to_owned(), origin: written.origin, endpoints, policy: beside(written.policy), tls })
     }
 
+    /// Returns the profile with the endpoint of one node alone: `HOST:PORT` or `HOST` of it, or its whole text.
+    ///
+    /// # Errors
+    /// [`ProfileError::OtherNode`].
+    pub fn only(&self, node: &str) -> Result<Self, ProfileError> {
+        let endpoints: Vec<Endpoint> = self.endpoints.iter().filter(|endpoint| endpoint.is_of(node)).cloned().collect();
+        if endpoints.len() == 1 {
+            return Ok(Self { endpoints, ..self.clone() });
+        }
+        Err(ProfileError::OtherNode {
+            path: self.path.clone(),
+            node: node.to_owned(),
+            count: endpoints.len(),
+            endpoints: self.endpoints.iter().map(ToString::to_string).collect(),
+        })
+    }
+
     /// Reads the trust policy that the profile names.
     ///
     /// # Errors
@@ -225,6 +260,19 @@ mod tests {
     fn an_endpoint_has_a_port_and_nothing_behind_it() {
         for text in ["https://node.example", "https://node.example:1/path", "ftp://node.example:1", "node.example:1", ""] {
             assert!(matches!(Endpoint::parse(text), Err(ProfileError::Endpoint(_))), "{text}");
+        }
+    }
+
+    #[test]
+    fn one_node_is_picked_by_its_address_or_its_host() {
+        let profile =
+            load("origin = \"a\"\nendpoints = [\"http://localhost:1\", \"http://127.0.0.1:2\", \"http://127.0.0.1:3\"]\npolicy = \"p\"\n")
+                .unwrap();
+        for (node, picked) in [("localhost", 0), ("127.0.0.1:2", 1), ("http://127.0.0.1:3", 2)] {
+            assert_eq!(profile.only(node).unwrap().endpoints, [profile.endpoints[picked].clone()], "{node}");
+        }
+        for (node, fit) in [("127.0.0.1", 2), ("node-4", 0)] {
+            assert!(matches!(profile.only(node), Err(ProfileError::OtherNode { count, .. }) if count == fit), "{node}");
         }
     }
 

@@ -1,16 +1,20 @@
 //! `proofline checkpoint`
 
+use std::path::Path;
+
 use anyhow::Result;
 use proofline_client::Comparison;
 use serde_json::json;
 
+use super::genesis::write_new;
 use crate::{
     connection::{Checked, Connection},
     output::{Answer, facts},
 };
 
-pub(super) async fn run(connection: &Connection) -> Result<Answer> {
+pub(super) async fn run(out: Option<&Path>, connection: &Connection) -> Result<Answer> {
     let Checked { note, checkpoint, comparison } = connection.checked_checkpoint().await?;
+    out.map_or(Ok(()), |path| write_new(path, &note))?;
     let cosigners: Vec<_> = checkpoint.cosigners.iter().map(|it| it.name.clone()).collect();
     let text = facts([
         ("origin", checkpoint.origin.to_string()),

@@ -136,7 +136,7 @@ fn check_callers(genesis: &v1::Genesis) -> Result<()> {
     Ok(())
 }
 
-fn write_new(path: &Path, content: &[u8]) -> Result<()> {
+pub(super) fn write_new(path: &Path, content: &[u8]) -> Result<()> {
     let mut file = File::options().write(true).create_new(true).open(path).with_context(|| path.display().to_string())?;
     file.write_all(content)?;
     Ok(file.sync_all()?)
