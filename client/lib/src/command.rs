@@ -92,7 +92,7 @@ fn unsigned_command(origin: &str, action: v1::command::Action, expires: SystemTi
 pub struct Committed {
     /// The entry that it became.
     pub index: EntryIndex,
-    /// Exact bytes of that entry; nothing from a node that knew the command already.
+    /// Exact bytes of that entry; nothing from a node that knew the command already and does not have its entry.
     pub entry: Option<Vec<u8>>,
 }
 

@@ -11,6 +11,7 @@ use crate::{
     call::CallError,
     client::{Client, Link},
     command::Committed,
+    refusal::Refusal,
 };
 
 /// Why an entry is not believed to be in the log.
@@ -19,6 +20,14 @@ pub enum ProofError {
     /// No node gave the entry or its proof; also when no published checkpoint covers it yet.
     #[error(transparent)]
     Call(#[from] CallError),
+    /// The caller may not read the entry, so nothing speaks for it or against it.
+    #[error("entry {index} could not be checked: this certificate may not read entries ({refusal})")]
+    NotAllowed {
+        /// Which was asked for.
+        index: EntryIndex,
+        /// What the node said.
+        refusal: Refusal,
+    },
     /// The checkpoint of the proof is not trusted under the policy.
     #[error("the checkpoint of {node} is not trusted: {source}")]
     Untrusted {
@@ -70,7 +79,7 @@ impl ProofError {
             Self::Untrusted { source, .. } => source.outcome(),
             Self::Entry { source, .. } => source.outcome(),
             Self::NotIncluded { .. } | Self::OtherEntry { .. } => Outcome::Failed,
-            Self::Call(_) | Self::Path(_) => Outcome::NotChecked,
+            Self::Call(_) | Self::NotAllowed { .. } | Self::Path(_) => Outcome::NotChecked,
         }
     }
 }
@@ -113,7 +122,7 @@ impl Client {
         // Not everybody who may give commands may read entries; the answer to a command has its own.
         let exact = match &committed.entry {
             Some(exact) => exact.clone(),
-            None => self.entry(index).await?,
+            None => self.entry(index).await.map_err(|error| unread(index, error))?,
         };
         let proven = self.prove(policy, index, exact).await?;
         match &proven.entry.body {
@@ -135,5 +144,32 @@ impl Client {
         })?;
         let entry = LogEntry::parse_at(&exact, index).map_err(|source| ProofError::Entry { node: node(), index, source })?;
         Ok(ProvenEntry { exact, entry, checkpoint, note })
+    }
+}
+
+fn unread(index: EntryIndex, error: CallError) -> ProofError {
+    match error {
+        CallError::Refused(refusal) if refusal.is_denial() => ProofError::NotAllowed { index, refusal },
+        CallError::Refused(_) | CallError::GaveUp { .. } => error.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::Code;
+
+    use super::*;
+    use crate::Reason;
+
+    #[test]
+    fn what_a_certificate_may_not_read_is_neither_proven_nor_refuted() {
+        let refusal = |code, reason| {
+            CallError::Refused(Refusal { code, reason, message: String::new(), values: Default::default(), retry_after: None })
+        };
+        let denied = unread(EntryIndex(4), refusal(Code::PermissionDenied, Reason::LacksRole));
+        assert!(matches!(&denied, ProofError::NotAllowed { index: EntryIndex(4), .. }), "{denied}");
+        assert_eq!(denied.outcome(), Outcome::NotChecked);
+        let missing = unread(EntryIndex(4), refusal(Code::OutOfRange, Reason::BeyondCheckpoint));
+        assert!(matches!(missing, ProofError::Call(_)), "{missing}");
     }
 }

@@ -21,6 +21,7 @@ mod forgetting;
 mod governing;
 mod lineage;
 mod membership;
+mod operating;
 mod outlets;
 mod payload_repair;
 mod reads;

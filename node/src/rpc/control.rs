@@ -26,7 +26,11 @@ impl Control for Api {
         // The caller's role opens the door; what the command may do is decided by the keys that signed it.
         self.check_role(&caller(&request)?, Rpc::SubmitCommand, Scope::Everything)?;
         let command = request.into_inner().command.ok_or_else(|| Status::invalid_argument("command is missing"))?;
-        match self.submit(item::Item::Command(command)).await?.outcome {
+        let settled = match self.submit(item::Item::Command(command.clone())).await {
+            Ok(settled) => settled,
+            Err(refusal) => return self.taken_before(command, refusal).await.map(Response::new),
+        };
+        match settled.outcome {
             Some(propose_response::Outcome::Commanded(done)) => {
                 let index = EntryIndex(done.index);
                 let entry = self.read_applied(move |applied| listing::entry(applied, index)).await?.unwrap_or_default();

@@ -3,7 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt as _, stream};
-use proofline_ledger::{EntryIndex, Outcome, PreparedAccess, PreparedBatch, PreparedCommand, PreparedItem, PreparedOpenLane, entry};
+use proofline_ledger::{
+    EntryIndex, Outcome, PreparedAccess, PreparedBatch, PreparedCommand, PreparedItem, PreparedOpenLane, entry, listing,
+};
 use proofline_proto::{
     peer::{Item, ProposeRequest, ProposeResponse, item, propose_response},
     v1,
@@ -120,6 +122,21 @@ impl Api {
         }
         tracing::error!(leader, log_index = answer.log_index, "the leader acknowledged what is not in this node's log");
         Err(contradicted(leader))
+    }
+
+    /// Answers a command that was taken before as it was answered then, with the entry that it became: whoever sends it again
+    /// may not be allowed to read entries, and has signed all that this one says. Anything else stays refused.
+    pub(super) async fn taken_before(&self, command: v1::SignedCommand, refusal: Status) -> Result<v1::SubmitCommandResponse, Status> {
+        let named = refusal.get_details_error_info().filter(|info| info.reason == "COMMAND_REPLAYED");
+        let Some(index) = named.and_then(|info| info.metadata.get("entry")?.parse().ok()) else { return Err(refusal) };
+        let mut progress = self.progress.clone();
+        // A node that does not get there in time has no such entry, and says so below.
+        drop(tokio::time::timeout(APPLIED_WITHIN, progress.wait_for(|seen| seen.tree_size.0 > index)).await);
+        let found = self.read_applied(move |applied| {
+            let is_it = entry::is_command_at(applied, EntryIndex(index), &command)?;
+            if is_it { listing::entry(applied, EntryIndex(index)) } else { Ok(None) }
+        });
+        found.await?.map(|entry| v1::SubmitCommandResponse { index, entry }).ok_or(refusal)
     }
 
     /// Submits batches as they come to this node's own inbox; answers come in the order of the batches.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::Result;
-use proofline_client::{Client, Committed, ProvenEntry, RetryPolicy, Signatory, read_key, sign_command};
+use proofline_client::{Client, Committed, ProofError, ProvenEntry, RetryPolicy, Signatory, read_key, sign_command};
 use proofline_proto::v1::{SignedCommand, command::Action};
 use serde_json::json;
 
@@ -46,7 +46,7 @@ pub(super) async fn send(command: SignedCommand, connection: &Connection) -> Res
     let committed = connection.client.submit(command.clone()).await?;
     let node = connection.client.link().endpoint().to_owned();
     let error = match prove(&connection.client, &command, &committed, connection).await {
-        Ok(proven) => return Ok(answer(&committed, Some(&proven), String::new())),
+        Ok(proven) => return Ok(answer(&committed, Found::Proven(&proven), String::new())),
         Err(error) => error,
     };
     let doubt = format!("{node} acknowledged it as entry {}, which is not proven: {error:#}\n", committed.index);
@@ -57,11 +57,23 @@ pub(super) async fn send(command: SignedCommand, connection: &Connection) -> Res
         (false, Some(_)) => Exit::Done,
         (false, None) => Exit::Undecided,
     };
+    let is_unread = matches!(error.downcast_ref(), Some(ProofError::NotAllowed { .. }));
     Ok(match found {
-        Some((committed, proven)) => answer(&committed, Some(&proven), doubt),
-        None => answer(&committed, None, doubt),
+        Some((committed, proven)) => answer(&committed, Found::Proven(&proven), doubt),
+        None if is_unread => answer(&committed, Found::NotAllowed, doubt),
+        None => answer(&committed, Found::Nowhere, doubt),
     }
     .ending(exit))
+}
+
+/// What came of asking for the proof of a command.
+#[derive(Clone, Copy)]
+enum Found<'a> {
+    Proven(&'a ProvenEntry),
+    /// The caller may not read entries: nothing speaks against whoever acknowledged it.
+    NotAllowed,
+    /// No node proves it.
+    Nowhere,
 }
 
 /// Proves that the command is in the log of the policy, and that this log continues the one that is known.
@@ -89,14 +101,24 @@ async fn through_others(command: &SignedCommand, connection: &Connection) -> Opt
 }
 
 /// Says what became of a command, after what was in doubt about it.
-fn answer(committed: &Committed, proven: Option<&ProvenEntry>, doubt: String) -> Answer {
+fn answer(committed: &Committed, found: Found<'_>, doubt: String) -> Answer {
     let index = committed.index;
-    let text = match proven {
-        Some(proven) => {
+    let text = match found {
+        Found::Proven(proven) => {
             let (size, by) = (proven.checkpoint.size, cosigners(&proven.checkpoint));
             format!("{doubt}committed as entry {index}, proven in the tree of {size} entries, cosigned by {by}\n")
         }
-        None => format!("{doubt}NOT PROVEN: do not rely on it. No other node proves it either; `proofline status` compares them\n"),
+        Found::NotAllowed => format!(
+            "{doubt}NOT CHECKED: it may well be in the log, and nothing speaks against the node. Have this certificate granted AUDITOR of \
+             '*', or ask somebody who has it: `proofline entry {index}`\n"
+        ),
+        Found::Nowhere => {
+            format!("{doubt}NOT PROVEN: do not rely on it. No other node proves it either; `proofline status` compares them\n")
+        }
+    };
+    let proven = match found {
+        Found::Proven(proven) => Some(proven),
+        Found::NotAllowed | Found::Nowhere => None,
     };
     let json = json!({
         "index": index.to_string(),

@@ -1,0 +1,92 @@
+//! What whoever looks after a cluster does with `proofline`: commands that go twice, one node of many.
+
+use std::process::{Command, Output};
+
+use proofline_client::{Signatory, read_key};
+use proofline_cluster::{Binaries, Tls};
+use proofline_proto::v1::{self, command::Action};
+use prost::Message as _;
+use tonic::Code;
+
+use crate::world::World;
+
+const DONE: i32 = 0;
+const DENIED: i32 = 6;
+
+fn run(world: &World, identity: &str, arguments: &[&str]) -> Output {
+    let profile = world.plan().profile(identity);
+    let mut command = Command::new(Binaries::beside_current().unwrap().path("proofline"));
+    command.current_dir(&world.plan().root).arg("--profile").arg(profile).args(arguments).output().unwrap()
+}
+
+fn told(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+#[track_caller]
+fn expect(output: &Output, exit_code: i32, said: &str) {
+    assert_eq!(output.status.code(), Some(exit_code), "{}", told(output));
+    assert!(told(output).contains(said), "{said:?} is not in: {}", told(output));
+}
+
+/// Somebody who may submit commands, and read nothing.
+async fn clerk(world: &World) {
+    world.plan().add_client("clerk").unwrap();
+    world.grant("clerk", v1::Role::Operator, "*").await;
+}
+
+#[tokio::test]
+async fn a_command_that_goes_twice_is_proven_twice_to_whoever_may_read_nothing() {
+    let world = World::found(3, Tls::Mutual).await;
+    clerk(&world).await;
+    let signer = format!("alice={}", world.plan().operator_key("alice").display());
+    let grant = ["role", "grant", "spiffe://a.example/b", "auditor", "--tenant", "acme", "--signer", &signer, "--sign-to", "grant.command"];
+    expect(&run(&world, "clerk", &grant), DONE, "next: proofline command submit");
+    let first = run(&world, "clerk", &["command", "submit", "grant.command"]);
+    expect(&first, DONE, "proven in the tree");
+    let text = told(&first);
+    let committed = text.split(", proven").next().unwrap();
+    for place in 0..3 {
+        let node = world.node(place).client.to_string();
+        let again = run(&world, "clerk", &["--node", &node, "command", "submit", "grant.command"]);
+        expect(&again, DONE, committed);
+    }
+    let index = committed.rsplit(' ').next().unwrap();
+    expect(&run(&world, "clerk", &["entry", index]), DENIED, "LACKS_ROLE");
+}
+
+/// Another command of Alice's, which could be taken for this one.
+fn under_the_nonce_of(world: &World, command: &v1::SignedCommand, action: Action) -> v1::SignedCommand {
+    let action = v1::Command { action: Some(action) }.encode_to_vec();
+    let mut other = v1::SignedCommand { command: action, signatures: Vec::new(), ..command.clone() };
+    let key = read_key(&world.plan().operator_key("alice")).unwrap();
+    Signatory { operator_id: "alice".to_owned(), key }.sign(&mut other).unwrap();
+    other
+}
+
+#[tokio::test]
+async fn the_same_command_is_answered_with_its_entry_and_another_one_under_its_nonce_is_not() {
+    let world = World::found(3, Tls::Mutual).await;
+    let register = |agent: &str| {
+        Action::RegisterAgent(v1::RegisterAgent {
+            tenant_id: "acme".to_owned(),
+            agent_id: agent.to_owned(),
+            business_owner: "finance".to_owned(),
+            ..Default::default()
+        })
+    };
+    let command = world.signed(&["alice"], register("billing-01"));
+    let submit = |place: usize, command: &v1::SignedCommand| {
+        let request = v1::SubmitCommandRequest { command: Some(command.clone()) };
+        let mut control = world.control(place, "admin");
+        async move { control.submit_command(request).await }
+    };
+    let first = submit(0, &command).await.unwrap().into_inner();
+    assert!(!first.entry.is_empty());
+    for place in 0..3 {
+        assert_eq!(submit(place, &command).await.unwrap().into_inner(), first, "node {place}");
+    }
+    let other = under_the_nonce_of(&world, &command, register("billing-02"));
+    let refused = submit(1, &other).await.unwrap_err();
+    assert_eq!(refused.code(), Code::AlreadyExists, "{refused:?}");
+}
