@@ -263,6 +263,11 @@ impl Registry {
         self.nodes.get(&id)
     }
 
+    /// Returns the nodes that were registered and not retired as of the last command that was admitted, in the order of their ids.
+    pub fn nodes(&self) -> impl Iterator<Item = &v1::NodeKey> {
+        self.nodes.values()
+    }
+
     /// Names the keys of the policy that belong to nodes which the file shows as retired.
     pub(crate) fn retired_keys_in(&self, policy: &Policy) -> Vec<String> {
         let mut warnings = Vec::new();

@@ -156,7 +156,7 @@ pub(crate) enum Command {
     /// List tools, and say which of their definitions are good
     #[command(subcommand)]
     Tool(ToolCommand),
-    /// Register and retire the keys of nodes; each takes two signers
+    /// Register and retire the keys of nodes (two signers), and write the policy that follows
     #[command(subcommand)]
     Node(NodeCommand),
     /// Add nodes to the cluster and remove them

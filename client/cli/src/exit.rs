@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use proofline_client::{
     AppendError, CallError, CommandError, EvidenceExportError, ExportError, Fault, HeldError, JournalError, KeyFileError, LaneError,
-    LineageError, MembershipError, PayloadError, ProfileError, ProofError, Reason, TileArchiveError,
+    LineageError, MembershipError, PayloadError, ProfileError, ProofError, Reason, Refusal, RegisteredError, TileArchiveError,
 };
 use proofline_ledger::Divergence;
 use proofline_verifier::{KeyError, Outcome, PolicyError, PolicyLineError, Refusal as _, TrustError};
@@ -69,6 +69,9 @@ impl Exit {
         }
         if let Some(proof) = error.downcast_ref::<ProofError>().filter(|proof| !matches!(proof, ProofError::Call(_))) {
             return if proof.outcome() == Outcome::Failed { Self::ProvenWrong } else { Self::Undecided };
+        }
+        if let Some(registered) = error.downcast_ref::<RegisteredError>().filter(|it| !matches!(it, RegisteredError::Call(_))) {
+            return if registered.outcome() == Outcome::Failed { Self::ProvenWrong } else { Self::Undecided };
         }
         if let Some(AppendError::AcknowledgedAndLost { .. }) = error.downcast_ref() {
             return Self::ProvenWrong;
@@ -173,6 +176,9 @@ fn call_error(error: &anyhow::Error) -> Option<&CallError> {
         return Some(call);
     }
     if let Some(PayloadError::Call(call)) = payload_error(error) {
+        return Some(call);
+    }
+    if let Some(RegisteredError::Call(call)) = error.downcast_ref() {
         return Some(call);
     }
     if let Some(ProofError::Call(call)) = error.downcast_ref() {

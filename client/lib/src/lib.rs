@@ -12,7 +12,8 @@
 //! - To govern: [`sign_command`], [`Signatory::sign`] and [`Client::submit`]; [`Client::prove_command`] proves that what was
 //!   acknowledged is in the log; [`Client::change_membership`].
 //! - To ask: [`Client::trace`] verifies an answer as it comes, [`Client::export_evidence`] writes it to a file.
-//! - To check: [`HeldCheckpoints::compare`], [`EntryReader`], [`Client::session_evidence`], [`Client::tlog_proof`].
+//! - To check: [`HeldCheckpoints::compare`], [`EntryReader`], [`Client::session_evidence`], [`Client::tlog_proof`];
+//!   [`Client::registered_policy`] says whose signatures make a checkpoint now.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation, clippy::indexing_slicing))]
 
@@ -38,6 +39,7 @@ mod profile;
 mod proven;
 mod questions;
 mod refusal;
+mod registered;
 mod source;
 mod tile;
 mod tile_archive;
@@ -69,6 +71,7 @@ pub use questions::{
     SILENCE_MAX_NS, Use, authority_of, coverage_of, explain, numbering_of, review_access,
 };
 pub use refusal::{Reason, Refusal};
+pub use registered::RegisteredError;
 pub use source::{SourceEvent, SourceKey};
 pub use tile_archive::{ArchiveFinding, Archived, TileArchive, TileArchiveError};
 pub use transport::TlsError;

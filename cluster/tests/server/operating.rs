@@ -1,16 +1,21 @@
-//! What whoever looks after a cluster does with `proofline`: commands that go twice, one node of many.
+//! What whoever looks after a cluster does with `proofline`: commands that go twice, one node of many, the policy after a change of nodes.
 
-use std::process::{Command, Output};
+use std::{
+    fs,
+    process::{Command, Output},
+};
 
 use proofline_client::{Signatory, read_key};
 use proofline_cluster::{Binaries, Tls};
 use proofline_proto::v1::{self, command::Action};
+use proofline_verifier::Policy;
 use prost::Message as _;
 use tonic::Code;
 
 use crate::world::World;
 
 const DONE: i32 = 0;
+const FAILED: i32 = 1;
 const DENIED: i32 = 6;
 
 fn run(world: &World, identity: &str, arguments: &[&str]) -> Output {
@@ -89,4 +94,28 @@ async fn the_same_command_is_answered_with_its_entry_and_another_one_under_its_n
     let other = under_the_nonce_of(&world, &command, register("billing-02"));
     let refused = submit(1, &other).await.unwrap_err();
     assert_eq!(refused.code(), Code::AlreadyExists, "{refused:?}");
+}
+
+#[tokio::test]
+async fn the_policy_follows_the_nodes_that_are_registered() {
+    let mut world = World::found(3, Tls::Mutual).await;
+    clerk(&world).await;
+    let (_, key) = world.cluster.add_node().unwrap();
+    let retire = v1::RetireNode { node_id: 3, reason: "disk lost".to_owned() };
+    world.command(&["alice", "bob"], Action::RetireNode(retire)).await.unwrap();
+    let index = world.command(&["alice", "bob"], Action::RegisterNode(v1::RegisterNode { node: Some(key) })).await.unwrap();
+    world.published(0, index + 1).await;
+
+    let order = ["node", "policy", "--out", "now.policy"];
+    expect(&run(&world, "clerk", &order), DENIED, "LACKS_ROLE");
+    expect(&run(&world, "auditor", &order), DONE, "proofline.local/node-1 proofline.local/node-2 proofline.local/node-4");
+    let text = fs::read_to_string(world.plan().root.join("now.policy")).unwrap();
+    assert!(text.contains("group nodes 2 ") && !text.contains("node-3"), "{text}");
+    expect(&run(&world, "auditor", &order), FAILED, "now.policy");
+
+    let node = world.node(1).client.to_string();
+    expect(&run(&world, "auditor", &["checkpoint", "--node", &node, "--out", "now.checkpoint"]), DONE, "cosigned by");
+    let note = fs::read(world.plan().root.join("now.checkpoint")).unwrap();
+    Policy::parse(text.as_bytes()).unwrap().verify_checkpoint(&note).unwrap();
+    expect(&run(&world, "auditor", &["checkpoint", "--node", "node-9"]), FAILED, "0 endpoints of");
 }

@@ -33,6 +33,13 @@ pub(crate) enum NodeCommand {
         #[command(flatten)]
         signing: Signing,
     },
+    /// Write the policy file for the nodes that are registered now: out of the whole log, under the present policy
+    #[command(after_help = "Example:\n  proofline node policy --out ledger-2.policy")]
+    Policy {
+        /// Policy file to write: the log key and a majority of the nodes; never overwritten
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
 }
 
 #[derive(Debug, Subcommand)]
