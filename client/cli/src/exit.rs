@@ -1,6 +1,6 @@
 //! How the program ends: one table of exit codes, and what to do about an error.
 
-use std::process::ExitCode;
+use std::{io, process::ExitCode};
 
 use proofline_client::{
     AppendError, CallError, CommandError, EvidenceExportError, ExportError, Fault, HeldError, JournalError, KeyFileError, LaneError,
@@ -81,7 +81,7 @@ impl Exit {
         }
         match call_error(error) {
             Some(call) => Self::of_call(call),
-            None if is::<Divergence>(error) => Self::ProvenWrong,
+            None if error.downcast_ref::<Divergence>().is_some() => Self::ProvenWrong,
             None => Self::Failed,
         }
     }
@@ -99,6 +99,7 @@ impl Exit {
             MembershipError::Call(call) => Self::of_call(call),
             MembershipError::NoLeader | MembershipError::FateUnknown { .. } => Self::Unreachable,
             MembershipError::Refused { fault: Fault::Refused(refusal), .. } if refusal.is_denial() => Self::Denied,
+            MembershipError::Refused { fault: Fault::Refused(refusal), .. } if refusal.code == Code::Unavailable => Self::Unreachable,
             MembershipError::Refused { .. } | MembershipError::LeaderNotInProfile { .. } => Self::Failed,
         }
     }
@@ -126,10 +127,6 @@ impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit.number())
     }
-}
-
-fn is<E: std::error::Error + Send + Sync + 'static>(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<E>().is_some()
 }
 
 fn lineage_error(error: &anyhow::Error) -> Option<&LineageError> {
@@ -178,10 +175,10 @@ fn call_error(error: &anyhow::Error) -> Option<&CallError> {
     if let Some(PayloadError::Call(call)) = payload_error(error) {
         return Some(call);
     }
-    if let Some(RegisteredError::Call(call)) = error.downcast_ref() {
+    if let Some(ProofError::Call(call)) = error.downcast_ref() {
         return Some(call);
     }
-    if let Some(ProofError::Call(call)) = error.downcast_ref() {
+    if let Some(RegisteredError::Call(call)) = error.downcast_ref() {
         return Some(call);
     }
     match (error.downcast_ref::<CommandError>(), error.downcast_ref::<ExportError>(), error.downcast_ref::<HeldError>()) {
@@ -200,9 +197,9 @@ fn payload_error(error: &anyhow::Error) -> Option<&PayloadError> {
 /// Says what to do about an error, where that is known.
 pub(crate) fn hint(error: &anyhow::Error) -> Option<&'static str> {
     if let Some(call) = call_error(error) {
-        return call.refusal().map_or(Some("are the nodes running, and are the profile's endpoints and certificates right?"), |refusal| {
-            hint_of_reason(refusal.reason).or_else(|| hint_of_code(refusal.code))
-        });
+        return call
+            .refusal()
+            .map_or(Some("are the nodes running, and are the profile's endpoints and certificates right?"), hint_of_refusal);
     }
     if let Some(error) = error.downcast_ref::<MembershipError>() {
         return hint_of_membership(error);
@@ -215,12 +212,13 @@ pub(crate) fn hint(error: &anyhow::Error) -> Option<&'static str> {
     }
     if let Some(HeldError::Undecided { .. }) = error.downcast_ref::<HeldError>() {
         return Some(
-            "if the policy changed on purpose, compare by hand with `proofline verify --consistent-with`, then remove the held file",
+            "was the policy changed? Run `proofline checkpoint` with the policy before it, while that one is still met, then with the new one: \
+             what is held must satisfy both. Where none can be met, keep the held file elsewhere, and remove it: nothing says then that the log only grew",
         );
     }
     if let Some(HeldError::WentBack { .. }) = error.downcast_ref::<HeldError>() {
         return Some(
-            "ask again in a moment, and other nodes; `proofline status` shows how far each is. A node that stays behind hides entries or is cut off",
+            "ask again in a moment, and one node after the other with --node; `proofline status` shows how far each is. A node that stays behind hides entries or is cut off",
         );
     }
     if let Some(EvidenceExportError::Exists(_)) = error.downcast_ref() {
@@ -231,14 +229,34 @@ pub(crate) fn hint(error: &anyhow::Error) -> Option<&'static str> {
             "keep the directory as it is, and begin an archive in an empty one: an interrupted run may have left another node's entries",
         );
     }
-    is::<KeyFileError>(error).then_some("`proofline keys generate FILE` makes a key; `chmod 600 FILE` hides it from others")
+    error.downcast_ref().and_then(hint_of_key)
+}
+
+fn hint_of_refusal(refusal: &Refusal) -> Option<&'static str> {
+    hint_of_reason(refusal.reason).or_else(|| hint_of_code(refusal.code))
+}
+
+fn hint_of_key(error: &KeyFileError) -> Option<&'static str> {
+    match error {
+        KeyFileError::File { source, .. } if source.kind() == io::ErrorKind::NotFound => Some(
+            "is the path right? `proofline keys generate FILE` makes a new key, which signs for nobody until it is registered: by \
+             `proofline collector register` or `proofline operator register`",
+        ),
+        KeyFileError::File { source, .. } if source.kind() == io::ErrorKind::AlreadyExists => {
+            Some("a key is never overwritten: name another file")
+        }
+        KeyFileError::Exposed { .. } => Some("`chmod 600 FILE` hides it from others; if others could read it, revoke it"),
+        KeyFileError::Form { .. } => Some("a file as `proofline keys generate` writes it is needed; `proofline keys show FILE` tells"),
+        KeyFileError::File { .. } | KeyFileError::Rsa(_) | KeyFileError::NoRandomness(_) => None,
+    }
 }
 
 fn hint_of_membership(error: &MembershipError) -> Option<&'static str> {
     match error {
         MembershipError::FateUnknown { .. } => Some("`proofline status` shows who is a member; the same command again does no harm"),
-        MembershipError::LeaderNotInProfile { .. } => Some("add it to the endpoints of the profile"),
+        MembershipError::LeaderNotInProfile { .. } => Some("add it to the endpoints of the profile, and leave out --node"),
         MembershipError::NoLeader => Some("a majority of the nodes must be up; `proofline status` shows them"),
+        MembershipError::Refused { fault: Fault::Refused(refusal), .. } => hint_of_refusal(refusal),
         MembershipError::Refused { .. } | MembershipError::Call(_) => None,
     }
 }
@@ -263,6 +281,17 @@ fn hint_of_reason(reason: Reason) -> Option<&'static str> {
         Reason::BeyondQuota => {
             Some("the batch stays in the journal: set a larger quota with `proofline collector register`, then try again")
         }
+        Reason::SignatureDoesNotVerify => {
+            Some("was it signed for this log (`origin` of the profile), with the key that it names, and not altered since?")
+        }
+        Reason::ApproverIsRequester => Some("somebody else has to approve it: another responder"),
+        Reason::OtherCollector => Some(
+            "come with the certificate that the collector is registered with (`proofline collector list` shows its SPIFFE id), or register it again",
+        ),
+        Reason::MemberUnreachable => Some(
+            "is the node started, at that address as the other nodes reach it, with a certificate for its name? Its log says who was turned away",
+        ),
+        Reason::DidNotCatchUp => Some("look at its log, its disk and its network; then the same command, with a longer --within"),
         Reason::SecondOperatorNeeded => {
             Some("give --signer twice, or --sign-to FILE and let a second operator `proofline command sign` it")
         }
@@ -321,6 +350,28 @@ mod tests {
             assert_eq!(Exit::of(&error), Exit::Unreachable, "{error}");
             assert!(hint(&error).is_some());
         }
+    }
+
+    #[test]
+    fn a_refused_change_of_members_is_followed_by_what_to_do() {
+        for (code, reason, exit, said) in [
+            (Code::Unavailable, Reason::MemberUnreachable, Exit::Unreachable, "is the node started"),
+            (Code::DeadlineExceeded, Reason::DidNotCatchUp, Exit::Failed, "--within"),
+            (Code::FailedPrecondition, Reason::PayloadsNotRepaired, Exit::Failed, "--lose-payloads"),
+            (Code::PermissionDenied, Reason::LacksRole, Exit::Denied, "role grant"),
+        ] {
+            let refusal = Refusal { code, reason, message: String::new(), values: Default::default(), retry_after: None };
+            let refused = MembershipError::Refused { endpoint: "https://node:1".to_owned(), fault: Fault::Refused(refusal) }.into();
+            assert_eq!(Exit::of(&refused), exit, "{refused}");
+            assert!(hint(&refused).is_some_and(|hint| hint.contains(said)), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_key_file_that_is_missing_is_looked_for_before_another_is_made() {
+        let error = |kind: io::ErrorKind| KeyFileError::File { path: "alice.key.pem".into(), source: kind.into() };
+        assert!(hint(&error(io::ErrorKind::NotFound).into()).is_some_and(|hint| hint.starts_with("is the path right?")));
+        assert_eq!(hint(&error(io::ErrorKind::PermissionDenied).into()), None);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use thiserror::Error;
 use crate::{
     call::{CallError, Fault},
     client::{Client, Link, timed},
+    refusal::Reason,
 };
 
 /// Why the membership was not changed, or is not known to be.
@@ -27,7 +28,7 @@ pub enum MembershipError {
         /// Where clients reach it, as the membership says.
         address: String,
     },
-    /// The leader refused. Nothing changed, unless its message says what did.
+    /// The leader refused, or gave up and says so. Nothing changed, unless its message says what did.
     #[error("{endpoint}: {fault}")]
     Refused {
         /// Who was asked.
@@ -54,9 +55,7 @@ impl Client {
         let link = self.leader().await?;
         match timed(within, link.control().change_membership(change)).await {
             Ok(answer) => Ok(answer.into_inner().voters),
-            Err(fault @ Fault::Refused(_)) if !fault.is_of_the_node() => {
-                Err(MembershipError::Refused { endpoint: link.endpoint().to_owned(), fault })
-            }
+            Err(fault) if is_settled(&fault) => Err(MembershipError::Refused { endpoint: link.endpoint().to_owned(), fault }),
             Err(fault) => Err(MembershipError::FateUnknown { endpoint: link.endpoint().to_owned(), fault }),
         }
     }
@@ -79,6 +78,43 @@ impl Client {
     }
 }
 
+/// Tells whether nothing is under way any more: the leader says what came of the change.
+fn is_settled(fault: &Fault) -> bool {
+    match fault {
+        Fault::Refused(refusal) => !refusal.is_of_the_node() || matches!(refusal.reason, Reason::MemberUnreachable | Reason::DidNotCatchUp),
+        Fault::Connection(_) | Fault::TimedOut(_) => false,
+    }
+}
+
 fn leader_of(status: v1::ClusterStatusResponse) -> Option<v1::NodeStatus> {
     status.nodes.into_iter().find(|node| node.node_id == status.leader_id)
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::Code;
+
+    use super::*;
+    use crate::Refusal;
+
+    #[test]
+    fn a_change_that_the_leader_gave_up_is_not_under_way() {
+        let refused =
+            |code, reason| Fault::Refused(Refusal { code, reason, message: String::new(), values: Default::default(), retry_after: None });
+        for settled in [
+            refused(Code::Unavailable, Reason::MemberUnreachable),
+            refused(Code::DeadlineExceeded, Reason::DidNotCatchUp),
+            refused(Code::FailedPrecondition, Reason::PayloadsNotRepaired),
+        ] {
+            assert!(is_settled(&settled), "{settled}");
+        }
+        for open in [
+            refused(Code::Unavailable, Reason::NoLeader),
+            refused(Code::DeadlineExceeded, Reason::FateUnknown),
+            Fault::Connection("reset".to_owned()),
+            Fault::TimedOut(Duration::from_secs(1)),
+        ] {
+            assert!(!is_settled(&open), "{open}");
+        }
+    }
 }

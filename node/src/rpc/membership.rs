@@ -173,7 +173,9 @@ impl Api {
         let error = match caught_up {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(error)) => error,
-            Err(_) => late("DID_NOT_CATCH_UP", format!("{member} did not catch up in time")),
+            Err(_) => {
+                late("DID_NOT_CATCH_UP", format!("{member} did not catch up in time; it is taken out again, unless it was a member before"))
+            }
         };
         if was_member {
             return Err(error);
