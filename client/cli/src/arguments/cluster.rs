@@ -132,6 +132,11 @@ The plan is TOML. Only public keys are in it: `proofline keys show FILE` shows o
   role       = \"operator\"                      # operator, responder, auditor
   tenant     = \"*\"                             # * for everybody's data
 
+  [[grants]]                                   # operators read no entries
+  spiffe_id  = \"spiffe://ledger.example/admin\"
+  role       = \"auditor\"
+  tenant     = \"*\"
+
 Example:
   proofline genesis create genesis.toml --out genesis.bin --policy ledger.policy
   sha256sum genesis.bin                        # must be the same on every node";

@@ -48,7 +48,7 @@ pub(crate) enum OutletCommand {
     Resume(OutletChange),
     /// Have a verification event sent to a stream of Shared Signals, so that its receiver can see that it hears
     #[command(
-        after_help = "Example:\n  proofline outlet verify idp --state try-1 --reason 'new receiver' --signer alice=alice.key.pem\n  proofline outlet deliveries idp"
+        after_help = "Example:\n  proofline outlet verify idp --state try-1 --reason 'new receiver' --signer alice=alice.key.pem\n  proofline outlet deliveries idp --tenant acme"
     )]
     Verify {
         /// Id of the outlet

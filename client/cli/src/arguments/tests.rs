@@ -70,3 +70,44 @@ fn what_belongs_together_is_asked_for_together() {
     }
     parse("proofline prove --session s --tenant t --position 2 --out f").unwrap();
 }
+
+/// The lines of a help text that call this program, in words, without what a shell does with them.
+fn examples(text: &str) -> Vec<Vec<String>> {
+    let whole = text.replace("\\\n", " ");
+    let calls = whole.lines().map(str::trim).filter(|line| line.starts_with("proofline "));
+    let typed = |line: &str| [" > ", " <<", " #"].iter().fold(line, |line, ends| line.split(ends).next().unwrap()).to_owned();
+    calls.map(|line| words(&typed(line))).collect()
+}
+
+fn words(line: &str) -> Vec<String> {
+    let (mut words, mut word, mut quote) = (Vec::new(), String::new(), None);
+    for it in line.chars() {
+        match quote {
+            Some(end) if it == end => quote = None,
+            Some(_) => word.push(it),
+            None if it == '\'' || it == '"' => quote = Some(it),
+            None if it == ' ' => words.extend(Some(std::mem::take(&mut word)).filter(|word| !word.is_empty())),
+            None => word.push(it),
+        }
+    }
+    words.extend(Some(word).filter(|word| !word.is_empty()));
+    words
+}
+
+#[test]
+fn every_example_of_the_help_has_what_the_command_needs() {
+    fn check(command: &clap::Command, found: &mut usize) {
+        let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        for words in examples(&text) {
+            *found += 1;
+            // Keys and digests are shortened for people.
+            if let Err(error) = Arguments::try_parse_from(&words) {
+                assert_eq!(error.kind(), clap::error::ErrorKind::ValueValidation, "{words:?}: {error}");
+            }
+        }
+        command.get_subcommands().for_each(|below| check(below, found));
+    }
+    let mut found = 0;
+    check(&Arguments::command(), &mut found);
+    assert!(found > 50, "{found} examples are found");
+}
