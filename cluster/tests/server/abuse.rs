@@ -4,8 +4,17 @@ use std::time::Duration;
 
 use proofline_cluster::Tls;
 use proofline_proto::v1;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tonic::Code;
+use prost::{Message as _, bytes::BufMut as _};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    sync::mpsc,
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{
+    Code, Status,
+    codec::{Codec, EncodeBuf, Encoder},
+};
+use tonic_prost::{ProstCodec, ProstDecoder};
 use tonic_types::StatusExt as _;
 
 use crate::world::{World, event};
@@ -40,22 +49,80 @@ async fn an_oversize_header_is_refused() {
 }
 
 #[tokio::test]
-async fn bytes_that_are_no_protobuf_and_no_http2_are_turned_away() {
+async fn bytes_that_are_no_http2_are_turned_away() {
     let world = World::found(1, Tls::Off).await;
     let mut raw = tokio::net::TcpStream::connect(world.node(0).client).await.unwrap();
     raw.write_all(b"\x00\x01\x02 this is no HTTP/2 preface, and never will be\r\n\r\n").await.unwrap();
     let mut answer = Vec::new();
     let closed = tokio::time::timeout(Duration::from_secs(10), raw.read_to_end(&mut answer)).await;
     assert!(closed.is_ok(), "the node keeps a connection open that speaks nothing");
+}
 
-    let mut grpc = tonic::client::Grpc::new(world.channel_plain(0));
+/// Sends bytes as they are in the place of a message.
+struct RawCodec;
+
+impl Codec for RawCodec {
+    type Encode = Vec<u8>;
+    type Decode = v1::AppendResponse;
+    type Encoder = RawEncoder;
+    type Decoder = ProstDecoder<v1::AppendResponse>;
+
+    fn encoder(&mut self) -> RawEncoder {
+        RawEncoder
+    }
+
+    fn decoder(&mut self) -> Self::Decoder {
+        ProstCodec::<v1::AppendRequest, v1::AppendResponse>::default().decoder()
+    }
+}
+
+struct RawEncoder;
+
+impl Encoder for RawEncoder {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn encode(&mut self, bytes: Vec<u8>, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        to.put_slice(&bytes);
+        Ok(())
+    }
+}
+
+async fn append_bytes(world: &World, bytes: Vec<u8>) -> Result<v1::AppendResponse, Status> {
+    let mut grpc = tonic::client::Grpc::new(world.channel(0, "gateway"));
     grpc.ready().await.unwrap();
-    let path = http::uri::PathAndQuery::from_static("/proofline.v1.Control/ClusterStatus");
-    // A length-delimited field that is longer than the message.
-    let garbage = prost_types::Any { type_url: String::new(), value: vec![0xff; 3] };
-    let codec = tonic_prost::ProstCodec::<prost_types::Any, v1::ClusterStatusResponse>::default();
-    let answer = grpc.unary(tonic::Request::new(garbage), path, codec).await;
-    assert!(answer.is_ok() || answer.is_err_and(|status| status.code() != Code::Unavailable), "unknown fields do no harm");
+    let path = http::uri::PathAndQuery::from_static("/proofline.v1.Ingest/Append");
+    grpc.unary(tonic::Request::new(bytes), path, RawCodec).await.map(tonic::Response::into_inner)
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_protobuf_are_refused_and_nothing_is_appended() {
+    let world = World::found(1, Tls::Mutual).await;
+    let mut gateway = world.collector("gateway").await;
+    let honest = gateway.sign(vec![event("s")]).encode_to_vec();
+    // The batch is field 1; in it, the id of the collector is field 2.
+    let unreadable = [
+        ("a batch that is longer than the message", vec![0x0a, 0x05, 0x01]),
+        ("a length that does not end", [&[0x0a][..], &[0xff; 11]].concat()),
+        ("a key that does not end", vec![0xff; 11]),
+        ("a field 0", vec![0x02, 0x00]),
+        ("a kind of field that there is not", vec![0x0f]),
+        ("a number for a batch", vec![0x08, 0x01]),
+        ("a field in the batch that is longer than it", vec![0x0a, 0x03, 0x12, 0x7f, b'g']),
+        ("an id that is no text", vec![0x0a, 0x03, 0x12, 0x01, 0xff]),
+        ("an honest batch that lost its last byte", honest[..honest.len() - 1].to_vec()),
+    ];
+    for (what, bytes) in unreadable {
+        let status = append_bytes(&world, bytes).await.unwrap_err();
+        // INTERNAL is what gRPC says of a message that its server cannot parse.
+        assert_eq!(status.code(), Code::Internal, "{what}: {status:?}");
+        assert!(status.message().contains("failed to decode Protobuf message"), "{what}: {status:?}");
+    }
+    let asked = v1::GetCollectorHeadRequest { collector_id: "gateway".to_owned(), lane: 0 };
+    let head = world.ingest(0, "gateway").get_collector_head(asked).await.unwrap().into_inner();
+    assert_eq!((head.epoch, head.last), (1, None), "no batch was taken");
+    let receipt = append_bytes(&world, honest).await.expect("whole, the same bytes are a batch");
+    assert_eq!((receipt.sequence, receipt.first_index), (1, 3), "genesis, registration, opening, and nothing between");
 }
 
 #[tokio::test]
@@ -100,8 +167,37 @@ async fn a_stream_ends_with_the_first_refusal_after_every_receipt_before_it() {
     assert_eq!(receipts.message().await.unwrap_err().code(), Code::Aborted);
 }
 
-impl World {
-    fn channel_plain(&self, place: usize) -> tonic::transport::Channel {
-        crate::world::channel(self.plan(), self.node(place), None)
+#[tokio::test]
+async fn a_message_of_a_stream_that_is_too_large_ends_that_stream_alone() {
+    let world = World::found(3, Tls::Mutual).await;
+    // At the leader, and at nodes that pass on what comes.
+    for place in 0..3 {
+        let (mut greedy, mut honest) =
+            (world.collector(&format!("greedy-{place}")).await, world.collector(&format!("honest-{place}")).await);
+        let (batches, coming) = mpsc::channel(1);
+        let mut going_on = world.ingest(place, &honest.id).append_stream(ReceiverStream::new(coming)).await.unwrap().into_inner();
+        batches.send(honest.sign(vec![event("honest")])).await.unwrap();
+        assert_eq!(going_on.message().await.unwrap().unwrap().sequence, 1);
+
+        let mut stream: Vec<_> = (0..3).map(|_| greedy.sign(vec![event("greedy")])).collect();
+        let (sequence, previous) = (greedy.sequence, greedy.previous);
+        stream.push(greedy.sign(vec![vec![0; 6 << 20]]));
+        stream.push(greedy.sign(vec![event("greedy")]));
+        let mut ingest = world.ingest(place, &greedy.id);
+        let mut receipts = ingest.append_stream(tokio_stream::iter(stream)).await.unwrap().into_inner();
+        for before in 1..=3 {
+            assert_eq!(receipts.message().await.unwrap().unwrap().sequence, before);
+        }
+        let status = receipts.message().await.unwrap_err();
+        assert_eq!(status.code(), Code::OutOfRange, "{status:?}");
+
+        let asked = v1::GetCollectorHeadRequest { collector_id: greedy.id.clone(), lane: 0 };
+        let head = ingest.get_collector_head(asked).await.unwrap().into_inner();
+        assert_eq!(head.last.unwrap().sequence, 3, "nothing of it was appended, nor what came behind it");
+        batches.send(honest.sign(vec![event("honest")])).await.unwrap();
+        assert_eq!(going_on.message().await.unwrap().unwrap().sequence, 2, "the other stream goes on");
+        (greedy.sequence, greedy.previous) = (sequence, previous);
+        let receipt = ingest.append(greedy.sign(vec![event("greedy")])).await.unwrap().into_inner();
+        assert_eq!(receipt.sequence, 4, "so does this collector, with what is not too large");
     }
 }
