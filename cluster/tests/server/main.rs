@@ -26,6 +26,7 @@ mod outlets;
 mod payload_repair;
 mod reads;
 mod rules;
+mod standstill;
 mod stopping;
 mod verifying;
 mod witness;
