@@ -1,14 +1,21 @@
 //! Callers that come in crowds, and callers that never finish or never read: memory stays bounded, and honest callers go on.
 
-use std::{process::Command, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    process::Command,
+    time::Duration,
+};
 
-use proofline_cluster::Tls;
-use proofline_proto::v1;
-use tokio::{io::AsyncWriteExt as _, net::TcpStream};
+use proofline_cluster::{TENANT, Tls};
+use proofline_proto::v1::{self, ingest_client::IngestClient};
+use prost::Message as _;
+use tokio::{io::AsyncWriteExt as _, net::TcpStream, task::JoinSet};
+use tonic::{Code, transport::Channel};
 
 use crate::{
+    containment::contain,
     flood::{END_HEADERS, HEADERS, call_to, check_growth, connect, frame, honest, resident},
-    world::{World, event},
+    world::{Collector, World, event},
 };
 
 const DATA: u8 = 0;
@@ -172,32 +179,132 @@ async fn streams_that_nobody_reads_are_bounded() {
     let mut gateway = world.collector("gateway").await;
     // Enough entries to fill several messages.
     for _ in 0..40 {
-        let mut long: v1::Event = prost::Message::decode(&event("long")[..]).unwrap();
+        let mut long = v1::Event::decode(&event("long")[..]).unwrap();
         long.body = Some(v1::event::Body::RunStarted(v1::RunStarted { workflow: "x".repeat(8_000), ..Default::default() }));
-        let events = vec![prost::Message::encode_to_vec(&long); 16];
+        let events = vec![long.encode_to_vec(); 16];
         world.ingest(0, "gateway").append(gateway.sign(events)).await.unwrap();
     }
     world.published(0, 600).await;
     let before = resident(&world);
-    let mut unread = Vec::new();
-    let (mut refused, mut watching) = (0, 0);
+    let (mut unread, mut refused) = (Vec::new(), 0);
     for _ in 0..4 {
-        let (mut audit, mut control) = (world.audit(0, "auditor"), world.control(0, "admin"));
+        let mut audit = world.audit(0, "auditor");
         for _ in 0..60 {
             match audit.read_entries(v1::ReadEntriesRequest { from_index: 0, limit: 0, follow: true }).await {
                 Ok(stream) => unread.push(stream),
                 Err(status) => {
-                    assert_eq!(status.code(), tonic::Code::ResourceExhausted, "{status:?}");
+                    assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
                     refused += 1;
                 }
             }
-            let asked = v1::WatchContainmentRequest { tenant_id: "*".to_owned(), from_index: 0 };
-            watching += usize::from(control.watch_containment(asked).await.is_ok());
         }
         honest(&world, &mut gateway).await;
     }
-    println!("{} readers, {refused} refused, {watching} watchers", unread.len());
+    println!("{} readers, {refused} refused", unread.len());
     assert!(!unread.is_empty() && refused > 0, "{refused} of 240 readers were refused");
+    let now = resident(&world);
+    println!("resident: {} MiB before, {} MiB now", before >> 20, now >> 20);
+    assert!(now < before + (128 << 20), "16 readers, and of each some messages of a megabyte: read, encoded, and on their way");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn watchers_of_containment_hold_little_and_each_hears_of_a_change() {
+    let world = World::found(1, Tls::Off).await;
+    let mut gateway = world.collector("gateway").await;
+    honest(&world, &mut gateway).await;
+    let before = resident(&world);
+    let mut watching = Vec::new();
+    for _ in 0..4 {
+        let mut control = world.control(0, "admin");
+        for _ in 0..250 {
+            let asked = v1::WatchContainmentRequest { tenant_id: "*".to_owned(), from_index: 0 };
+            watching.push(control.watch_containment(asked).await.expect("a watcher is let in").into_inner());
+        }
+        honest(&world, &mut gateway).await;
+    }
+    check_growth(&world, before);
+    let revoke = contain(v1::ContainmentAction::RevokeSession, v1::TargetKind::Session, "honest");
+    let cause = world.command(&["rita"], revoke).await.unwrap();
+    assert_eq!(watching.len(), 1_000);
+    for watcher in &mut watching {
+        let heard = async { while watcher.message().await.unwrap().unwrap().index < cause {} };
+        tokio::time::timeout(Duration::from_secs(10), heard).await.expect("a watcher is told in time");
+    }
+    let now = resident(&world);
+    println!("resident: {} MiB before, {} MiB now", before >> 20, now >> 20);
+    assert!(now < before + (224 << 20), "the watchers hold little; each reads the change on one of 512 threads");
+}
+
+/// Collectors that begin sessions at once, and what each sends on its stream.
+const SENDERS: usize = 50;
+const BATCHES: usize = 4;
+const EVENTS: usize = 50;
+
+/// Sends batches whose events each begin a session, and returns the entry of each session.
+async fn begin_sessions(mut ingest: IngestClient<Channel>, sender: String, batches: Vec<v1::AppendRequest>) -> BTreeMap<String, u64> {
+    let mut receipts = ingest.append_stream(tokio_stream::iter(batches)).await.unwrap().into_inner();
+    let mut begun = BTreeMap::new();
+    for batch in 0..BATCHES {
+        let receipt = receipts.message().await.unwrap().expect("a receipt for each batch");
+        assert_eq!(receipt.events.len(), EVENTS);
+        for (of, (event, index)) in receipt.events.iter().zip(receipt.first_index..).enumerate() {
+            let got = (event.rejection(), event.verdict(), event.session_position);
+            assert_eq!(got, (v1::RejectionReason::Unspecified, v1::Verdict::Allow, 0), "{event:?}");
+            begun.insert(format!("{sender}/{batch}/{of}"), index);
+        }
+    }
+    assert!(receipts.message().await.unwrap().is_none(), "no more receipts than batches");
+    begun
+}
+
+fn beginning(sender: &mut Collector) -> Vec<v1::AppendRequest> {
+    let id = sender.id.clone();
+    (0..BATCHES).map(|batch| sender.sign((0..EVENTS).map(|of| event(&format!("{id}/{batch}/{of}"))).collect())).collect()
+}
+
+/// Reads the list of sessions to its end, and returns where each begins.
+async fn listed(world: &World) -> BTreeMap<String, u64> {
+    let (mut audit, mut found, mut after) = (world.audit(0, "auditor"), BTreeMap::new(), String::new());
+    loop {
+        let asked = v1::ListSessionsRequest { tenant_id: TENANT.to_owned(), after_session_id: after, page_size: 1_000 };
+        let page = audit.list_sessions(asked).await.unwrap().into_inner();
+        assert!(page.sessions.iter().all(|session| session.entries == 1), "{:?}", page.sessions);
+        found.extend(page.sessions.into_iter().map(|session| (session.session_id, session.first_index)));
+        if page.next_after.is_empty() {
+            return found;
+        }
+        after = page.next_after;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_sessions_that_begin_at_once_each_have_their_one_entry() {
+    let world = World::committing_every(200, 1, Tls::Off).await;
+    let mut senders = Vec::new();
+    for n in 0..SENDERS {
+        senders.push(world.collector(&format!("sender-{n}")).await);
+    }
+    let before = resident(&world);
+    let mut beginnings = JoinSet::new();
+    for sender in &mut senders {
+        beginnings.spawn(begin_sessions(world.ingest(0, &sender.id), sender.id.clone(), beginning(sender)));
+    }
+    let begun: BTreeMap<String, u64> = beginnings.join_all().await.into_iter().flatten().collect();
+    check_growth(&world, before);
+    let indexes: BTreeSet<u64> = begun.values().copied().collect();
+    assert_eq!((begun.len(), indexes.len()), (CROWD, CROWD), "every session was acknowledged, with an entry of its own");
+
+    world.published(0, indexes.last().unwrap() + 1).await;
+    assert!(listed(&world).await == begun, "the list of sessions has them all, with the entries of their receipts");
+    let mut audit = world.audit(0, "auditor");
+    for (session, index) in begun.iter().step_by(500) {
+        let asked = |position| v1::GetSessionProofRequest { tenant_id: TENANT.to_owned(), session_id: session.clone(), position };
+        let proof = audit.get_session_proof(asked(0)).await.unwrap().into_inner().proof.unwrap();
+        let core = v1::EntryCore::decode(v1::Entry::decode(&proof.entry[..]).unwrap().core).unwrap();
+        assert_eq!((proof.session_size, core.index), (1, *index), "{session}");
+        assert_eq!(&core.session.unwrap().session_id, session);
+        assert_eq!(audit.get_session_proof(asked(1)).await.unwrap_err().code(), Code::OutOfRange, "{session} has one entry");
+    }
     check_growth(&world, before);
 }
 
