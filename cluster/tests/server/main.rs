@@ -24,6 +24,7 @@ mod membership;
 mod operating;
 mod outlets;
 mod payload_repair;
+mod program;
 mod reads;
 mod rules;
 mod standstill;
