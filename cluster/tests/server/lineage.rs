@@ -44,7 +44,7 @@ async fn committed(world: &World, size: u64) {
 }
 
 /// Asks until the node has written the map of a commitment over `size` entries.
-async fn answered(world: &World, place: usize, size: u64) -> Vec<v1::LineagePage> {
+pub(crate) async fn answered(world: &World, place: usize, size: u64) -> Vec<v1::LineagePage> {
     let until = Instant::now() + Duration::from_secs(30);
     loop {
         match ask(world, place, "auditor", about(vec![session("s-1")])).await {

@@ -26,6 +26,7 @@ mod outlets;
 mod payload_repair;
 mod program;
 mod reads;
+mod roles;
 mod rules;
 mod standstill;
 mod stopping;
