@@ -45,6 +45,11 @@ fn flip(path: &Path, at: u64) {
     file.write_all_at(&[byte[0] ^ 0x40], at).unwrap();
 }
 
+/// A message of a node whose directory cannot be trusted says what its operator does now.
+fn says_what_to_do(message: &str) -> bool {
+    message.contains("with an empty") && message.contains("directory, a new node id and a new key")
+}
+
 fn largest(directory: &Path, ending: &str) -> PathBuf {
     let files = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
     files.filter(|path| path.to_string_lossy().ends_with(ending)).max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap()
@@ -57,6 +62,7 @@ async fn a_flipped_bit_in_the_raft_log_is_storage_damaged() {
     flip(&log, fs::metadata(&log).unwrap().len() / 2);
     let (code, message) = exit(&mut world, 0).await;
     assert_eq!(code, 10, "{message}");
+    assert!(message.contains("the journal") && says_what_to_do(&message), "it says what is damaged, and what to do: {message}");
 }
 
 #[tokio::test]
@@ -67,7 +73,7 @@ async fn a_raft_log_that_lost_its_tail_is_storage_regressed() {
     fs::File::options().write(true).open(&log).unwrap().set_len(length * 2 / 3).unwrap();
     let (code, message) = exit(&mut world, 0).await;
     assert_eq!(code, 11, "{message}");
-    assert!(message.contains("new node id"), "it says how to rejoin: {message}");
+    assert!(message.contains("the disk lost records") && says_what_to_do(&message), "{message}");
 }
 
 #[tokio::test]
@@ -77,6 +83,7 @@ async fn a_damaged_high_water_file_is_storage_damaged() {
     (0..length).for_each(|at| flip(&data.join("high-water"), at));
     let (code, message) = exit(&mut world, 0).await;
     assert_eq!(code, 10, "{message}");
+    assert!(message.contains("high-water") && says_what_to_do(&message), "it says what is damaged, and what to do: {message}");
 }
 
 #[tokio::test]
@@ -85,6 +92,7 @@ async fn a_lost_record_of_signed_trees_is_storage_damaged() {
     fs::remove_file(data.join("signed-tree")).unwrap();
     let (code, message) = exit(&mut world, 0).await;
     assert_eq!(code, 10, "{message}");
+    assert!(message.contains("signed-tree") && says_what_to_do(&message), "it says what is lost, and what to do: {message}");
 }
 
 #[tokio::test]
@@ -129,6 +137,7 @@ async fn a_damaged_state_is_noticed() {
     flip(&manifest, fs::metadata(&manifest).unwrap().len() / 2);
     let (code, message) = exit(&mut world, 0).await;
     assert_eq!(code, 10, "{message}");
+    assert!(message.contains("the state") && says_what_to_do(&message), "it says what is damaged, and what to do: {message}");
 }
 
 #[tokio::test]
@@ -180,6 +189,7 @@ async fn the_data_directory_of_another_node_is_foreign() {
     fs::write(&identity, other).unwrap();
     let (code, message) = exit(&mut world, 0).await;
     assert_eq!(code, 12, "{message}");
+    assert!(message.contains("somebody.else") && message.contains("point --data-dir at"), "it says whose it is, and what to do: {message}");
 }
 
 #[tokio::test]
