@@ -15,6 +15,7 @@ mod corruption;
 mod entry;
 mod forgery;
 mod judging;
+mod majority;
 mod mutation;
 mod order;
 mod parallel;
@@ -63,6 +64,8 @@ pub struct Bounds {
     pub recovered_ms: u64,
     /// From the moment when a majority is stable until a write is acknowledged, and between two of them, in milliseconds.
     pub available_ms: u64,
+    /// Between two acknowledgements of writes while a majority is up and untouched by any fault, in milliseconds.
+    pub majority_ms: u64,
     /// Between two acknowledgements of writes, whatever is broken, in milliseconds.
     pub starved_ms: u64,
     /// From an acknowledgement until a checkpoint covers it, while the cluster is stable, in milliseconds.
@@ -80,6 +83,7 @@ impl Default for Bounds {
         Self {
             recovered_ms: 5_000,
             available_ms: 5_000,
+            majority_ms: 10_000,
             starved_ms: 60_000,
             covered_ms: 5_000,
             revoked_ms: 3_000,

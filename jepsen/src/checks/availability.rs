@@ -3,6 +3,7 @@
 use super::{
     Judgement,
     anomaly::{Anomaly, Found},
+    majority,
     reading::Reading,
     safety::healed,
 };
@@ -68,38 +69,33 @@ pub(super) fn liveness(reading: &Reading<'_>) -> Judgement {
     let mut acknowledged: Vec<Moment> =
         reading.operations().iter().filter(is_write).filter(|it| it.answer().is_some()).map(|it| it.returned).collect();
     acknowledged.sort_unstable();
-    check_starvation(reading, &acknowledged, &mut found);
-    let bound = reading.case.bounds.available_ms;
-    let spans = stable_spans(reading);
-    if !spans.iter().any(|span| span.1.ms_since(span.0) > bound) {
+    let (bounds, spans) = (reading.case.bounds, stable_spans(reading));
+    if !spans.iter().any(|span| span.1.ms_since(span.0) > bounds.available_ms) {
         found.open("the cluster was never stable for long enough to say");
     }
-    for (from, to) in spans {
-        let within = acknowledged.get(acknowledged.partition_point(|at| *at < from)..acknowledged.partition_point(|at| *at <= to));
-        let mut before = from;
-        for at in within.into_iter().flatten().copied().chain([to]) {
-            let gap = at.ms_since(before);
-            found.check(gap <= bound, || {
-                Anomaly::new(
-                    "no-writes-though-stable",
-                    format!("nothing was acknowledged for {gap} ms from {} ms on", before.ms_since(Moment(0))),
-                )
-            });
-            before = at;
+    let writing = (acknowledged.first().copied().unwrap_or(Moment::NEVER), end_of_writes(reading));
+    let untouched = majority::untouched(reading).into_iter().map(|(from, to)| (from.max(writing.0), to.min(writing.1)));
+    let demands = [
+        ("no-writes-though-stable", bounds.available_ms, spans),
+        ("no-writes-though-a-majority-is-untouched", bounds.majority_ms, untouched.collect()),
+        // No fault takes the majority away for long, so that nobody waits for ever.
+        ("starved", bounds.starved_ms, vec![writing]),
+    ];
+    for (name, bound, spans) in demands {
+        for (from, to) in spans.into_iter().filter(|(from, to)| from < to) {
+            check_gaps(&acknowledged, (from, to), name, bound, &mut found);
         }
     }
     found.judgement()
 }
 
-/// Whatever is broken: no fault takes the majority away for long, so that nobody waits for ever.
-fn check_starvation(reading: &Reading<'_>, acknowledged: &[Moment], found: &mut Found) {
-    let (bound, end) = (reading.case.bounds.starved_ms, end_of_writes(reading));
-    let mut before = acknowledged.first().copied().unwrap_or_default();
-    for at in acknowledged.iter().copied().filter(|at| *at <= end).chain([end]) {
+fn check_gaps(acknowledged: &[Moment], (from, to): (Moment, Moment), name: &'static str, bound: u64, found: &mut Found) {
+    let within = acknowledged.get(acknowledged.partition_point(|at| *at < from)..acknowledged.partition_point(|at| *at <= to));
+    let mut before = from;
+    for at in within.into_iter().flatten().copied().chain([to]) {
         let gap = at.ms_since(before);
         found.check(gap <= bound, || {
-            let from = before.ms_since(Moment(0));
-            Anomaly::new("starved", format!("whatever was broken: nothing was acknowledged for {gap} ms from {from} ms on"))
+            Anomaly::new(name, format!("nothing was acknowledged for {gap} ms from {} ms on", before.ms_since(Moment(0))))
         });
         before = at;
     }

@@ -28,7 +28,7 @@ const fn by(caught_by: Predicate, name: &'static str, alter: fn(&mut Alteration<
 }
 
 /// Every alteration, by the number of the predicate.
-pub const MUTATIONS: [Mutation; 61] = [
+pub const MUTATIONS: [Mutation; 62] = [
     by(Predicate::Agreement, "the end of one node's log is another", log::fork),
     by(Predicate::Agreement, "one node lacks the last entries", log::shorten),
     by(Predicate::Agreement, "one node has another state", log::other_state),
@@ -92,6 +92,7 @@ pub const MUTATIONS: [Mutation; 61] = [
     by(Predicate::Recovery, "the nodes were the same a second too late", time::late_recovery),
     by(Predicate::Liveness, "nothing was acknowledged for a while", time::no_writes),
     by(Predicate::Liveness, "nothing was acknowledged for too long, whatever was broken", time::starve),
+    by(Predicate::Liveness, "nothing was acknowledged for a while, and only one node was frozen", time::idle_beside_frozen),
     by(Predicate::Overload, "a node held a byte too much", time::too_much_memory),
     by(Predicate::NotVacuous, "a scheduled fault was never seen", history::unseen_fault),
 ];

@@ -183,6 +183,11 @@ pub enum Mark {
         /// The one that is gone.
         after: NodeId,
     },
+    /// A node that took another's place is a member, has caught up and votes.
+    Joined {
+        /// Which.
+        node: NodeId,
+    },
     /// Somebody leads.
     Leads {
         /// Who.

@@ -53,6 +53,7 @@ impl Fleet {
         let remove = v1::ChangeMembershipRequest { remove: vec![old.node_id], ..Default::default() };
         observer.change_members(remove, CATCH_UP).await?;
         self.ready(place).await?;
+        self.recorder().mark(Mark::Joined { node: NodeId(node.node_id) }).await;
         Ok(NodeId(node.node_id))
     }
 

@@ -145,7 +145,7 @@ pub(super) fn other_session_root(it: &mut Alteration<'_>) -> Option<()> {
 }
 
 /// Writes down a fault that was there and showed.
-pub(super) fn fault(it: &mut Alteration<'_>, what: Fault) -> Option<()> {
+pub(super) fn fault<'a>(it: &'a mut Alteration<'_>, what: Fault) -> Option<&'a mut FaultRecord> {
     let targets = vec![it.case.finals.nodes.first()?.node];
     it.case.history.faults.push(FaultRecord {
         id: FaultId(0),
@@ -157,7 +157,7 @@ pub(super) fn fault(it: &mut Alteration<'_>, what: Fault) -> Option<()> {
         installed: Installed::Installed,
         evidence: Evidence::from([("seen".to_owned(), 1)]),
     });
-    Some(())
+    it.case.history.faults.last_mut()
 }
 
 pub(super) fn lose_power(it: &mut Alteration<'_>) -> Option<()> {

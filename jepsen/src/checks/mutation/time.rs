@@ -36,8 +36,16 @@ pub(super) fn no_writes(it: &mut Alteration<'_>) -> Option<()> {
 /// The cluster is broken all the time, so that nothing is demanded of it as a stable one.
 pub(super) fn starve(it: &mut Alteration<'_>) -> Option<()> {
     let from = an_acknowledgement_before_the_last_write(it)?;
-    fault(it, Fault::SlowNetwork)?;
+    fault(it, Fault::SlowNetwork)?.ended = Moment::NEVER;
     stand_still(it, from, it.case.bounds.starved_ms + 1_000);
+    Some(())
+}
+
+/// One node is frozen all the time; the others are left alone.
+pub(super) fn idle_beside_frozen(it: &mut Alteration<'_>) -> Option<()> {
+    let from = an_acknowledgement_before_the_last_write(it)?;
+    fault(it, Fault::Pause)?.ended = Moment::NEVER;
+    stand_still(it, from, it.case.bounds.majority_ms + 1_000);
     Some(())
 }
 
