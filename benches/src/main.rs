@@ -164,7 +164,9 @@ async fn main() -> Result<()> {
         }
         Command::Overload { times, seconds, data } => {
             let bench = Bench::new(data, Duration::from_secs(5))?;
-            overload::measure(&bench, times, Duration::from_secs(seconds)).await?.print();
+            let overload = overload::measure(&bench, times, Duration::from_secs(seconds)).await?;
+            overload.print();
+            anyhow::ensure!(overload.is_bounded(), "a node held more than it may");
             Ok(())
         }
         Command::Questions { entries, sessions, exported, data } => {

@@ -21,6 +21,8 @@ use crate::{
 const BATCH: usize = 100;
 /// Batches under way where the load is what the cluster can take.
 const IN_FLIGHT: usize = 64;
+/// What a node may hold, in MiB.
+const MEMORY_MAX_MIB: u64 = 512;
 /// How long the node that stood still may take until it has everything.
 const SAME_WITHIN: Duration = Duration::from_secs(300);
 
@@ -32,6 +34,8 @@ pub(crate) struct Overload {
     offered_per_second: f64,
     accepted_per_second: f64,
     refused: u64,
+    /// Batches whose fate nobody was told: they are sent again, and taken once.
+    untold: u64,
     /// The most that each node held, the one that stood still first.
     memory_max_mib: Vec<u64>,
     caught_up_within: Duration,
@@ -43,6 +47,16 @@ struct Calls {
     made: u64,
     accepted: u64,
     refused: u64,
+    untold: u64,
+}
+
+impl std::ops::AddAssign for Calls {
+    fn add_assign(&mut self, more: Self) {
+        self.made += more.made;
+        self.accepted += more.accepted;
+        self.refused += more.refused;
+        self.untold += more.untold;
+    }
 }
 
 pub(crate) async fn measure(bench: &Bench, times: u64, frozen_for: Duration) -> Result<Overload> {
@@ -77,8 +91,7 @@ pub(crate) async fn measure(bench: &Bench, times: u64, frozen_for: Duration) -> 
     let resumed = Instant::now();
     let mut total = Calls::default();
     for caller in calls {
-        let of = caller.await??;
-        total = Calls { made: total.made + of.made, accepted: total.accepted + of.accepted, refused: total.refused + of.refused };
+        total += caller.await??;
     }
     while !same(&admin).await? {
         ensure!(resumed.elapsed() < SAME_WITHIN, "the node that stood still does not catch up");
@@ -92,6 +105,7 @@ pub(crate) async fn measure(bench: &Bench, times: u64, frozen_for: Duration) -> 
         offered_per_second: rate(total.made),
         accepted_per_second: rate(total.accepted),
         refused: total.refused,
+        untold: total.untold,
         memory_max_mib,
         caught_up_within: resumed.elapsed(),
     })
@@ -111,10 +125,12 @@ async fn call(client: Client, mut batches: Batches, every: Duration, span: Span)
         calls.made += 1;
         match ingest.append(v1::AppendRequest { batch: Some(batch.clone()) }).await {
             Ok(_) => calls.accepted += 1,
-            Err(status)
-                if matches!(status.code(), Code::ResourceExhausted | Code::Unavailable | Code::Aborted | Code::DeadlineExceeded) =>
-            {
+            Err(status) if status.code() == Code::ResourceExhausted => {
                 calls.refused += 1;
+                waiting = Some(batch);
+            }
+            Err(status) if matches!(status.code(), Code::Unavailable | Code::Aborted | Code::DeadlineExceeded) => {
+                calls.untold += 1;
                 waiting = Some(batch);
             }
             Err(status) => bail!("neither taken nor refused for now: {status}"),
@@ -159,13 +175,18 @@ impl Overload {
             self.offered_per_second / self.sustained_per_second
         );
         println!(
-            "  taken                      {:.0} events/s; {} batches were refused and sent again",
-            self.accepted_per_second, self.refused
+            "  taken                      {:.0} events/s; {} batches were refused definitely, {} without a definite answer; all sent again",
+            self.accepted_per_second, self.refused, self.untold
         );
         println!(
-            "  most memory                {} MiB, the stopped one first",
+            "  most memory                {} MiB, the stopped one first; {MEMORY_MAX_MIB} are allowed",
             self.memory_max_mib.iter().map(ToString::to_string).collect::<Vec<_>>().join(" / ")
         );
         println!("  caught up, once it went on  {:.1} s", self.caught_up_within.as_secs_f64());
+    }
+
+    /// Tells whether every node held no more than it may.
+    pub(crate) fn is_bounded(&self) -> bool {
+        self.memory_max_mib.iter().all(|held| *held <= MEMORY_MAX_MIB)
     }
 }
