@@ -115,8 +115,8 @@ struct TwoHistories {
 impl TwoHistories {
     fn failure(self, shown_by: u64) -> Failure {
         let reason = format!(
-            "{}; node {shown_by} shows it, and more than half of the registered nodes cosigned it: {}. That node {shown_by} shows it does \
-             not accuse it: {}",
+            "{}; node {shown_by} shows it, and more than half of the registered nodes cosigned it: {}. Showing it accuses nobody, cosigning \
+             two histories does: {}",
             self.diverged,
             listed(&self.shown.cosigners),
             self.accused()
@@ -129,9 +129,9 @@ impl TwoHistories {
         let both = |own: &Cosigned| listed(&self.shown.cosigners.intersection(&own.cosigners).cloned().collect());
         match &self.own {
             Some(own) if own.size >= self.shown.size => {
-                format!("{} cosigned this node's checkpoint of size {} as well, and so two histories", both(own), own.size)
+                format!("{} cosigned this node's checkpoint of size {} as well", both(own), own.size)
             }
-            Some(_) | None => "whoever cosigned this node's checkpoints of that size or more as well cosigned two histories".to_owned(),
+            Some(_) | None => "so did whoever cosigned a checkpoint of this node of that size or more as well".to_owned(),
         }
     }
 }
@@ -203,7 +203,7 @@ mod tests {
     fn an_own_checkpoint_that_covers_less_accuses_nobody() {
         for own in [Some(cosigned(6, &["a", "b"])), None] {
             let (reason, _) = failure(own);
-            assert!(reason.contains("whoever cosigned this node's checkpoints of that size or more as well"), "{reason}");
+            assert!(reason.contains("so did whoever cosigned a checkpoint of this node of that size or more as well"), "{reason}");
         }
     }
 }
