@@ -13,7 +13,10 @@ use prost::Message as _;
 use tonic::{Code, Status, transport::Channel};
 use tonic_types::StatusExt as _;
 
-use crate::world::{Collector, World, event, repeat_through};
+use crate::{
+    lineage,
+    world::{Collector, World, event, repeat_through},
+};
 
 const SALT: [u8; 32] = [5; 32];
 
@@ -362,18 +365,12 @@ fn proofline(world: &World, identity: &str, arguments: &[&str]) -> (i32, String)
     run(world, "proofline", &[&["--profile", &profile], arguments].concat())
 }
 
-/// Exports what the session holds, once a commitment vouches for all of it.
-async fn export(world: &World, out: &str) {
-    let until = Instant::now() + Duration::from_secs(60);
-    loop {
-        let arguments = ["evidence", "export", "--session", "s", "--tenant", TENANT, "--depth", "0", "--payloads", "--force", "--out", out];
-        let (code, said) = proofline(world, "auditor", &arguments);
-        if code == 0 {
-            return;
-        }
-        assert!(Instant::now() < until, "{said}");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+/// Exports what the session holds, once a commitment vouches for its entry at `index`.
+async fn export(world: &World, index: u64, out: &str) {
+    lineage::answered(world, 0, index + 1).await;
+    let arguments = ["evidence", "export", "--session", "s", "--tenant", TENANT, "--depth", "0", "--payloads", "--out", out];
+    let (code, said) = proofline(world, "auditor", &arguments);
+    assert_eq!(code, 0, "{said}");
 }
 
 #[tokio::test]
@@ -391,16 +388,16 @@ async fn from_a_commitment_to_the_proof_that_it_was_erased_with_the_programs_alo
     let mut committed = v1::Event::decode(&encoded[..]).unwrap();
     committed.payloads[0].digest = digest;
     committed.payloads[0].size_bytes = 35;
-    let index = world.ingest(0, "gateway").append(gateway.sign(vec![committed.encode_to_vec()])).await.unwrap().into_inner().first_index;
-    world.published(0, index + 1).await;
-    let index = index.to_string();
+    let entry = world.ingest(0, "gateway").append(gateway.sign(vec![committed.encode_to_vec()])).await.unwrap().into_inner().first_index;
+    world.published(0, entry + 1).await;
+    let index = entry.to_string();
 
     let (code, said) = proofline(&world, "gateway", &["payload", "put", "kept.jsonl", "--index", &index, "--collector", "gateway"]);
     assert!(code == 0 && said.contains("1 of 1 voters"), "{said}");
     let (code, said) = proofline(&world, "auditor", &["payload", "get", &index, "--out", "got.txt", "--purpose", "case-7"]);
     assert!(code == 0, "{said}");
     assert_eq!(fs::read(root.join("got.txt")).unwrap(), fs::read(root.join("prompt.txt")).unwrap());
-    export(&world, "before.evidence.zip").await;
+    export(&world, entry, "before.evidence.zip").await;
 
     let keys = ["alice", "bob"].map(|name| format!("{name}={}", world.plan().operator_key(name).display()));
     let erase = ["payload", "erase", "--tenant", TENANT, "--subject", "u-1", "--ground", "request 7", "--signer", &keys[0]];
@@ -416,7 +413,7 @@ async fn from_a_commitment_to_the_proof_that_it_was_erased_with_the_programs_alo
     assert!(code == 0 && said.contains(&format!("erased at index {by}")) && said.contains("destroyed at"), "{said}");
     let (code, said) = proofline(&world, "auditor", &["payload", "get", &index, "--out", "again.txt"]);
     assert!(code == 1 && said.contains(&format!("payload erased at index {by}")) && !root.join("again.txt").exists(), "{said}");
-    export(&world, "after.evidence.zip").await;
+    export(&world, entry, "after.evidence.zip").await;
     for (file, says) in
         [("before.evidence.zip", "35 bytes as committed".to_owned()), ("after.evidence.zip", format!("payload erased at index {by}"))]
     {
