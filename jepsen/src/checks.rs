@@ -83,7 +83,7 @@ impl Default for Bounds {
         Self {
             recovered_ms: 5_000,
             available_ms: 5_000,
-            majority_ms: 10_000,
+            majority_ms: 30_000,
             starved_ms: 60_000,
             covered_ms: 5_000,
             revoked_ms: 3_000,

@@ -164,15 +164,16 @@ impl JournalReader {
         });
         let Some(from) = missing.filter(|_| !batch.is_full()) else { return Ok(batch.entries) };
         let reader = self.clone();
-        tokio::task::spawn_blocking(move || reader.read_on(batch, from, to)).await.map_err(|_| JournalError::Stopped)?
+        let removals = bounds.removals;
+        tokio::task::spawn_blocking(move || reader.read_on(batch, from, to, removals)).await.map_err(|_| JournalError::Stopped)?
     }
 
-    fn read_on(&self, mut batch: Reading, from: u64, to: u64) -> Result<Vec<Entry<TypeConfig>>, JournalError> {
+    fn read_on(&self, mut batch: Reading, from: u64, to: u64, removals: u64) -> Result<Vec<Entry<TypeConfig>>, JournalError> {
         for index in from..to {
             let taken = match self.entry(index)? {
                 Some(entry) => batch.take(entry),
-                None if self.bounds().holds(index) => return Err(JournalError::Hole { missing: index }),
-                // Purged or truncated since this read began.
+                // A record that is missing although nothing was removed since this read began.
+                None if self.bounds().removals == removals => return Err(JournalError::Hole { missing: index }),
                 None => false,
             };
             if !taken {
@@ -223,8 +224,12 @@ impl RaftLogReader<TypeConfig> for JournalReader {
         self.read(from, to, usize::MAX).await.map_err(|error| reading(&error))
     }
 
+    /// Returns nothing when the entry `start` was purged: a task that replicates may ask for it all the same, after it lost its lead
+    /// or while the purge is under way, and what comes behind a gap must not be sent.
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry<TypeConfig>>, StorageError<u64>> {
-        self.read(start, end, APPEND_BYTES_MAX).await.map_err(|error| reading(&error))
+        let entries = self.read(start, end, APPEND_BYTES_MAX).await.map_err(|error| reading(&error))?;
+        let is_whole = entries.first().is_some_and(|first| first.log_id.index == start);
+        Ok(if is_whole { entries } else { Vec::new() })
     }
 }
 

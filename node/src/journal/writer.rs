@@ -41,13 +41,8 @@ pub(super) struct Bounds {
     pub(super) purged: Option<LogId<u64>>,
     pub(super) last: Option<LogId<u64>>,
     pub(super) extent: LogExtent,
-}
-
-impl Bounds {
-    /// Returns whether there must be a record `index`.
-    pub(super) fn holds(&self, index: u64) -> bool {
-        self.purged.is_none_or(|at| index > at.index) && self.last.is_some_and(|at| index <= at.index)
-    }
+    /// How often records were removed.
+    pub(super) removals: u64,
 }
 
 pub(super) enum Command {
@@ -98,12 +93,14 @@ struct State {
     purged: Option<Purged>,
     tip: Tip,
     sizes: RecordSizes,
+    removals: u64,
 }
 
 impl State {
     fn bounds(&self) -> Bounds {
-        let Self { vote, purged, tip, sizes } = self;
-        Bounds { vote: *vote, purged: purged.map(|at| at.log_id), last: tip.log_id, extent: sizes.extent() }
+        let Self { vote, purged, tip, sizes, removals } = self;
+        let purged = purged.map(|at| at.log_id);
+        Bounds { vote: *vote, purged, last: tip.log_id, extent: sizes.extent(), removals: *removals }
     }
 
     fn mark(&self) -> Mark {
@@ -115,7 +112,7 @@ impl Writer {
     /// Takes over an opened journal.
     pub(super) fn new(opened: Opened, recent: RecentWriter, flush_state: FlushState, failures: FailureReporter) -> Self {
         let Opened { records, high_water, vote, purged, tip, sizes, committed: _ } = opened;
-        let state = State { vote, purged, tip, sizes };
+        let state = State { vote, purged, tip, sizes, removals: 0 };
         let bounds = Arc::new(ArcSwap::from_pointee(state.bounds()));
         Self { records: Arc::new(records), high_water, recent, bounds, flush_state, failures, state }
     }
@@ -133,7 +130,7 @@ impl Writer {
     fn serve(mut self, mut requests: mpsc::Receiver<Request>) {
         while let Some(Request { command, done }) = requests.blocking_recv() {
             let result = self.carry_out(command);
-            self.bounds.store(Arc::new(self.state.bounds()));
+            self.show();
             let failure = result.as_ref().err().and_then(failure);
             let ends = failure.is_some();
             if let Some(failure) = failure {
@@ -145,6 +142,16 @@ impl Writer {
                 return;
             }
         }
+    }
+
+    fn show(&self) {
+        self.bounds.store(Arc::new(self.state.bounds()));
+    }
+
+    /// Before records go, readers are told: whoever misses one afterwards finds out that it was removed.
+    fn tell_removal(&mut self) {
+        self.state.removals += 1;
+        self.show();
     }
 
     fn carry_out(&mut self, command: Command) -> Result<(), JournalError> {
@@ -198,6 +205,7 @@ impl Writer {
         let cut = self.state.tip.next_index().saturating_sub(since.index);
         self.state.tip = tip_before(&self.records, self.state.purged, since.index)?;
         self.state.sizes.drop_back(cut);
+        self.tell_removal();
         self.raise_mark()?;
         self.recent.truncate(since.index);
         self.records.truncate(since.index)
@@ -214,16 +222,18 @@ impl Writer {
         }
         (self.flush_state)(upto.index).map_err(|reason| JournalError::StateNotFlushed { reason })?;
         let purged = self.purge_point(upto)?;
-        self.records.purge(&purged)?;
+        let behind = upto.index.saturating_add(1);
         let first = self.state.purged.map_or(0, |at| at.log_id.index.saturating_add(1));
-        self.state.sizes.drop_front(upto.index.saturating_add(1).saturating_sub(first));
+        let takes_all = self.state.tip.next_index() <= behind;
+        self.state.sizes.drop_front(behind.saturating_sub(first));
         self.state.purged = Some(purged);
-        self.recent.purge(upto.index);
-        if self.state.tip.next_index() <= upto.index.saturating_add(1) {
+        if takes_all {
             self.state.tip = Tip { log_id: Some(purged.log_id), chain: purged.chain };
-            self.raise_mark()?;
         }
-        Ok(())
+        self.tell_removal();
+        self.recent.purge(upto.index);
+        self.records.purge(&purged)?;
+        if takes_all { self.raise_mark() } else { Ok(()) }
     }
 
     fn purge_point(&mut self, upto: &LogId<u64>) -> Result<Purged, JournalError> {

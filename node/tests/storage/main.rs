@@ -5,6 +5,7 @@ mod cluster;
 mod completeness;
 mod journal_damage;
 mod journal_model;
+mod journal_readers;
 mod payloads;
 mod published;
 mod raft_suite;
