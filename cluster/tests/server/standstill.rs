@@ -206,3 +206,51 @@ async fn a_stream_has_no_more_under_way_than_its_window_and_goes_on_behind_it() 
     }
     assert_eq!(last_batch(&world, led, "streaming").await, STREAMED as u64);
 }
+
+/// Batches of a mebibyte that a node misses: many small events, which take longer to apply than to send.
+const MISSED: usize = 150;
+/// What it may hold beyond what it held, while it catches up.
+const CATCH_UP_MIB: u64 = 300;
+
+fn many_small(collector: &mut Collector) -> v1::AppendRequest {
+    let mut event = v1::Event::decode(&event(&collector.id)[..]).unwrap();
+    event.body = Some(v1::event::Body::RunStarted(v1::RunStarted { workflow: "x".repeat(850), ..Default::default() }));
+    collector.sign(vec![event.encode_to_vec(); 1_000])
+}
+
+fn resident_mib(process: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() >> 10
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_was_away_catches_up_without_holding_all_of_it_at_once() {
+    let world = World::found(3, Tls::Off).await;
+    let mut sender = world.collector("sender").await;
+    let led = leader(&world).await;
+    let away = (0..3).find(|place| *place != led).unwrap();
+    let process = world.cluster.process_id(away).unwrap();
+    let before = resident_mib(process);
+    let standstill = Standstill::of(&world, [away].into_iter()).await;
+    let mut ingest = world.ingest(led, "sender");
+    for _ in 0..MISSED {
+        ingest.append(many_small(&mut sender)).await.unwrap();
+    }
+    let size = world.control(led, "admin").cluster_status(v1::ClusterStatusRequest {}).await.unwrap().into_inner();
+    let size = size.nodes.iter().map(|node| node.tree_size).max().unwrap();
+    drop(standstill);
+    let (mut most, until) = (0, Instant::now() + Duration::from_secs(120));
+    loop {
+        most = most.max(resident_mib(process));
+        let status = world.control(led, "admin").cluster_status(v1::ClusterStatusRequest {}).await.unwrap().into_inner();
+        let node = status.nodes.iter().find(|node| node.node_id == away as u64 + 1).unwrap();
+        if node.error.is_empty() && node.tree_size >= size {
+            break;
+        }
+        assert!(Instant::now() < until, "the node does not catch up");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    println!("resident: {before} MiB before, {most} MiB at most, {MISSED} MiB behind");
+    assert!(most < before + CATCH_UP_MIB, "{before} MiB became {most} MiB");
+}
