@@ -98,7 +98,8 @@ impl Records {
     ///
     /// On return: they are gone for good. A crash inside leaves all of them or none.
     pub(super) fn purge(&self, purged: &Purged) -> Result<(), JournalError> {
-        let (start, end) = (0_u64.to_be_bytes(), purged.log_id.index.saturating_add(1).to_be_bytes());
+        let (start, last, end) =
+            (0_u64.to_be_bytes(), purged.log_id.index.to_be_bytes(), purged.log_id.index.saturating_add(1).to_be_bytes());
         let mut row = Vec::with_capacity(56);
         put_log_id(&mut row, &purged.log_id);
         row.extend_from_slice(&purged.chain.0);
@@ -106,9 +107,10 @@ impl Records {
         batch.put_cf(self.family(META)?, PURGED, row);
         batch.delete_range_cf(self.family(RECORDS)?, start, end);
         self.commit(batch)?;
-        // Frees whole files at once; what stays is covered by the range above.
+        // Frees whole files at once; what stays is covered by the range above. Here the end belongs to the range: with the end of
+        // the other one, a file that ends with the first record behind the purge would go, and that record with it.
         self.db
-            .delete_file_in_range_cf(self.family(RECORDS)?, start, end)
+            .delete_file_in_range_cf(self.family(RECORDS)?, start, last)
             .map_err(|error| JournalError::database("freeing files of", error))
     }
 

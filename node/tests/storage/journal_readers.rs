@@ -11,7 +11,7 @@ use openraft::{
 };
 use proofline_node::journal::JournalReader;
 
-use crate::world::{World, entry, log_id};
+use crate::world::{World, entry, indexes, log_id};
 
 const RECORDS: u64 = 3_000;
 /// Behind these, records are still in memory.
@@ -73,6 +73,25 @@ async fn who_asks_for_what_was_purged_gets_nothing_and_not_what_comes_behind() {
             let mut reader = journal.get_log_reader().await;
             assert_eq!(reader.limited_get_log_entries(4, 8).await.unwrap().len(), 0);
             assert_eq!(reader.limited_get_log_entries(5, 8).await.unwrap().len(), 3);
+        })
+        .await;
+}
+
+/// Whoever opens a journal writes what the last one left into a file of its own, and a few of them become one.
+#[tokio::test]
+async fn a_purge_leaves_the_record_behind_it_wherever_a_file_ends() {
+    const EACH: u64 = 5;
+    const TIMES: u64 = 14;
+    let world = World::new();
+    for first in (0..TIMES).map(|time| time * EACH) {
+        world.run(async |journal| journal.blocking_append((first..first + EACH).map(|index| entry(1, index))).await.unwrap()).await;
+    }
+    world
+        .run(async |journal| {
+            for upto in 0..TIMES * EACH - 1 {
+                journal.purge(log_id(1, upto)).await.unwrap();
+                assert_eq!(indexes(journal).await.first(), Some(&(upto + 1)));
+            }
         })
         .await;
 }
