@@ -15,7 +15,7 @@ use crate::replica::{Raft, TypeConfig, start_preparing};
 /// Log that may be committed and not yet applied before a node takes more. Raft reads all that is committed at once and queues it for
 /// whoever applies it (openraft 0.9.25, `apply_to_state_machine`): a node that was away would hold in memory, and parsed, what
 /// it was sent faster than it applies.
-const UNAPPLIED_BYTES_MAX: u64 = 16 << 20;
+const UNAPPLIED_BYTES_MAX: u64 = 8 << 20;
 /// How long an append waits for that; less than leaders wait for its answer.
 const ROOM_WITHIN: Duration = Duration::from_millis(100);
 
