@@ -59,12 +59,12 @@ impl Auditor {
     }
 }
 
-fn told(output: &Output) -> String {
+pub(crate) fn told(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
 #[track_caller]
-fn expect(output: &Output, exit_code: i32, said: &str) {
+pub(crate) fn expect(output: &Output, exit_code: i32, said: &str) {
     assert_eq!(output.status.code(), Some(exit_code), "{}", told(output));
     assert!(told(output).contains(said), "{said:?} is not in: {}", told(output));
 }

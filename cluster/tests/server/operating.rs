@@ -12,7 +12,10 @@ use proofline_verifier::Policy;
 use prost::Message as _;
 use tonic::Code;
 
-use crate::world::World;
+use crate::{
+    archive::{expect, told},
+    world::World,
+};
 
 const DONE: i32 = 0;
 const FAILED: i32 = 1;
@@ -22,16 +25,6 @@ fn run(world: &World, identity: &str, arguments: &[&str]) -> Output {
     let profile = world.plan().profile(identity);
     let mut command = Command::new(Binaries::beside_current().unwrap().path("proofline"));
     command.current_dir(&world.plan().root).arg("--profile").arg(profile).args(arguments).output().unwrap()
-}
-
-fn told(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
-}
-
-#[track_caller]
-fn expect(output: &Output, exit_code: i32, said: &str) {
-    assert_eq!(output.status.code(), Some(exit_code), "{}", told(output));
-    assert!(told(output).contains(said), "{said:?} is not in: {}", told(output));
 }
 
 /// Somebody who may submit commands, and read nothing.

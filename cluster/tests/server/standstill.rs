@@ -208,9 +208,9 @@ async fn a_stream_has_no_more_under_way_than_its_window_and_goes_on_behind_it() 
 }
 
 /// Batches of a mebibyte that a node misses: many small events, which take longer to apply than to send.
-const MISSED: usize = 150;
+const MISSED: usize = 200;
 /// What it may hold beyond what it held, while it catches up.
-const CATCH_UP_MIB: u64 = 300;
+const CATCH_UP_MIB: u64 = 280;
 
 fn many_small(collector: &mut Collector) -> v1::AppendRequest {
     let mut event = v1::Event::decode(&event(&collector.id)[..]).unwrap();
