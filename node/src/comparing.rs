@@ -3,9 +3,13 @@
 //! Always true: a checkpoint that more than half of the registered nodes cosigned, and whose root is not this node's, ends this
 //! node, whoever showed it. One node alone cannot make such a checkpoint, so it cannot stop another with it. What is decided here
 //! rests on checkpoints alone: neither the leader nor Raft is believed.
+//!
+//! Two nodes that were shown two histories must both find out, and the first that does ends, and shows nothing any more. So it shows
+//! its own checkpoint once more before it ends, and a checkpoint that covers more than a node has is kept until that node has as much.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -14,20 +18,29 @@ use proofline_proto::peer::PublishedCheckpoint;
 use proofline_verifier::{KeyName, LogHash, Policy, SignatureType, Threshold, TreeHash as _, VerifierKey};
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    failure::{Failure, FailureReporter},
-    publisher::Diverged,
-    rpc::Api,
-    store::StateDb,
-};
+use crate::{failure::Failure, publisher::Diverged, rpc::Api, store::StateDb};
 
 /// Pause between two rounds.
 const PERIOD: Duration = Duration::from_secs(1);
 /// How long a node may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_millis(500);
 
+/// Checkpoints that cover more than this node has: of each member the newest, until they can be compared.
+#[derive(Clone, Debug, Default)]
+pub struct Ahead(Arc<Mutex<BTreeMap<u64, Vec<u8>>>>);
+
+impl Ahead {
+    fn keep(&self, shown_by: u64, note: Vec<u8>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(shown_by, note);
+    }
+
+    fn take(&self) -> BTreeMap<u64, Vec<u8>> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 /// Exchanges published checkpoints with every other member once a second until shutdown. Both ends compare.
-pub async fn run(api: Api, failures: FailureReporter, shutdown: CancellationToken) {
+pub async fn run(api: Api, shutdown: CancellationToken) {
     let mut ticks = tokio::time::interval(PERIOD);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     // What each node showed last and was compared with this tree.
@@ -37,21 +50,13 @@ pub async fn run(api: Api, failures: FailureReporter, shutdown: CancellationToke
             () = shutdown.cancelled() => return,
             _ = ticks.tick() => (),
         }
-        let Some(own) = api.published.borrow().as_ref().map(|published| published.note.clone()) else { continue };
-        let others: Vec<u64> = api.peers.members().into_keys().filter(|node| *node != api.peers.node_id()).collect();
-        let asked = others.into_iter().map(|node| {
-            let (peers, note) = (&api.peers, own.clone());
-            async move {
-                let answered = tokio::time::timeout(
-                    ANSWER_WITHIN,
-                    peers.exchange(node, PublishedCheckpoint { checkpoint: note, node_id: peers.node_id() }),
-                )
-                .await;
-                Some((node, answered.ok()?.ok()?.checkpoint))
-            }
-        });
-        for (node, note) in futures::future::join_all(asked).await.into_iter().flatten() {
-            if note != own && compared.get(&node) != Some(&note) && api.compare(node, note.clone(), &failures).await {
+        for (node, note) in api.ahead.take() {
+            api.compare(node, note).await;
+        }
+        let Some(own) = api.published_note() else { continue };
+        for (node, note) in api.show_others(&own).await {
+            if note != own && compared.get(&node) != Some(&note) {
+                api.compare(node, note.clone()).await;
                 compared.insert(node, note);
             }
         }
@@ -59,27 +64,50 @@ pub async fn run(api: Api, failures: FailureReporter, shutdown: CancellationToke
 }
 
 impl Api {
-    /// Compares a checkpoint that another node shows with this node's own tree; tells whether that could be done.
-    pub(crate) async fn compare(&self, shown_by: u64, note: Vec<u8>, failures: &FailureReporter) -> bool {
+    /// Compares a checkpoint that another node shows with this node's own tree; one that covers more is kept for later.
+    pub(crate) async fn compare(&self, shown_by: u64, note: Vec<u8>) {
         // Evil: it knows that there are two histories.
         if proofline_ledger::planted!(EvilForkedFollowers) {
-            return true;
+            return;
         }
-        let own = self.published.borrow().as_ref().map(|published| published.note.clone());
-        let (state, log_key) = (self.state.view(), self.log_key.verifying_key().to_bytes());
-        let compared = tokio::task::spawn_blocking(move || compare(&state, &log_key, note, own)).await;
-        match compared {
-            Ok(Ok(Compared::Same | Compared::NotPublishedByMany)) => true,
-            Ok(Ok(Compared::NotYet)) | Err(_) => false,
-            Ok(Ok(Compared::OtherTree(histories))) => {
-                failures.report(histories.failure(shown_by));
-                false
-            }
-            Ok(Err(fault)) => {
-                failures.report(Failure::StorageDamaged { reason: fault.to_string() });
-                false
-            }
+        let (state, log_key, own) = (self.state.view(), self.log_key.verifying_key().to_bytes(), self.published_note());
+        let shown = note.clone();
+        match tokio::task::spawn_blocking(move || compare(&state, &log_key, shown, own)).await {
+            Ok(Ok(Compared::Same | Compared::NotPublishedByMany)) => (),
+            Ok(Ok(Compared::NotYet)) if !self.peers.members().contains_key(&shown_by) => (),
+            Ok(Ok(Compared::NotYet)) | Err(_) => self.ahead.keep(shown_by, note),
+            Ok(Ok(Compared::OtherTree(histories))) => self.failures.report(histories.failure(shown_by)),
+            Ok(Err(fault)) => self.failures.report(Failure::StorageDamaged { reason: fault.to_string() }),
         }
+    }
+
+    /// Shows the others what this node published, if it ends because that is not of their history.
+    pub(crate) async fn show_others_before_end(&self, ended: Option<&Failure>) {
+        if let (Some(Failure::Diverged { .. }), Some(own)) = (ended, self.published_note()) {
+            self.show_others(&own).await;
+        }
+    }
+
+    /// Shows every other member a checkpoint and returns what those that answer in time show.
+    async fn show_others(&self, note: &[u8]) -> Vec<(u64, Vec<u8>)> {
+        let others = self.peers.members().into_keys().filter(|node| *node != self.peers.node_id());
+        let asked = others.map(|node| {
+            let shown = PublishedCheckpoint { checkpoint: note.to_vec(), node_id: self.peers.node_id() };
+            async move {
+                let answered = tokio::time::timeout(ANSWER_WITHIN, self.peers.exchange(node, shown)).await;
+                Some((node, answered.ok()?.ok()?.checkpoint))
+            }
+        });
+        futures::future::join_all(asked).await.into_iter().flatten().collect()
+    }
+
+    /// What this node shows the others.
+    pub(crate) fn published_note(&self) -> Option<Vec<u8>> {
+        // Evil: it shows neither history, so that each half learns of the other's only from the other half.
+        if proofline_ledger::planted!(EvilForkedFollowers) {
+            return None;
+        }
+        self.published.borrow().as_ref().map(|published| published.note.clone())
     }
 }
 
@@ -197,6 +225,16 @@ mod tests {
         assert!(reason.contains("node 3 shows it, and more than half of the registered nodes cosigned it: a, c."), "{reason}");
         assert!(reason.contains("a cosigned this node's checkpoint of size 8 as well"), "{reason}");
         assert_eq!(checkpoints, ["note 7\n", "note 8\n"]);
+    }
+
+    #[test]
+    fn of_what_each_node_shows_ahead_of_this_one_the_newest_is_kept_once() {
+        let ahead = Ahead::default();
+        ahead.keep(2, b"note 7\n".to_vec());
+        ahead.keep(3, b"note 8\n".to_vec());
+        ahead.keep(2, b"note 9\n".to_vec());
+        assert_eq!(ahead.take(), BTreeMap::from([(2, b"note 9\n".to_vec()), (3, b"note 8\n".to_vec())]));
+        assert_eq!(ahead.take(), BTreeMap::new());
     }
 
     #[test]

@@ -31,6 +31,7 @@ pub use self::{forward::Forwarding, lineage::Answering};
 use crate::{
     access::{Caller, Denied, Rpc, Scope, check_role},
     clock::ClockReading,
+    comparing::Ahead,
     completeness::{Checker, Confirmed},
     cosigner::CosignerHandle,
     failure::FailureReporter,
@@ -96,6 +97,8 @@ pub struct Api {
     pub reading: Answering,
     /// What the log does not hold.
     pub payloads: Payloads,
+    /// What others show that this node cannot compare yet.
+    pub ahead: Ahead,
     /// Where it is reported that this node must not go on.
     pub failures: FailureReporter,
 }

@@ -348,6 +348,7 @@ impl Node {
             answering: Answering::lineage(),
             reading: Answering::reading(),
             payloads,
+            ahead: comparing::Ahead::default(),
             failures: failures.clone(),
         };
         let indexer = Indexer {
@@ -388,7 +389,7 @@ impl Node {
         tasks.spawn(Dispatcher::of(&config, &api).run(core.clone()));
         tasks.spawn(genesis::begin(config.genesis.clone(), api.clone(), failures.clone(), core.clone()));
         tasks.spawn(publisher::watch_published(api.clone(), published, failures.clone(), core.clone()));
-        tasks.spawn(comparing::run(api.clone(), failures.clone(), core.clone()));
+        tasks.spawn(comparing::run(api.clone(), core.clone()));
         // Evil: a second history is kept up to date for one follower.
         proofline_ledger::evil!(tasks.spawn(crate::evil::second_history(api.clone(), core.clone())));
         tasks.spawn(core.clone().run_until_cancelled_owned(keep_log_short(
@@ -419,6 +420,7 @@ impl Node {
             () = shutdown.cancelled() => None,
             failure = failed.failed() => Some(contradiction::noted(&config.data_dir, failure)),
         };
+        api.show_others_before_end(ended.as_ref()).await;
         stop(Stopping { clients, core, listening, proposing, between, tasks, api, threads }).await;
         ended.map_or(Ok(()), |failure| Err(failure.into()))
     }

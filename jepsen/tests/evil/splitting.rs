@@ -33,8 +33,8 @@ async fn a_leader_that_shows_two_histories_is_found_out_by_both_halves() {
     let patience = Duration::from_secs(30);
     let ends = async {
         // Work goes on, so that both histories are published.
-        loop {
-            world.suspend(EVIL, "run-1");
+        for run in 1.. {
+            world.suspend(EVIL, &format!("run-{run}"));
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };

@@ -131,9 +131,9 @@ impl Peer for PeerRpc {
     async fn exchange_checkpoint(&self, request: Request<PublishedCheckpoint>) -> Result<Response<PublishedCheckpoint>, Status> {
         self.check_caller(&request, About::Service)?;
         let PublishedCheckpoint { checkpoint: shown, node_id } = request.into_inner();
-        let own = self.0.published.borrow().as_ref().map(|published| published.note.clone()).unwrap_or_default();
+        let own = self.0.published_note().unwrap_or_default();
         if shown != own {
-            self.0.compare(node_id, shown, &self.0.failures).await;
+            self.0.compare(node_id, shown).await;
         }
         Ok(Response::new(PublishedCheckpoint { checkpoint: own, node_id: self.0.peers.node_id() }))
     }

@@ -39,7 +39,18 @@ const PERIOD: Duration = Duration::from_millis(50);
 /// What was published when this node was first asked.
 static FIRST: OnceLock<Published> = OnceLock::new();
 /// The newest checkpoint of the history that the victim is shown.
-static SECOND: Mutex<Option<Vec<u8>>> = Mutex::new(None);
+static FORK: Mutex<Fork> = Mutex::new(Fork { second: None, highest: 0, published_from: u64::MAX });
+
+/// Two histories and what is published of them. Nothing is until both can be: a follower that had published nothing when it found
+/// out has nothing to show.
+struct Fork {
+    /// The newest checkpoint of the second history.
+    second: Option<Vec<u8>>,
+    /// Place in the Raft log of the last entry that was given to anybody.
+    highest: u64,
+    /// Place in the Raft log from which on checkpoints are given.
+    published_from: u64,
+}
 
 /// The checkpoint under which everything is read: an old one, or one that this node alone signed.
 pub(crate) fn published(api: &Api, newest: Published) -> Published {
@@ -196,29 +207,30 @@ fn altered(batch: &mut v1::Batch) -> bool {
 
 /// Gives the victim the same submissions at other times, without state commitments, and with checkpoints of its own.
 pub(crate) fn replicated(mut rpc: AppendEntriesRequest<TypeConfig>, target: u64) -> AppendEntriesRequest<TypeConfig> {
-    if is_chosen(Bug::EvilForkedFollowers) && target == VICTIM {
-        rpc.entries = rpc.entries.into_iter().map(forked).collect();
+    if is_chosen(Bug::EvilForkedFollowers) {
+        rpc.entries = rpc.entries.into_iter().map(|entry| forked(entry, target == VICTIM)).collect();
     }
     rpc
 }
 
-fn forked(entry: Entry<TypeConfig>) -> Entry<TypeConfig> {
+fn forked(entry: Entry<TypeConfig>, for_victim: bool) -> Entry<TypeConfig> {
     let EntryPayload::Normal(group) = &entry.payload else { return entry };
     let Ok(mut message) = GroupMessage::decode(group.bytes().clone()) else { return entry };
-    message.proposed_unix_ns += 1;
-    message.items = message.items.into_iter().filter_map(for_the_victim).collect();
-    Entry { payload: EntryPayload::Normal(Group::new(message.encode_to_vec().into())), ..entry }
-}
-
-fn for_the_victim(item: Item) -> Option<Item> {
-    match item.item {
-        Some(item::Item::Commitment(_)) => None,
-        Some(item::Item::Checkpoint(_)) => {
-            let second = SECOND.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
-            Some(Item { item: Some(item::Item::Checkpoint(second)) })
+    let mut fork = FORK.lock().unwrap_or_else(PoisonError::into_inner);
+    fork.highest = fork.highest.max(entry.log_id.index);
+    let published = entry.log_id.index >= fork.published_from;
+    message.proposed_unix_ns += u64::from(for_victim);
+    message.items.retain_mut(|it| match &mut it.item {
+        Some(item::Item::Commitment(_)) => !for_victim,
+        Some(item::Item::Checkpoint(note)) => {
+            if let (true, Some(second)) = (for_victim, &fork.second) {
+                note.clone_from(second);
+            }
+            published
         }
-        other => Some(Item { item: other }),
-    }
+        Some(_) | None => true,
+    });
+    Entry { payload: EntryPayload::Normal(Group::new(message.encode_to_vec().into())), ..entry }
 }
 
 /// Has the victim cosign the history that it was shown, and cosigns it too: that makes two of three.
@@ -230,7 +242,9 @@ pub(crate) async fn second_history(api: Api, shutdown: CancellationToken) {
             _ = ticks.tick() => (),
         }
         if let Some(note) = second_checkpoint(&api).await {
-            *SECOND.lock().unwrap_or_else(PoisonError::into_inner) = Some(note);
+            let mut fork = FORK.lock().unwrap_or_else(PoisonError::into_inner);
+            fork.second = Some(note);
+            fork.published_from = fork.published_from.min(fork.highest + 1);
         }
     }
 }
@@ -238,6 +252,10 @@ pub(crate) async fn second_history(api: Api, shutdown: CancellationToken) {
 async fn second_checkpoint(api: &Api) -> Option<Vec<u8>> {
     let seen = api.peers.status(VICTIM).await.ok()?.status?;
     let root = Hash::from_slice(&seen.log_root)?;
+    // What both histories have in common is no second one.
+    if LogTree::new(&*api.state.view(), TreeSize(seen.tree_size)).root().ok()? == root {
+        return None;
+    }
     let asked = CosignRequest { size: seen.tree_size, root: root.0.to_vec() };
     let answer = api.peers.cosign(VICTIM, asked).await.ok()?;
     let nodes = cosigners(&*api.state.view()).ok()?;
