@@ -150,7 +150,8 @@ impl NodeLane<'_> {
         }
     }
 
-    /// Brings every node back after a fault: started again, or, when it may not be, replaced.
+    /// Brings every node back after a fault: started again, or, when it may not be, replaced. A replacement that was
+    /// given up half way is brought to its end.
     ///
     /// # Errors
     /// When a node does not come back.
@@ -161,6 +162,7 @@ impl NodeLane<'_> {
                 eprintln!("  place {} is damaged: another node takes it", place.0);
                 self.fleet.replace(place, &self.observer).await?;
             }
+            self.fleet.finish_joining(place, &self.observer).await?;
             self.fleet.at(place)?.expected.clear();
         }
         Ok(())

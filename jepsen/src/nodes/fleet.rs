@@ -12,7 +12,7 @@ use proofline_cluster::{Binaries, Plan, PlannedNode, Tls};
 use proofline_verifier::Policy;
 use tokio::time::Instant;
 
-use super::{Clock, Disk, NodeProcess, Place};
+use super::{Clock, Disk, NodeProcess, Place, replacement::Joining};
 use crate::{
     history::{Mark, NodeId, Recorder},
     network::Namespace,
@@ -86,6 +86,8 @@ pub struct Station {
     namespace: Namespace,
     /// Exit codes that the faults of the moment explain.
     pub expected: Vec<i32>,
+    /// What its node needs until the place is its own; `None` once it is.
+    pub(super) joining: Option<Joining>,
     /// How the last process ended; `None` when a signal ended it, or none ran.
     pub last_code: Option<i32>,
 }
@@ -162,7 +164,7 @@ impl Fleet {
             WallClocks::Machine => None,
             WallClocks::Own => Some(Clock::right(&self.directory.join("clocks").join(place.0.to_string()))?),
         };
-        let station = Station { place, node, disk, clock, namespace, process: None, expected: Vec::new(), last_code: None };
+        let station = Station { place, node, disk, clock, namespace, process: None, expected: Vec::new(), joining: None, last_code: None };
         self.configure(&station.node)?;
         Ok(station)
     }

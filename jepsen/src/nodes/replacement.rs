@@ -22,39 +22,70 @@ const COMMAND_LIFE: Duration = Duration::from_secs(300);
 /// Registering and retiring nodes takes two.
 const REGISTRARS: [&str; 2] = ["alice", "bob"];
 
+/// What a new node still needs until its place is its own.
+#[derive(Clone, Debug)]
+pub(super) struct Joining {
+    /// Its key, unless that is registered.
+    registration: Option<v1::NodeKey>,
+    /// Who was at the place before, and may still be a member.
+    leaving: Vec<u64>,
+}
+
 impl Fleet {
     /// Wipes a place whose node is stopped for good, and lets a new node with a new id and new keys take it.
     ///
     /// On return: the old node is retired and no member, the new one has caught up and votes.
     ///
     /// # Errors
-    /// When the cluster does not accept it in time.
+    /// When the cluster does not accept it in time. What was done stays: [`Self::finish_joining`] does the rest.
     pub async fn replace(&mut self, place: Place, observer: &Observer) -> Result<NodeId> {
         if self.runs(place) {
             self.kill(place).await?;
         }
-        let old = self.at(place)?.node.clone();
-        let retire = Action::RetireNode(v1::RetireNode { node_id: old.node_id, reason: "its disk is lost".to_owned() });
-        self.govern(observer, "retire a node", retire).await.context("the lost node was not retired")?;
+        let station = self.at(place)?;
+        let (old, begun) = (station.node.clone(), station.joining.clone());
+        if begun.as_ref().is_none_or(|begun| begun.registration.is_none()) {
+            let retire = Action::RetireNode(v1::RetireNode { node_id: old.node_id, reason: "its disk is lost".to_owned() });
+            self.govern(observer, "retire a node", retire).await.context("the lost node was not retired")?;
+        }
         let (node, key) = self.move_in(place, &old)?;
+        let mut leaving = begun.map(|begun| begun.leaving).unwrap_or_default();
+        leaving.push(old.node_id);
+        self.at(place)?.joining = Some(Joining { registration: Some(key), leaving });
         self.recorder().mark(Mark::Follows { node: NodeId(node.node_id), after: NodeId(old.node_id) }).await;
         self.start(place).await?;
-        let register = Action::RegisterNode(v1::RegisterNode { node: Some(key) });
-        self.govern(observer, "register a node", register).await.context("the new node was not registered")?;
+        self.finish_joining(place, observer).await?;
+        Ok(NodeId(node.node_id))
+    }
+
+    /// Makes the node at a place a member instead of those that were there before, unless it is one already.
+    ///
+    /// # Errors
+    /// When the cluster does not accept it in time. It may be tried again.
+    pub async fn finish_joining(&mut self, place: Place, observer: &Observer) -> Result<()> {
+        let station = self.at(place)?;
+        let Some(Joining { registration, leaving }) = station.joining.clone() else { return Ok(()) };
+        let node = station.node.clone();
+        if let Some(key) = registration {
+            let register = Action::RegisterNode(v1::RegisterNode { node: Some(key) });
+            self.govern(observer, "register a node", register).await.context("the new node was not registered")?;
+            self.at(place)?.joining = Some(Joining { registration: None, leaving: leaving.clone() });
+        }
         let member = v1::Member {
             node_id: node.node_id,
             peer_address: node.peer.to_string(),
             client_address: node.client.to_string(),
-            name: node.name.clone(),
+            name: node.name,
         };
         let within = u32::try_from(CATCH_UP.as_secs()).unwrap_or(u32::MAX);
         let add = v1::ChangeMembershipRequest { add: vec![member], catch_up_within_s: within, ..Default::default() };
         observer.change_members(add, CATCH_UP).await?;
-        let remove = v1::ChangeMembershipRequest { remove: vec![old.node_id], ..Default::default() };
+        let remove = v1::ChangeMembershipRequest { remove: leaving, ..Default::default() };
         observer.change_members(remove, CATCH_UP).await?;
         self.ready(place).await?;
+        self.at(place)?.joining = None;
         self.recorder().mark(Mark::Joined { node: NodeId(node.node_id) }).await;
-        Ok(NodeId(node.node_id))
+        Ok(())
     }
 
     /// Makes the new node: keys, certificates, configuration and an empty disk.

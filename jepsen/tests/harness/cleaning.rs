@@ -11,8 +11,8 @@ use proofline_jepsen::leftovers::{MARKS, RUN_VARIABLE};
 
 use crate::alone;
 
-const UP_WITHIN: Duration = Duration::from_secs(60);
-const GONE_WITHIN: Duration = Duration::from_secs(30);
+const UP_WITHIN: Duration = Duration::from_secs(120);
+const GONE_WITHIN: Duration = Duration::from_secs(120);
 const EVERYTHING: Traces = Traces { processes: 3, mounts: 3, loop_devices: 3, namespaces: 4 };
 
 /// What there is of a run outside its directory.
@@ -56,7 +56,9 @@ fn under_way(directory: &Path) -> (Child, String) {
     let child = harness(&arguments).spawn().unwrap();
     let run = format!("pj{}-0", child.id());
     let until = Instant::now() + UP_WITHIN;
-    while Traces::of(&run, directory).processes < 3 || !directory.join("history.jsonl").exists() {
+    // The first answer is recorded once all nodes serve.
+    let is_answered = || fs::read_to_string(directory.join("history.jsonl")).is_ok_and(|history| history.contains(r#"{"line":"return","#));
+    while !is_answered() {
         assert!(Instant::now() < until, "the nodes did not come up: {:?}", Traces::of(&run, directory));
         std::thread::sleep(Duration::from_millis(50));
     }
