@@ -158,11 +158,11 @@ impl NodeLane<'_> {
     pub async fn recover(&mut self) -> Result<()> {
         self.fleet.bring_back().await?;
         for place in self.fleet.places() {
-            if !self.fleet.runs(place) {
+            if !self.fleet.runs(place) && !self.fleet.is_being_replaced(place) {
                 eprintln!("  place {} is damaged: another node takes it", place.0);
-                self.fleet.replace(place, &self.observer).await?;
+                self.fleet.give_up(place)?;
             }
-            self.fleet.finish_joining(place, &self.observer).await?;
+            self.fleet.finish_replacing(place, &self.observer).await?;
             self.fleet.at(place)?.expected.clear();
         }
         Ok(())

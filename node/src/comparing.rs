@@ -4,8 +4,9 @@
 //! node, whoever showed it. One node alone cannot make such a checkpoint, so it cannot stop another with it. What is decided here
 //! rests on checkpoints alone: neither the leader nor Raft is believed.
 //!
-//! Two nodes that were shown two histories must both find out, and the first that does ends, and shows nothing any more. So it shows
-//! its own checkpoint once more before it ends, and a checkpoint that covers more than a node has is kept until that node has as much.
+//! Of two nodes that were shown two histories, the first that finds out ends, and shows nothing any more. So that the other finds
+//! out, too, it shows its own checkpoint once more before it ends, to whoever can be reached; and what covers more than a node has is
+//! kept until that node has as much.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,7 +16,7 @@ use std::{
 
 use proofline_ledger::{LogTree, StoreFault, TreeSize, cosigners, listing};
 use proofline_proto::peer::PublishedCheckpoint;
-use proofline_verifier::{KeyName, LogHash, Policy, SignatureType, Threshold, TreeHash as _, VerifierKey};
+use proofline_verifier::{KeyName, LogHash, NOTE_BYTES_MAX, Policy, SignatureType, Threshold, TreeHash as _, VerifierKey};
 use tokio_util::sync::CancellationToken;
 
 use crate::{failure::Failure, publisher::Diverged, rpc::Api, store::StateDb};
@@ -24,18 +25,29 @@ use crate::{failure::Failure, publisher::Diverged, rpc::Api, store::StateDb};
 const PERIOD: Duration = Duration::from_secs(1);
 /// How long a node may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_millis(500);
+/// The same when it is asked for the last time.
+const LAST_ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
-/// Checkpoints that cover more than this node has: of each member the newest, until they can be compared.
+/// Checkpoints that cover more than this node has, until they can be compared: of each member the smallest, which can be compared
+/// first, and the largest, which may be the last word of a node that ended. However many are shown between the two, neither is lost.
 #[derive(Clone, Debug, Default)]
-pub struct Ahead(Arc<Mutex<BTreeMap<u64, Vec<u8>>>>);
+pub struct Ahead(Arc<Mutex<BTreeMap<u64, BySize>>>);
+
+/// Signed notes of one member.
+type BySize = BTreeMap<TreeSize, Vec<u8>>;
 
 impl Ahead {
-    fn keep(&self, shown_by: u64, note: Vec<u8>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(shown_by, note);
+    fn keep(&self, shown_by: u64, size: TreeSize, note: Vec<u8>) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_member = all.entry(shown_by).or_default();
+        of_member.entry(size).or_insert(note);
+        let between = of_member.keys().nth(1).copied().filter(|_| of_member.len() > 2);
+        between.map(|size| of_member.remove(&size));
     }
 
-    fn take(&self) -> BTreeMap<u64, Vec<u8>> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    fn take(&self) -> Vec<(u64, Vec<u8>)> {
+        let all = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        all.into_iter().flat_map(|(node, notes)| notes.into_values().map(move |note| (node, note))).collect()
     }
 }
 
@@ -54,7 +66,7 @@ pub async fn run(api: Api, shutdown: CancellationToken) {
             api.compare(node, note).await;
         }
         let Some(own) = api.published_note() else { continue };
-        for (node, note) in api.show_others(&own).await {
+        for (node, note) in api.show_others(&own, ANSWER_WITHIN).await {
             if note != own && compared.get(&node) != Some(&note) {
                 api.compare(node, note.clone()).await;
                 compared.insert(node, note);
@@ -70,31 +82,39 @@ impl Api {
         if proofline_ledger::planted!(EvilForkedFollowers) {
             return;
         }
+        if note.len() > NOTE_BYTES_MAX {
+            return;
+        }
         let (state, log_key, own) = (self.state.view(), self.log_key.verifying_key().to_bytes(), self.published_note());
         let shown = note.clone();
         match tokio::task::spawn_blocking(move || compare(&state, &log_key, shown, own)).await {
             Ok(Ok(Compared::Same | Compared::NotPublishedByMany)) => (),
-            Ok(Ok(Compared::NotYet)) if !self.peers.members().contains_key(&shown_by) => (),
-            Ok(Ok(Compared::NotYet)) | Err(_) => self.ahead.keep(shown_by, note),
+            Ok(Ok(Compared::NotYet(size))) => {
+                if self.peers.members().contains_key(&shown_by) {
+                    self.ahead.keep(shown_by, size, note);
+                }
+            }
             Ok(Ok(Compared::OtherTree(histories))) => self.failures.report(histories.failure(shown_by)),
             Ok(Err(fault)) => self.failures.report(Failure::StorageDamaged { reason: fault.to_string() }),
+            Err(error) => tracing::error!(%error, shown_by, "a checkpoint could not be compared"),
         }
     }
 
-    /// Shows the others what this node published, if it ends because that is not of their history.
-    pub(crate) async fn show_others_before_end(&self, ended: Option<&Failure>) {
-        if let (Some(Failure::Diverged { .. }), Some(own)) = (ended, self.published_note()) {
-            self.show_others(&own).await;
+    /// Shows the others what this node published, if it ends because that is not of their history. Who cannot be reached now is not
+    /// told.
+    pub(crate) async fn show_others_before_end(&self, failure: &Failure) {
+        if let (Failure::Diverged { .. }, Some(own)) = (failure, self.published_note()) {
+            self.show_others(&own, LAST_ANSWER_WITHIN).await;
         }
     }
 
     /// Shows every other member a checkpoint and returns what those that answer in time show.
-    async fn show_others(&self, note: &[u8]) -> Vec<(u64, Vec<u8>)> {
+    async fn show_others(&self, note: &[u8], within: Duration) -> Vec<(u64, Vec<u8>)> {
         let others = self.peers.members().into_keys().filter(|node| *node != self.peers.node_id());
         let asked = others.map(|node| {
             let shown = PublishedCheckpoint { checkpoint: note.to_vec(), node_id: self.peers.node_id() };
             async move {
-                let answered = tokio::time::timeout(ANSWER_WITHIN, self.peers.exchange(node, shown)).await;
+                let answered = tokio::time::timeout(within, self.peers.exchange(node, shown)).await;
                 Some((node, answered.ok()?.ok()?.checkpoint))
             }
         });
@@ -118,8 +138,8 @@ enum Compared {
     Same,
     /// Too few registered nodes cosigned it, or it cannot be read: one node's word.
     NotPublishedByMany,
-    /// It is of a larger tree than this node has.
-    NotYet,
+    /// It is of a larger tree than this node has, of this size.
+    NotYet(TreeSize),
     /// It is of another tree than this node's.
     OtherTree(TwoHistories),
 }
@@ -171,7 +191,7 @@ fn listed(names: &BTreeSet<String>) -> String {
 fn compare(state: &StateDb, log_key: &[u8; 32], note: Vec<u8>, own: Option<Vec<u8>>) -> Result<Compared, StoreFault> {
     let Some((shown, root)) = published_by_many(state, log_key, note)? else { return Ok(Compared::NotPublishedByMany) };
     if shown.size > listing::head(state)?.size {
-        return Ok(Compared::NotYet);
+        return Ok(Compared::NotYet(shown.size));
     }
     let computed = LogTree::new(state, shown.size).root()?;
     if computed.0 == *root.as_bytes() {
@@ -228,13 +248,18 @@ mod tests {
     }
 
     #[test]
-    fn of_what_each_node_shows_ahead_of_this_one_the_newest_is_kept_once() {
+    fn of_what_each_node_shows_ahead_of_this_one_the_smallest_and_the_largest_are_kept() {
         let ahead = Ahead::default();
-        ahead.keep(2, b"note 7\n".to_vec());
-        ahead.keep(3, b"note 8\n".to_vec());
-        ahead.keep(2, b"note 9\n".to_vec());
-        assert_eq!(ahead.take(), BTreeMap::from([(2, b"note 9\n".to_vec()), (3, b"note 8\n".to_vec())]));
-        assert_eq!(ahead.take(), BTreeMap::new());
+        for (node, size) in [(2, 70), (3, 8), (2, 90), (2, 60), (2, 80), (2, 75)] {
+            ahead.keep(node, TreeSize(size), format!("{size}").into_bytes());
+        }
+        // What is put back, because it still cannot be compared, takes no place of what came meanwhile.
+        let taken = ahead.take();
+        assert_eq!(taken, [(2, b"60".to_vec()), (2, b"90".to_vec()), (3, b"8".to_vec())]);
+        ahead.keep(2, TreeSize(100), b"100".to_vec());
+        ahead.keep(2, TreeSize(60), b"60".to_vec());
+        assert_eq!(ahead.take(), [(2, b"60".to_vec()), (2, b"100".to_vec())]);
+        assert_eq!(ahead.take(), []);
     }
 
     #[test]

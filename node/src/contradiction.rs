@@ -4,7 +4,10 @@
 //! nothing wrong, take the commitment for true and cosign what it had refuted. So the note stands in the data directory, and
 //! ends every start over this directory. For a tree it holds the signed checkpoints, too: together they show who signed both.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -48,12 +51,12 @@ fn note(root: &Path, failure: &Failure) -> io::Result<()> {
     durable::replace(&root.join(FILE), &serde_json::to_vec_pretty(&note)?)
 }
 
-/// Notes a failure on its way to whoever ends the process.
-pub(crate) fn noted(root: &Path, failure: Failure) -> Failure {
-    if let Err(error) = note(root, &failure) {
+/// Notes why the process ends.
+pub(crate) async fn noted(root: PathBuf, failure: Failure) {
+    let noted = tokio::task::spawn_blocking(move || note(&root, &failure)).await;
+    if let Err(error) = noted.unwrap_or_else(|ended| Err(io::Error::other(ended))) {
         tracing::error!(%error, "why this node ends cannot be noted: do not start it again, replace it");
     }
-    failure
 }
 
 /// Tells of what was noted. A note that cannot be read is one all the same.

@@ -418,9 +418,12 @@ impl Node {
 
         let ended = tokio::select! {
             () = shutdown.cancelled() => None,
-            failure = failed.failed() => Some(contradiction::noted(&config.data_dir, failure)),
+            failure = failed.failed() => Some(failure),
         };
-        api.show_others_before_end(ended.as_ref()).await;
+        clients.cancel();
+        if let Some(failure) = &ended {
+            tokio::join!(contradiction::noted(config.data_dir.clone(), failure.clone()), api.show_others_before_end(failure));
+        }
         stop(Stopping { clients, core, listening, proposing, between, tasks, api, threads }).await;
         ended.map_or(Ok(()), |failure| Err(failure.into()))
     }

@@ -19,6 +19,7 @@ impl NodeLane<'_> {
     pub(super) async fn remove_alive(&mut self, planned: &Planned, place: Place) -> Result<Seen> {
         let old = self.fleet.node_at(place)?;
         let Some(before) = self.observer.view().await else { return Ok(Seen::skipped("nobody leads")) };
+        self.fleet.give_up(place)?;
         let remove = v1::ChangeMembershipRequest { remove: vec![old.0], ..Default::default() };
         self.observer.change_members(remove, REMOVED_WITHIN).await?;
         let after = self.observer.leader_beyond(before.term(), REMOVED_WITHIN).await;

@@ -12,7 +12,7 @@ use proofline_cluster::{Binaries, Plan, PlannedNode, Tls};
 use proofline_verifier::Policy;
 use tokio::time::Instant;
 
-use super::{Clock, Disk, NodeProcess, Place, replacement::Joining};
+use super::{Clock, Disk, NodeProcess, Place, replacement::Replacing};
 use crate::{
     history::{Mark, NodeId, Recorder},
     network::Namespace,
@@ -86,8 +86,8 @@ pub struct Station {
     namespace: Namespace,
     /// Exit codes that the faults of the moment explain.
     pub expected: Vec<i32>,
-    /// What its node needs until the place is its own; `None` once it is.
-    pub(super) joining: Option<Joining>,
+    /// Set until the node that is to be there is a member, and nobody who was there before.
+    pub(super) replacing: Option<Replacing>,
     /// How the last process ended; `None` when a signal ended it, or none ran.
     pub last_code: Option<i32>,
 }
@@ -164,7 +164,8 @@ impl Fleet {
             WallClocks::Machine => None,
             WallClocks::Own => Some(Clock::right(&self.directory.join("clocks").join(place.0.to_string()))?),
         };
-        let station = Station { place, node, disk, clock, namespace, process: None, expected: Vec::new(), joining: None, last_code: None };
+        let station =
+            Station { place, node, disk, clock, namespace, process: None, expected: Vec::new(), replacing: None, last_code: None };
         self.configure(&station.node)?;
         Ok(station)
     }
@@ -437,12 +438,13 @@ impl Fleet {
         for place in self.places() {
             let station = self.at(place)?;
             let may_start = station.last_code.is_none_or(|code| code == 0 || MAY_START_AGAIN.contains(&code));
-            if station.process.is_none() && may_start {
+            if station.process.is_none() && may_start && !station.is_given_up() {
                 self.start(place).await?;
             }
         }
         for place in self.places() {
-            if self.runs(place) {
+            // Who is no member yet knows nobody who leads.
+            if self.runs(place) && !self.is_being_replaced(place) {
                 self.ready(place).await?;
             }
         }

@@ -5,7 +5,10 @@ use std::{net::SocketAddr, path::Path, time::Duration};
 use anyhow::{Context as _, Result};
 use proofline_client::{Client, Profile, RetryPolicy};
 use proofline_proto::v1;
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, timeout},
+};
 
 use super::Place;
 use crate::{history::NodeId, network::Port};
@@ -14,6 +17,8 @@ use crate::{history::NodeId, network::Port};
 const ASKED: Duration = Duration::from_secs(2);
 /// Pause between two looks.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// How much less time a leader gets for a new member to catch up than who asks for it waits.
+const LEADER_GIVES_UP_BEFORE: Duration = Duration::from_secs(15);
 /// How long operators try to get a command through.
 const GOVERN: RetryPolicy = RetryPolicy { within: Duration::from_secs(60), attempt: Duration::from_secs(5) };
 
@@ -171,13 +176,20 @@ impl Observer {
     /// # Errors
     /// When it is not done in time.
     pub async fn change_members(&self, change: v1::ChangeMembershipRequest, within: Duration) -> Result<()> {
+        let until = Instant::now() + within;
         let trying = async {
             loop {
+                // The leader gives up first: what it goes on with alone would be in the way of the next try.
+                let left = until.saturating_duration_since(Instant::now()).saturating_sub(LEADER_GIVES_UP_BEFORE);
+                let change = v1::ChangeMembershipRequest {
+                    catch_up_within_s: u32::try_from(left.as_secs().max(1)).unwrap_or(u32::MAX),
+                    ..change.clone()
+                };
                 // Asked through the leader alone: a node that is no member yet answers, too, and knows nobody who leads.
                 let leads = self.view().await.and_then(|view| self.client.pinned(view.leader()?.1.0));
                 let error = match leads {
                     None => "nobody leads".to_owned(),
-                    Some(leader) => match leader.change_membership(change.clone(), within).await {
+                    Some(leader) => match leader.change_membership(change, within).await {
                         Ok(_) => return,
                         Err(error) => error.to_string(),
                     },

@@ -6,13 +6,13 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use proofline_client::{Signatory, read_key, sign_command};
+use proofline_client::{CallError, CommandError, Reason, Signatory, read_key, sign_command};
 use proofline_cluster::{ORIGIN, PlannedNode, TRUST_DOMAIN};
 use proofline_proto::v1::{self, command::Action};
 use proofline_verifier::{KeyName, Policy, SignatureType, Threshold, VerifierKey};
 use prost::Message as _;
 
-use super::{Beginning, Fleet, Observer, Place, fleet::planned};
+use super::{Beginning, Fleet, Observer, Place, Station, fleet::planned};
 use crate::history::{Action as Asked, Answer, Mark, NodeId, Nonce, Outcome};
 
 /// How long a new node may take to catch up.
@@ -22,68 +22,111 @@ const COMMAND_LIFE: Duration = Duration::from_secs(300);
 /// Registering and retiring nodes takes two.
 const REGISTRARS: [&str; 2] = ["alice", "bob"];
 
-/// What a new node still needs until its place is its own.
+/// A node that takes the place of others, until it is a member and they are none.
 #[derive(Clone, Debug)]
-pub(super) struct Joining {
-    /// Its key, unless that is registered.
-    registration: Option<v1::NodeKey>,
+pub(super) struct Replacing {
+    step: Step,
     /// Who was at the place before, and may still be a member.
     leaving: Vec<u64>,
 }
 
+/// What comes next.
+#[derive(Clone, Debug)]
+enum Step {
+    /// The node that is there is to be retired and wiped.
+    Retire,
+    /// The new one is there, and its key to be registered.
+    Register(v1::NodeKey),
+    /// It is to become a member.
+    Join,
+}
+
+impl Station {
+    /// Tells whether the node that is there does not come back.
+    pub(super) fn is_given_up(&self) -> bool {
+        matches!(self.replacing, Some(Replacing { step: Step::Retire, .. }))
+    }
+}
+
 impl Fleet {
+    /// Notes that the node at a place is to be replaced, also when that does not come to its end at once.
+    ///
+    /// # Errors
+    /// When there is no such place.
+    pub fn give_up(&mut self, place: Place) -> Result<()> {
+        let leaving = self.at(place)?.replacing.take().map(|begun| begun.leaving).unwrap_or_default();
+        self.at(place)?.replacing = Some(Replacing { step: Step::Retire, leaving });
+        Ok(())
+    }
+
+    /// Tells whether the node at a place is to be replaced, or is not yet a member instead of another one.
+    #[must_use]
+    pub fn is_being_replaced(&self, place: Place) -> bool {
+        self.stations.get(place.0).is_some_and(|station| station.replacing.is_some())
+    }
+
     /// Wipes a place whose node is stopped for good, and lets a new node with a new id and new keys take it.
     ///
     /// On return: the old node is retired and no member, the new one has caught up and votes.
     ///
     /// # Errors
-    /// When the cluster does not accept it in time. What was done stays: [`Self::finish_joining`] does the rest.
+    /// When the cluster does not accept it in time. What was done stays: [`Self::finish_replacing`] does the rest.
     pub async fn replace(&mut self, place: Place, observer: &Observer) -> Result<NodeId> {
+        self.give_up(place)?;
+        self.finish_replacing(place, observer).await?;
+        self.node_at(place)
+    }
+
+    /// Does what a replacement still needs, if one was begun.
+    ///
+    /// # Errors
+    /// When the cluster does not accept it in time. It may be tried again: what was done already counts as done.
+    pub async fn finish_replacing(&mut self, place: Place, observer: &Observer) -> Result<()> {
+        while let Some(Replacing { step, leaving }) = self.at(place)?.replacing.clone() {
+            let next = match step {
+                Step::Retire => Some(self.retire(place, leaving, observer).await?),
+                Step::Register(key) => {
+                    let register = Action::RegisterNode(v1::RegisterNode { node: Some(key) });
+                    self.govern(observer, "register a node", register).await.context("the new node was not registered")?;
+                    Some(Replacing { step: Step::Join, leaving })
+                }
+                Step::Join => {
+                    self.join(place, leaving, observer).await?;
+                    None
+                }
+            };
+            self.at(place)?.replacing = next;
+        }
+        Ok(())
+    }
+
+    async fn retire(&mut self, place: Place, mut leaving: Vec<u64>, observer: &Observer) -> Result<Replacing> {
         if self.runs(place) {
             self.kill(place).await?;
         }
-        let station = self.at(place)?;
-        let (old, begun) = (station.node.clone(), station.joining.clone());
-        if begun.as_ref().is_none_or(|begun| begun.registration.is_none()) {
-            let retire = Action::RetireNode(v1::RetireNode { node_id: old.node_id, reason: "its disk is lost".to_owned() });
-            self.govern(observer, "retire a node", retire).await.context("the lost node was not retired")?;
-        }
+        let old = self.at(place)?.node.clone();
+        let retire = Action::RetireNode(v1::RetireNode { node_id: old.node_id, reason: "its disk is lost".to_owned() });
+        self.govern(observer, "retire a node", retire).await.context("the lost node was not retired")?;
         let (node, key) = self.move_in(place, &old)?;
-        let mut leaving = begun.map(|begun| begun.leaving).unwrap_or_default();
         leaving.push(old.node_id);
-        self.at(place)?.joining = Some(Joining { registration: Some(key), leaving });
+        // From here on the place is the new node's, whatever fails.
+        self.at(place)?.replacing = Some(Replacing { step: Step::Register(key.clone()), leaving: leaving.clone() });
         self.recorder().mark(Mark::Follows { node: NodeId(node.node_id), after: NodeId(old.node_id) }).await;
         self.start(place).await?;
-        self.finish_joining(place, observer).await?;
-        Ok(NodeId(node.node_id))
+        Ok(Replacing { step: Step::Register(key), leaving })
     }
 
-    /// Makes the node at a place a member instead of those that were there before, unless it is one already.
-    ///
-    /// # Errors
-    /// When the cluster does not accept it in time. It may be tried again.
-    pub async fn finish_joining(&mut self, place: Place, observer: &Observer) -> Result<()> {
-        let station = self.at(place)?;
-        let Some(Joining { registration, leaving }) = station.joining.clone() else { return Ok(()) };
-        let node = station.node.clone();
-        if let Some(key) = registration {
-            let register = Action::RegisterNode(v1::RegisterNode { node: Some(key) });
-            self.govern(observer, "register a node", register).await.context("the new node was not registered")?;
-            self.at(place)?.joining = Some(Joining { registration: None, leaving: leaving.clone() });
-        }
+    async fn join(&mut self, place: Place, leaving: Vec<u64>, observer: &Observer) -> Result<()> {
+        let node = self.at(place)?.node.clone();
         let member = v1::Member {
             node_id: node.node_id,
             peer_address: node.peer.to_string(),
             client_address: node.client.to_string(),
             name: node.name,
         };
-        let within = u32::try_from(CATCH_UP.as_secs()).unwrap_or(u32::MAX);
-        let add = v1::ChangeMembershipRequest { add: vec![member], catch_up_within_s: within, ..Default::default() };
-        observer.change_members(add, CATCH_UP).await?;
-        let remove = v1::ChangeMembershipRequest { remove: leaving, ..Default::default() };
-        observer.change_members(remove, CATCH_UP).await?;
+        observer.change_members(v1::ChangeMembershipRequest { add: vec![member], ..Default::default() }, CATCH_UP).await?;
+        observer.change_members(v1::ChangeMembershipRequest { remove: leaving, ..Default::default() }, CATCH_UP).await?;
         self.ready(place).await?;
-        self.at(place)?.joining = None;
         self.recorder().mark(Mark::Joined { node: NodeId(node.node_id) }).await;
         Ok(())
     }
@@ -128,7 +171,8 @@ impl Fleet {
         Ok(fs::rename(new, self.plan.policy())?)
     }
 
-    /// Has a command committed that two registrars sign, and records it.
+    /// Has a command committed that two registrars sign, and records it. What it asks for may have come true before, by a command
+    /// whose answer was lost: ids and keys are new for each node.
     async fn govern(&self, observer: &Observer, what: &str, action: Action) -> Result<()> {
         let signatory = |name: &str| -> Result<Signatory> {
             Ok(Signatory { operator_id: name.to_owned(), key: read_key(&self.plan.operator_key(name))? })
@@ -142,9 +186,17 @@ impl Fleet {
             Ok(done) => asked.end(Outcome::Ok { answer: Answer::Commanded { index: done.index.0 } }).await,
             Err(error) => {
                 asked.end(Outcome::Info { reason: error.to_string() }).await;
-                return Err(error.into());
+                if !is_true_already(&error) {
+                    return Err(error.into());
+                }
             }
         }
         Ok(())
     }
+}
+
+/// Tells whether a node cannot be retired because it is retired or was never registered, or cannot be registered because it is.
+fn is_true_already(error: &CommandError) -> bool {
+    let CommandError::Call(CallError::Refused(refusal)) = error else { return false };
+    matches!(refusal.reason, Reason::AlreadyDone | Reason::UnknownSubject | Reason::KeyInUse)
 }

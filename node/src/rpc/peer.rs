@@ -25,6 +25,7 @@ use crate::{
     cosigner::NotCosigned,
     peer::{self, PeerError},
     peers::Standing,
+    replica::Member,
     signed_tree::SignedTree,
     store::StateDb,
     tls,
@@ -57,6 +58,14 @@ impl PeerRpc {
                 Err(denied("NOT_A_MEMBER", format!("{identity} is no member of this cluster")))
             }
         }
+    }
+
+    /// Returns which member shows a checkpoint, 0 when it is none: by its certificate, or as it says itself where there is no TLS.
+    fn sender(&self, request: &Request<PublishedCheckpoint>) -> u64 {
+        let identity = request.extensions().get::<tls::Caller>().and_then(|caller| caller.identity.as_ref());
+        let Some(identity) = identity else { return request.get_ref().node_id };
+        let is_it = |member: &Member| Some(member.name.as_str()) == identity.node_name();
+        self.0.peers.members().into_iter().find(|(_, member)| is_it(member)).map_or(0, |(node, _)| node)
     }
 }
 
@@ -130,10 +139,13 @@ impl Peer for PeerRpc {
 
     async fn exchange_checkpoint(&self, request: Request<PublishedCheckpoint>) -> Result<Response<PublishedCheckpoint>, Status> {
         self.check_caller(&request, About::Service)?;
-        let PublishedCheckpoint { checkpoint: shown, node_id } = request.into_inner();
+        let shown_by = self.sender(&request);
+        let shown = request.into_inner().checkpoint;
         let own = self.0.published_note().unwrap_or_default();
         if shown != own {
-            self.0.compare(node_id, shown).await;
+            // In a task of its own: what was shown stays shown when the caller does not wait for the answer.
+            let api = self.0.clone();
+            drop(tokio::spawn(async move { api.compare(shown_by, shown).await }).await);
         }
         Ok(Response::new(PublishedCheckpoint { checkpoint: own, node_id: self.0.peers.node_id() }))
     }

@@ -4,6 +4,7 @@
 //! of collectors, operators, witnesses or other nodes. Each function gives back what it was given, unless its behaviour was chosen.
 
 use std::{
+    collections::BTreeMap,
     sync::{Mutex, OnceLock, PoisonError},
     time::Duration,
 };
@@ -39,17 +40,34 @@ const PERIOD: Duration = Duration::from_millis(50);
 /// What was published when this node was first asked.
 static FIRST: OnceLock<Published> = OnceLock::new();
 /// The newest checkpoint of the history that the victim is shown.
-static FORK: Mutex<Fork> = Mutex::new(Fork { second: None, highest: 0, published_from: u64::MAX });
+static FORK: Mutex<Fork> = Mutex::new(Fork { begins_at: u64::MAX, second: None, published: BTreeMap::new() });
 
-/// Two histories and what is published of them. Nothing is until both can be: a follower that had published nothing when it found
-/// out has nothing to show.
+/// Two histories. They part with the first containment, so that whoever tests this can watch from before.
 struct Fork {
+    /// Place in the Raft log of the first entry of which there are two.
+    begins_at: u64,
     /// The newest checkpoint of the second history.
     second: Option<Vec<u8>>,
-    /// Place in the Raft log of the last entry that was given to anybody.
-    highest: u64,
-    /// Place in the Raft log from which on checkpoints are given.
-    published_from: u64,
+    /// What is published of the second history, by the place in the Raft log where the first one's is. Either both publish a
+    /// checkpoint of one size there, or neither does: who had published nothing when it found out would have nothing to show.
+    published: BTreeMap<u64, Option<Vec<u8>>>,
+}
+
+impl Fork {
+    fn published_at(&mut self, place: u64, first: &[u8]) -> Option<Vec<u8>> {
+        let second = self.second.clone().filter(|second| size_of(second) == size_of(first));
+        self.published.entry(place).or_insert(second).clone()
+    }
+}
+
+/// Returns the size that a checkpoint covers, as its text has it.
+fn size_of(note: &[u8]) -> Option<&str> {
+    std::str::from_utf8(note).ok()?.lines().nth(1)
+}
+
+fn is_containment(item: &Item) -> bool {
+    let Some(item::Item::Command(signed)) = &item.item else { return false };
+    v1::Command::decode(signed.command.as_ref()).is_ok_and(|command| matches!(command.action, Some(v1::command::Action::Contain(_))))
 }
 
 /// The checkpoint under which everything is read: an old one, or one that this node alone signed.
@@ -214,20 +232,25 @@ pub(crate) fn replicated(mut rpc: AppendEntriesRequest<TypeConfig>, target: u64)
 }
 
 fn forked(entry: Entry<TypeConfig>, for_victim: bool) -> Entry<TypeConfig> {
-    let EntryPayload::Normal(group) = &entry.payload else { return entry };
+    let (EntryPayload::Normal(group), place) = (&entry.payload, entry.log_id.index) else { return entry };
     let Ok(mut message) = GroupMessage::decode(group.bytes().clone()) else { return entry };
     let mut fork = FORK.lock().unwrap_or_else(PoisonError::into_inner);
-    fork.highest = fork.highest.max(entry.log_id.index);
-    let published = entry.log_id.index >= fork.published_from;
+    if message.items.iter().any(is_containment) {
+        fork.begins_at = fork.begins_at.min(place);
+    }
+    if place < fork.begins_at {
+        return entry;
+    }
     message.proposed_unix_ns += u64::from(for_victim);
     message.items.retain_mut(|it| match &mut it.item {
         Some(item::Item::Commitment(_)) => !for_victim,
-        Some(item::Item::Checkpoint(note)) => {
-            if let (true, Some(second)) = (for_victim, &fork.second) {
-                note.clone_from(second);
+        Some(item::Item::Checkpoint(note)) => match fork.published_at(place, note) {
+            Some(second) if for_victim => {
+                *note = second;
+                true
             }
-            published
-        }
+            both => both.is_some(),
+        },
         Some(_) | None => true,
     });
     Entry { payload: EntryPayload::Normal(Group::new(message.encode_to_vec().into())), ..entry }
@@ -242,9 +265,7 @@ pub(crate) async fn second_history(api: Api, shutdown: CancellationToken) {
             _ = ticks.tick() => (),
         }
         if let Some(note) = second_checkpoint(&api).await {
-            let mut fork = FORK.lock().unwrap_or_else(PoisonError::into_inner);
-            fork.second = Some(note);
-            fork.published_from = fork.published_from.min(fork.highest + 1);
+            FORK.lock().unwrap_or_else(PoisonError::into_inner).second = Some(note);
         }
     }
 }
