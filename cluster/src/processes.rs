@@ -94,9 +94,14 @@ impl NodeProcess {
     /// When it does not end in time; it is killed then.
     pub async fn ended(&mut self, within: Duration) -> Result<ExitStatus> {
         let until = Instant::now() + within;
-        while Instant::now() < until {
+        loop {
+            // Whether time is over is asked first: the caller may have been kept from looking for a while.
+            let is_over = Instant::now() >= until;
             if let Some(status) = self.child.try_wait()? {
                 return Ok(status);
+            }
+            if is_over {
+                break;
             }
             tokio::time::sleep(LOOK_AGAIN).await;
         }

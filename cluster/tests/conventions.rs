@@ -38,7 +38,7 @@ const FORBIDDEN_SUFFIXES: [&str; 5] = ["Manager", "Handler", "Helper", "Util", "
 const FORBIDDEN_FILES: [&str; 5] = ["utils.rs", "util.rs", "common.rs", "types.rs", "helpers.rs"];
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+    Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).parent().unwrap().to_owned()
 }
 
 struct Package {

@@ -14,7 +14,7 @@ use serde_json::Value;
 const PACKS: [(&str, &str); 2] = [("proofline.cedar", "scenarios"), ("airline.cedar", "scenarios-airline")];
 
 fn rules() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../client/rules")
+    Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("../client/rules")
 }
 
 fn scenarios(directory: &str) -> Vec<PathBuf> {

@@ -158,7 +158,7 @@ impl NodeLane<'_> {
     pub async fn recover(&mut self) -> Result<()> {
         self.fleet.bring_back().await?;
         for place in self.fleet.places() {
-            if !self.fleet.runs(place) && !self.fleet.is_being_replaced(place) {
+            if !self.fleet.runs(place) {
                 eprintln!("  place {} is damaged: another node takes it", place.0);
                 self.fleet.give_up(place)?;
             }

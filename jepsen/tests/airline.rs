@@ -120,7 +120,7 @@ fn run(command: &mut Command) -> String {
 }
 
 fn data() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("data/airline-otlp.jsonl.gz")
+    Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("data/airline-otlp.jsonl.gz")
 }
 
 fn lines() -> Vec<String> {

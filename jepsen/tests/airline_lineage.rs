@@ -4,7 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::Command,
     time::{Duration, Instant},
 };
@@ -46,7 +46,7 @@ impl World {
         self.proofline("admin", &["keys", "generate", &key]);
         let register = ["collector", "register", COLLECTOR, "--key", &key, "--tenant", TENANT, "--vantage", "self-reported"];
         self.proofline("admin", &[&register[..], &["--spiffe-id", &spiffe(COLLECTOR), "--signer", &signer]].concat());
-        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let here = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").unwrap());
         let runs = here.join("data/airline-otlp.jsonl.gz").display().to_string();
         let tools = here.join("../client/rules/airline-tools.toml").display().to_string();
         let journals = self.root.path().join("journals").display().to_string();

@@ -283,7 +283,7 @@ async fn only_a_single_intent_can_be_proposed() {
 
 #[test]
 fn the_shipped_pack_does_what_its_scenarios_say() {
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("client/rules");
+    let root = std::path::Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).parent().unwrap().join("client/rules");
     let mut scenarios: Vec<_> = fs::read_dir(root.join("scenarios")).unwrap().map(|file| file.unwrap().path()).collect();
     scenarios.sort();
     let mut command = Command::new(Binaries::beside_current().unwrap().path("proofline"));

@@ -190,6 +190,7 @@ impl NodeLane<'_> {
             self.fleet.start(place).await?;
             return Ok(Seen::skipped("no file holds anything else than before"));
         };
+        self.fleet.give_up(place)?;
         let bytes = damage.apply(&path, &mut random).with_context(|| format!("{} cannot be damaged", path.display()))?;
         self.fleet.start(place).await?;
         let name = path.strip_prefix(&root).unwrap_or(&path).display().to_string();

@@ -443,7 +443,7 @@ impl Fleet {
             }
         }
         for place in self.places() {
-            // Who is no member yet knows nobody who leads.
+            // Whoever is being replaced may know nobody who leads; the replacement ends with this.
             if self.runs(place) && !self.is_being_replaced(place) {
                 self.ready(place).await?;
             }

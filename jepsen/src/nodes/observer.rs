@@ -17,8 +17,9 @@ use crate::{history::NodeId, network::Port};
 const ASKED: Duration = Duration::from_secs(2);
 /// Pause between two looks.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
-/// How much less time a leader gets for a new member to catch up than who asks for it waits.
-const LEADER_GIVES_UP_BEFORE: Duration = Duration::from_secs(15);
+/// How much less time a leader gets for a new member to catch up than who asks for it waits: it probes for 5 s before, and changes
+/// the membership for 30 s behind that.
+const LEADER_GIVES_UP_BEFORE: Duration = Duration::from_secs(40);
 /// How long operators try to get a command through.
 const GOVERN: RetryPolicy = RetryPolicy { within: Duration::from_secs(60), attempt: Duration::from_secs(5) };
 

@@ -26,25 +26,41 @@ const REGISTRARS: [&str; 2] = ["alice", "bob"];
 #[derive(Clone, Debug)]
 pub(super) struct Replacing {
     step: Step,
+    /// Whether the step was tried before: its command may have been committed, and the answer lost.
+    is_retried: bool,
     /// Who was at the place before, and may still be a member.
     leaving: Vec<u64>,
+}
+
+impl Replacing {
+    fn to(step: Step, leaving: Vec<u64>) -> Self {
+        Self { step, is_retried: false, leaving }
+    }
 }
 
 /// What comes next.
 #[derive(Clone, Debug)]
 enum Step {
     /// The node that is there is to be retired and wiped.
-    Retire,
+    Retire(Registered),
     /// The new one is there, and its key to be registered.
     Register(v1::NodeKey),
     /// It is to become a member.
     Join,
 }
 
+/// Whether the ledger knows the node that is to be retired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Registered {
+    Yes,
+    /// It was given up before it was known to be.
+    Perhaps,
+}
+
 impl Station {
     /// Tells whether the node that is there does not come back.
     pub(super) fn is_given_up(&self) -> bool {
-        matches!(self.replacing, Some(Replacing { step: Step::Retire, .. }))
+        matches!(self.replacing, Some(Replacing { step: Step::Retire(_), .. }))
     }
 }
 
@@ -54,8 +70,13 @@ impl Fleet {
     /// # Errors
     /// When there is no such place.
     pub fn give_up(&mut self, place: Place) -> Result<()> {
-        let leaving = self.at(place)?.replacing.take().map(|begun| begun.leaving).unwrap_or_default();
-        self.at(place)?.replacing = Some(Replacing { step: Step::Retire, leaving });
+        let station = self.at(place)?;
+        station.replacing = Some(match station.replacing.take() {
+            None => Replacing::to(Step::Retire(Registered::Yes), Vec::new()),
+            Some(begun @ Replacing { step: Step::Retire(_), .. }) => begun,
+            Some(Replacing { step: Step::Register(_), leaving, .. }) => Replacing::to(Step::Retire(Registered::Perhaps), leaving),
+            Some(Replacing { step: Step::Join, leaving, .. }) => Replacing::to(Step::Retire(Registered::Yes), leaving),
+        });
         Ok(())
     }
 
@@ -82,13 +103,17 @@ impl Fleet {
     /// # Errors
     /// When the cluster does not accept it in time. It may be tried again: what was done already counts as done.
     pub async fn finish_replacing(&mut self, place: Place, observer: &Observer) -> Result<()> {
-        while let Some(Replacing { step, leaving }) = self.at(place)?.replacing.clone() {
+        while let Some(Replacing { step, is_retried, leaving }) = self.at(place)?.replacing.clone() {
+            if let Some(begun) = &mut self.at(place)?.replacing {
+                begun.is_retried = true;
+            }
             let next = match step {
-                Step::Retire => Some(self.retire(place, leaving, observer).await?),
+                Step::Retire(registered) => Some(self.retire(place, registered, is_retried, observer).await?),
                 Step::Register(key) => {
                     let register = Action::RegisterNode(v1::RegisterNode { node: Some(key) });
-                    self.govern(observer, "register a node", register).await.context("the new node was not registered")?;
-                    Some(Replacing { step: Step::Join, leaving })
+                    let true_already: &[Reason] = if is_retried { &[Reason::KeyInUse] } else { &[] };
+                    self.govern(observer, "register a node", register, true_already).await.context("the new node was not registered")?;
+                    Some(Replacing::to(Step::Join, leaving))
                 }
                 Step::Join => {
                     self.join(place, leaving, observer).await?;
@@ -100,20 +125,32 @@ impl Fleet {
         Ok(())
     }
 
-    async fn retire(&mut self, place: Place, mut leaving: Vec<u64>, observer: &Observer) -> Result<Replacing> {
+    /// Retires the node at a place and lets the next one move in.
+    async fn retire(&mut self, place: Place, registered: Registered, is_retried: bool, observer: &Observer) -> Result<Replacing> {
         if self.runs(place) {
             self.kill(place).await?;
         }
         let old = self.at(place)?.node.clone();
         let retire = Action::RetireNode(v1::RetireNode { node_id: old.node_id, reason: "its disk is lost".to_owned() });
-        self.govern(observer, "retire a node", retire).await.context("the lost node was not retired")?;
-        let (node, key) = self.move_in(place, &old)?;
-        leaving.push(old.node_id);
+        let true_already: &[Reason] = match (registered, is_retried) {
+            (Registered::Yes, false) => &[],
+            (Registered::Yes, true) => &[Reason::AlreadyDone],
+            (Registered::Perhaps, false) => &[Reason::UnknownSubject],
+            (Registered::Perhaps, true) => &[Reason::UnknownSubject, Reason::AlreadyDone],
+        };
+        self.govern(observer, "retire a node", retire, true_already).await.context("the lost node was not retired")?;
+        let node = planned(place, self.next_id);
+        self.next_id += 1;
         // From here on the place is the new node's, whatever fails.
-        self.at(place)?.replacing = Some(Replacing { step: Step::Register(key.clone()), leaving: leaving.clone() });
         self.recorder().mark(Mark::Follows { node: NodeId(node.node_id), after: NodeId(old.node_id) }).await;
+        let station = self.at(place)?;
+        let mut leaving = station.replacing.take().map(|begun| begun.leaving).unwrap_or_default();
+        leaving.push(old.node_id);
+        station.replacing = Some(Replacing::to(Step::Retire(Registered::Perhaps), leaving.clone()));
+        station.node = node.clone();
+        let key = self.move_in(place, &node, &old)?;
         self.start(place).await?;
-        Ok(Replacing { step: Step::Register(key), leaving })
+        Ok(Replacing::to(Step::Register(key), leaving))
     }
 
     async fn join(&mut self, place: Place, leaving: Vec<u64>, observer: &Observer) -> Result<()> {
@@ -132,22 +169,19 @@ impl Fleet {
     }
 
     /// Makes the new node: keys, certificates, configuration and an empty disk.
-    fn move_in(&mut self, place: Place, old: &PlannedNode) -> Result<(PlannedNode, v1::NodeKey)> {
-        let node = planned(place, self.next_id);
-        self.next_id += 1;
+    fn move_in(&mut self, place: Place, node: &PlannedNode, old: &PlannedNode) -> Result<v1::NodeKey> {
         self.plan.nodes.retain(|known| known.node_id != old.node_id);
-        let key = self.plan.add_node_at(&node)?;
+        let key = self.plan.add_node_at(node)?;
         self.plan.nodes.sort_by_key(|node| node.client);
-        self.configure(&node)?;
+        self.configure(node)?;
         let directory = self.plan.root.join(&node.name);
         let station = self.at(place)?;
-        station.node = node.clone();
         station.expected.clear();
         station.last_code = None;
         station.disk.wipe(&directory)?;
         self.initialise(place, Beginning::Joiner)?;
         self.write_policy()?;
-        Ok((node, key))
+        Ok(key)
     }
 
     /// Gives auditors a policy that holds for the whole run: the keys of all nodes that ever were, and a majority of the places.
@@ -172,8 +206,8 @@ impl Fleet {
     }
 
     /// Has a command committed that two registrars sign, and records it. What it asks for may have come true before, by a command
-    /// whose answer was lost: ids and keys are new for each node.
-    async fn govern(&self, observer: &Observer, what: &str, action: Action) -> Result<()> {
+    /// whose answer was lost; then it is refused for one of the reasons `true_already`.
+    async fn govern(&self, observer: &Observer, what: &str, action: Action, true_already: &[Reason]) -> Result<()> {
         let signatory = |name: &str| -> Result<Signatory> {
             Ok(Signatory { operator_id: name.to_owned(), key: read_key(&self.plan.operator_key(name))? })
         };
@@ -186,7 +220,7 @@ impl Fleet {
             Ok(done) => asked.end(Outcome::Ok { answer: Answer::Commanded { index: done.index.0 } }).await,
             Err(error) => {
                 asked.end(Outcome::Info { reason: error.to_string() }).await;
-                if !is_true_already(&error) {
+                if !is_refused_for(&error, true_already) {
                     return Err(error.into());
                 }
             }
@@ -195,8 +229,6 @@ impl Fleet {
     }
 }
 
-/// Tells whether a node cannot be retired because it is retired or was never registered, or cannot be registered because it is.
-fn is_true_already(error: &CommandError) -> bool {
-    let CommandError::Call(CallError::Refused(refusal)) = error else { return false };
-    matches!(refusal.reason, Reason::AlreadyDone | Reason::UnknownSubject | Reason::KeyInUse)
+fn is_refused_for(error: &CommandError, reasons: &[Reason]) -> bool {
+    matches!(error, CommandError::Call(CallError::Refused(refusal)) if reasons.contains(&refusal.reason))
 }

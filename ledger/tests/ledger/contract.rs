@@ -87,6 +87,6 @@ fn laid_out(name: &str, parts: impl Iterator<Item = String>) -> String {
 fn the_page_on_formats_lists_every_field_of_an_event() {
     let pool = DescriptorPool::decode(proofline_proto::DESCRIPTORS).unwrap();
     let lines = Types::of(pool.get_message_by_name("proofline.v1.Event").unwrap()).lines();
-    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/FORMATS.md")).unwrap();
+    let page = std::fs::read_to_string(std::env::var("CARGO_MANIFEST_DIR").unwrap() + "/../docs/FORMATS.md").unwrap();
     assert!(page.contains(&format!("```\n{lines}```")), "docs/FORMATS.md, section 6.4, should list:\n```\n{lines}```");
 }

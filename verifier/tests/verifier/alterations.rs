@@ -46,7 +46,7 @@ fn no_single_byte_of_session_evidence_changes_what_verifies() {
 
 #[test]
 fn no_single_bit_of_a_receipt_that_a_checkpoint_binds_verifies() {
-    let read = |name: &str| std::fs::read(format!("{}/vectors/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let read = |name: &str| std::fs::read(format!("{}/vectors/{name}", std::env::var("CARGO_MANIFEST_DIR").unwrap())).unwrap();
     let (original, entry) = (read("bound.cose-receipt"), read("event.entry"));
     let held = HeldCheckpoint { checkpoint: read("usual.checkpoint"), proof: None };
     let verdict = |file: &[u8], entry: &[u8]| verify_cose_receipt(file, Some(entry), &policy(), Some(&held)).integrity();

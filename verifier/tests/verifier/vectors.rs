@@ -111,7 +111,7 @@ impl Vector {
 }
 
 fn directory() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors")
+    Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("vectors")
 }
 
 fn all() -> Vec<Vector> {
