@@ -12,6 +12,7 @@ mod abuse;
 mod access;
 mod archive;
 mod clock;
+mod comparing;
 mod containment;
 mod crowd;
 mod damage;

@@ -1,6 +1,12 @@
 //! Nodes that come, go, lag and crash, while a collector goes on.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use proofline_client::{Client, Profile, RetryPolicy};
 use proofline_cluster::{PlannedNode, TENANT, Tls, authority::Validity, spiffe};
@@ -190,7 +196,7 @@ async fn a_learner_that_does_not_catch_up_is_taken_out_again() {
     let world = World::found(1, Tls::Off).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let service = tonic::transport::Server::builder().add_service(PeerServer::new(OnlyStatus));
+    let service = tonic::transport::Server::builder().add_service(PeerServer::new(OnlyStatus::default()));
     tokio::spawn(service.serve_with_incoming(TcpListenerStream::new(listener)));
     let change = v1::ChangeMembershipRequest { add: vec![member(9, &address, "")], catch_up_within_s: 1, ..Default::default() };
     let status = world.control(0, "admin").change_membership(change).await.unwrap_err();
@@ -199,8 +205,13 @@ async fn a_learner_that_does_not_catch_up_is_taken_out_again() {
     world.collector("gateway").await;
 }
 
-/// A node that says who it is and does nothing else.
-struct OnlyStatus;
+/// A node that says who it is, shows whoever has this id a checkpoint, and does nothing else.
+#[derive(Debug, Default)]
+pub(crate) struct OnlyStatus {
+    pub(crate) shows: Option<(u64, Vec<u8>)>,
+    /// How often that one showed its own.
+    pub(crate) shown: Arc<AtomicUsize>,
+}
 
 fn nothing<T>() -> Result<Response<T>, Status> {
     Err(Status::unimplemented("this node only says who it is"))
@@ -246,8 +257,17 @@ impl Peer for OnlyStatus {
         Ok(Response::new(peer::GetStatusResponse { status: Some(status), clock_unix_ns: 0, outlets: Vec::new() }))
     }
 
-    async fn exchange_checkpoint(&self, _: Request<peer::PublishedCheckpoint>) -> Result<Response<peer::PublishedCheckpoint>, Status> {
-        nothing()
+    async fn exchange_checkpoint(
+        &self,
+        request: Request<peer::PublishedCheckpoint>,
+    ) -> Result<Response<peer::PublishedCheckpoint>, Status> {
+        match &self.shows {
+            Some((to, checkpoint)) if *to == request.get_ref().node_id => {
+                self.shown.fetch_add(1, Ordering::SeqCst);
+                Ok(Response::new(peer::PublishedCheckpoint { checkpoint: checkpoint.clone(), node_id: 0 }))
+            }
+            Some(_) | None => nothing(),
+        }
     }
 
     async fn store_payload(&self, _: Request<peer::HeldPayload>) -> Result<Response<peer::StorePayloadResponse>, Status> {

@@ -39,7 +39,6 @@ const PERIOD: Duration = Duration::from_millis(50);
 
 /// What was published when this node was first asked.
 static FIRST: OnceLock<Published> = OnceLock::new();
-/// The newest checkpoint of the history that the victim is shown.
 static FORK: Mutex<Fork> = Mutex::new(Fork { begins_at: u64::MAX, second: None, published: BTreeMap::new() });
 
 /// Two histories. They part with the first containment, so that whoever tests this can watch from before.
