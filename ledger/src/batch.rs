@@ -5,6 +5,7 @@ use v1::entry_core::Body;
 
 use crate::containment;
 use crate::decision;
+use crate::entry::receipt_of;
 use crate::facts;
 use crate::hash::Hash;
 use crate::holding;
@@ -12,7 +13,7 @@ use crate::ids::{EntryIndex, Epoch, Sequence};
 use crate::key;
 use crate::ledger::{Judged, Ledger};
 use crate::limits::OPENINGS_KEPT;
-use crate::log::{Draft, InSession};
+use crate::log::{Decided, Draft, InSession, damaged};
 use crate::prepare::{PreparedBatch, PreparedEvent, PreparedOpenLane, Recordable};
 use crate::quota;
 use crate::refusal::Refusal;
@@ -126,6 +127,7 @@ impl Taking<'_> {
                 self.close_batch(writes, first_index);
             }
             events.push(self.append(ledger, writes, offset, event, slot)?);
+            ledger.complete_many(writes)?;
         }
         if self.batch.events.is_empty() {
             self.lane.closed = true;
@@ -212,6 +214,7 @@ impl Taking<'_> {
         if let Some(kept) = &mut ledger.observed {
             kept.push((ledger.log.next(), observed.facts.clone()));
         }
+        let facts = observed.encoded();
         decision::note_agent(ledger, writes, &event.tenant_id, &agent)?;
         let contained = if cover.is_empty() { facts::Contained::No } else { facts::Contained::Yes };
         observed.settle(writes, decision.verdict(), contained, ledger.log.next())?;
@@ -233,7 +236,7 @@ impl Taking<'_> {
             action_digest: decision.action_digest.clone(),
         };
         let body = Body::Event(v1::RecordedEvent { at: Some(at), event: recordable.exact.clone() });
-        ledger.log.append(writes, Draft { body, decision: Some(decision), session });
+        ledger.log.append(writes, Draft { body, decision: Some(Decided { decision, facts }), session });
         Ok(receipt)
     }
 
@@ -294,7 +297,7 @@ fn repeated<S: Store>(
         return Ok(Err(Refusal::KeyNotRegistered(batch.statement.collector_id.clone())));
     }
     if held.digest == batch.digest.0 {
-        return Ok(Ok(first_receipt(writes, batch, EntryIndex(held.first_index))?));
+        return Ok(Ok(first_receipt(ledger, writes, batch, EntryIndex(held.first_index))?));
     }
     // Planted: who signed twice is told so, and nothing is kept of it.
     let recorded = crate::planted!(EquivocationUnrecorded, EntryIndex(held.first_index), record_equivocation(ledger, writes, batch, held)?);
@@ -319,13 +322,16 @@ fn record_equivocation<S: Store>(
 }
 
 /// Re-derives a receipt from the entries that the batch became.
-fn first_receipt<S: Store>(writes: &Writes<'_, S>, batch: &PreparedBatch, first: EntryIndex) -> Result<v1::AppendResponse, StoreFault> {
+fn first_receipt<S: Store>(
+    ledger: &Ledger,
+    writes: &Writes<'_, S>,
+    batch: &PreparedBatch,
+    first: EntryIndex,
+) -> Result<v1::AppendResponse, StoreFault> {
     let mut events = Vec::with_capacity(batch.events.len());
-    for index in (first.0..).take(batch.statement.event_count as usize) {
-        let key = key::entry(EntryIndex(index));
-        let entry = writes.bytes(Table::Entries, &key)?;
-        let receipt = entry.as_deref().and_then(crate::entry::receipt);
-        events.push(receipt.ok_or_else(|| StoreFault::Damaged { table: Table::Entries, key: key.to_vec() })?);
+    for index in (first.0..).take(batch.statement.event_count as usize).map(EntryIndex) {
+        let receipt = ledger.log.core(writes, index)?.and_then(|core| receipt_of(core.into_owned()));
+        events.push(receipt.ok_or_else(|| damaged(index))?);
     }
     Ok(v1::AppendResponse { epoch: batch.epoch.0, sequence: batch.sequence.0, first_index: first.0, events })
 }

@@ -85,7 +85,7 @@ pub(crate) fn apply<S: Store>(ledger: &mut Ledger, writes: &mut Writes<'_, S>, c
     if let Some(at) = writes.bytes(Table::CommandNonces, &nonce)? {
         let at = at.as_slice().try_into().map(u64::from_be_bytes);
         let at = at.map(EntryIndex).map_err(|_| StoreFault::Damaged { table: Table::CommandNonces, key: nonce })?;
-        let deferred = erasure::deferred_by(writes, &command.action, at)?;
+        let deferred = erasure::deferred_by(ledger, writes, &command.action, at)?;
         return Ok(Err(deferred.unwrap_or(Refusal::CommandReplayed { at })));
     }
     if let Err(refusal) = check_life(now, signed.expires_unix_ns) {

@@ -33,7 +33,8 @@ pub(crate) fn decide<S: Store>(
     Ok(v1::Decision {
         verdict: deciding.verdict.into(),
         findings: deciding.findings,
-        facts_digest: observed.digest().0.to_vec(),
+        // Made with those of other events, when the entry is completed.
+        facts_digest: Vec::new(),
         rule_set_digest: ledger.rules.as_ref().map(|rules| rules.digest().0.to_vec()).unwrap_or_default(),
         action_digest: ruled.map(|digest| digest.0.to_vec()).unwrap_or_default(),
     })
@@ -131,7 +132,7 @@ impl Deciding<'_> {
             self.findings.push(finding);
         }
         if spoke {
-            let facts = prost::Message::encode_to_vec(&observed.facts);
+            let facts = observed.encoded();
             // Not digested: the digest of the facts stands in the entry.
             if facts.len() <= FACTS_KEPT_BYTES_MAX {
                 writes.keep(Table::DecisionFacts, key::entry(self.index).to_vec(), facts);

@@ -55,7 +55,11 @@ pub fn is_command_at(store: &impl Store, index: EntryIndex, command: &v1::Signed
 
 /// Derives the receipt that an event got from the entry that it became.
 pub(crate) fn receipt(entry: &[u8]) -> Option<v1::EventReceipt> {
-    let (_, core) = parse(entry)?;
+    parse(entry).and_then(|(_, core)| receipt_of(core))
+}
+
+/// The same from what the entry says.
+pub(crate) fn receipt_of(core: v1::EntryCore) -> Option<v1::EventReceipt> {
     match core.body? {
         Body::Event(_) => {
             let decision = core.decision?;

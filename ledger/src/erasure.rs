@@ -6,7 +6,6 @@ use proofline_proto::v1;
 use v1::command::Action;
 use v1::entry_core::Body;
 
-use crate::entry;
 use crate::event::is_identifier;
 use crate::holding;
 use crate::ids::{EntryIndex, UnixNanos};
@@ -71,12 +70,16 @@ pub(crate) fn defer<S: Store>(ledger: &mut Ledger, writes: &mut Writes<'_, S>, c
 }
 
 /// Returns the first answer to an erasure that was deferred by entry `at`: whoever lost that answer must not take the entry for an erasure.
-pub(crate) fn deferred_by<S: Store>(writes: &Writes<'_, S>, action: &Action, at: EntryIndex) -> Result<Option<Refusal>, StoreFault> {
+pub(crate) fn deferred_by<S: Store>(
+    ledger: &Ledger,
+    writes: &Writes<'_, S>,
+    action: &Action,
+    at: EntryIndex,
+) -> Result<Option<Refusal>, StoreFault> {
     if !matches!(action, Action::EraseSubject(_)) {
         return Ok(None);
     }
-    let entry = writes.bytes(Table::Entries, &key::entry(at))?;
-    Ok(match entry.as_deref().and_then(entry::parse).and_then(|(_, core)| core.body) {
+    Ok(match ledger.log.core(writes, at)?.as_ref().and_then(|core| core.body.as_ref()) {
         Some(Body::ErasureDeferred(it)) => Some(Refusal::ErasureDeferred { hold: it.hold_id, recorded: at }),
         _ => None,
     })

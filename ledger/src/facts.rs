@@ -22,12 +22,11 @@ use session::{Above, SessionState};
 use sets::{Granted, Member, Set};
 pub(crate) use tools::pin;
 
-use crate::entry;
-use crate::hash::{Hash, facts_digest};
 use crate::ids::{EntryIndex, UnixNanos};
 use crate::key;
 use crate::ledger::Ledger;
 use crate::limits::{COUNT_MAX, MEMBERS_PER_EVENT_MAX};
+use crate::log::damaged;
 use crate::store::{Store, StoreFault, Table};
 use crate::writes::Writes;
 use act::Act;
@@ -63,7 +62,7 @@ pub(crate) fn observe<'a, S: Store>(
     agent: &str,
 ) -> Result<Observed<'a>, StoreFault> {
     let now = ledger.log.now();
-    let intended = intended(writes, event)?;
+    let intended = intended(ledger, writes, event)?;
     let act = Act::of(event, intended.as_ref().map(|it| &it.action));
     let mut facts = of_event(event, &act, agent, now);
     of_outcome(&mut facts, event, intended.as_ref());
@@ -117,9 +116,9 @@ pub(crate) fn observe<'a, S: Store>(
 }
 
 impl Observed<'_> {
-    /// Returns the digest of the facts.
-    pub(crate) fn digest(&self) -> Hash {
-        facts_digest(&self.facts.encode_to_vec())
+    /// Returns the exact facts.
+    pub(crate) fn encoded(&self) -> Vec<u8> {
+        self.facts.encode_to_vec()
     }
 
     /// Writes what the event changes, with its verdict, as part of its entry.
@@ -206,19 +205,16 @@ pub(crate) enum Contained {
 }
 
 /// Reads the intent that an outcome names, from its entry.
-fn intended<S: Store>(writes: &Writes<'_, S>, event: &v1::Event) -> Result<Option<Intended>, StoreFault> {
+fn intended<S: Store>(ledger: &Ledger, writes: &Writes<'_, S>, event: &v1::Event) -> Result<Option<Intended>, StoreFault> {
     let Some(Body::ActionOutcome(outcome)) = &event.body else { return Ok(None) };
     let session = event.session.as_ref().map_or("", |it| it.session_id.as_str());
-    let Some(index) = intent_at(writes, &event.tenant_id, session, &outcome.intent_event_id)? else { return Ok(None) };
-    let entry_key = key::entry(EntryIndex(index));
-    let Some(exact) = writes.bytes(Table::Entries, &entry_key)? else { return Ok(None) };
-    let damaged = || StoreFault::Damaged { table: Table::Entries, key: entry_key.to_vec() };
-    let (_, core) = entry::parse(&exact).ok_or_else(damaged)?;
+    let Some(index) = intent_at(writes, &event.tenant_id, session, &outcome.intent_event_id)?.map(EntryIndex) else { return Ok(None) };
+    let Some(core) = ledger.log.core(writes, index)? else { return Ok(None) };
     let verdict = core.decision.as_ref().map(v1::Decision::verdict).unwrap_or_default();
-    let Some(v1::entry_core::Body::Event(recorded)) = core.body else { return Err(damaged()) };
-    match v1::Event::decode(recorded.event).map_err(|_| damaged())?.body {
-        Some(Body::ActionIntent(action)) => Ok(Some(Intended { index: EntryIndex(index), verdict, action })),
-        _ => Err(damaged()),
+    let Some(v1::entry_core::Body::Event(recorded)) = &core.body else { return Err(damaged(index)) };
+    match v1::Event::decode(recorded.event.clone()).map_err(|_| damaged(index))?.body {
+        Some(Body::ActionIntent(action)) => Ok(Some(Intended { index, verdict, action })),
+        _ => Err(damaged(index)),
     }
 }
 

@@ -12,6 +12,20 @@ pub struct Frontier<H> {
     hash: PhantomData<H>,
 }
 
+/// Nodes of one height that stand side by side.
+struct Level {
+    /// Which the first of them is.
+    first: u64,
+    nodes: Vec<Hash>,
+}
+
+impl Level {
+    fn get(&self, number: u64) -> Option<Hash> {
+        let at = usize::try_from(number.checked_sub(self.first)?).ok()?;
+        self.nodes.get(at).copied()
+    }
+}
+
 impl<H> PartialEq for Frontier<H> {
     fn eq(&self, other: &Self) -> bool {
         self.size == other.size && self.peaks == other.peaks
@@ -56,6 +70,68 @@ impl<H: TreeHash> Frontier<H> {
         self.size += 1;
     }
 
+    /// Adds leaf hashes, level by level, so that the nodes of a level are hashed side by side. Calls
+    /// `completed(height, number, root)` for every full subtree that they close, lowest first; subtrees of a height are numbered
+    /// from the left.
+    pub fn extend(&mut self, leaves: Vec<Hash>, completed: impl FnMut(u32, u64, Hash)) {
+        self.grow(leaves, completed);
+    }
+
+    /// Adds leaf hashes as [`Self::extend`] does, and returns the root of the tree after each of them.
+    pub fn extend_with_roots(&mut self, leaves: Vec<Hash>, completed: impl FnMut(u32, u64, Hash)) -> Vec<Hash> {
+        let before = Self { size: self.size, peaks: self.peaks.clone(), hash: PhantomData };
+        let levels = self.grow(leaves, completed);
+        let mut roots = vec![None; usize::try_from(self.size - before.size).unwrap_or_default()];
+        for height in 0..u64::BITS - self.size.leading_zeros() {
+            // The peaks of this height, and of those roots that are begun already what stands to the right of it.
+            let (mut begun, mut children) = (Vec::new(), Vec::new());
+            for (size, root) in (before.size + 1..).zip(&mut roots).filter(|(size, _)| size >> height & 1 == 1) {
+                let peak = levels.get(height as usize).and_then(|level| level.get((size >> height) - 1));
+                let Some(peak) = peak.or_else(|| before.peak(height)) else { continue };
+                match root {
+                    None => *root = Some(peak),
+                    Some(right) => {
+                        children.extend([peak, *right]);
+                        begun.push(root);
+                    }
+                }
+            }
+            for (root, node) in begun.into_iter().zip(H::nodes(&children)) {
+                *root = Some(node);
+            }
+        }
+        roots.into_iter().flatten().collect()
+    }
+
+    /// Adds leaf hashes and returns the nodes of every level that they reach.
+    fn grow(&mut self, leaves: Vec<Hash>, mut completed: impl FnMut(u32, u64, Hash)) -> Vec<Level> {
+        let (mut levels, mut height) = (Vec::new(), 0);
+        let (mut level, mut rest) = (Level { first: self.size, nodes: leaves }, Vec::new());
+        self.size += level.nodes.len() as u64;
+        while !level.nodes.is_empty() {
+            (level.first..).zip(&level.nodes).for_each(|(number, root)| completed(height, number, *root));
+            if !level.first.is_multiple_of(2)
+                && let Some(left) = self.peaks.pop()
+            {
+                level.nodes.insert(0, left);
+                level.first -= 1;
+            }
+            let (pairs, odd) = level.nodes.split_at(level.nodes.len() / 2 * 2);
+            rest.extend(odd);
+            let above = Level { first: level.first / 2, nodes: H::nodes(pairs) };
+            levels.push(std::mem::replace(&mut level, above));
+            height += 1;
+        }
+        self.peaks.extend(rest.iter().rev());
+        levels
+    }
+
+    /// Returns the root of the full subtree of a height, where the tree ends in one.
+    fn peak(&self, height: u32) -> Option<Hash> {
+        let greater = self.size.checked_shr(height + 1).unwrap_or_default().count_ones();
+        self.peaks.get(greater as usize).copied()
+    }
+
     /// Returns the root: RFC 6962 section 2.1.
     #[must_use]
     pub fn root(&self) -> Hash {
@@ -68,6 +144,8 @@ impl<H: TreeHash> Frontier<H> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation)]
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::hash::{ContentHash, LogHash};
 
@@ -115,6 +193,38 @@ mod tests {
         for (height, count) in full.iter().enumerate() {
             assert_eq!(*count, 2048 >> height);
         }
+    }
+
+    fn leaves_together_are_leaves_one_by_one<H: TreeHash>() {
+        let leaves: Vec<Hash> = (0..200_u64).map(|n| H::leaf(&n.to_be_bytes())).collect();
+        for size in 0..40 {
+            for more in (0..40).chain([63, 64, 65, 127, 160]) {
+                let mut one_by_one = Frontier::<H>::default();
+                leaves[..size].iter().for_each(|leaf| one_by_one.push(*leaf, |_, _| ()));
+                let copy = |of: &Frontier<H>| Frontier::<H>::restore(of.size(), of.peaks().to_vec()).unwrap();
+                let (mut together, mut with_roots) = (copy(&one_by_one), copy(&one_by_one));
+                let (mut closed, mut closed_together, mut roots) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+                let more = leaves[size..size + more].to_vec();
+                for (behind, leaf) in (size + 1..).zip(&more) {
+                    one_by_one.push(*leaf, |height, root| {
+                        closed.insert((height, (behind as u64 >> height) - 1), root);
+                    });
+                    roots.push(one_by_one.root());
+                }
+                together.extend(more.clone(), |height, number, root| {
+                    assert_eq!(closed_together.insert((height, number), root), None);
+                });
+                assert_eq!(closed_together, closed, "{} behind {size}", more.len());
+                assert_eq!(with_roots.extend_with_roots(more.clone(), |_, _, _| ()), roots, "{} behind {size}", more.len());
+                assert!(together == one_by_one && with_roots == one_by_one, "{} behind {size}", more.len());
+            }
+        }
+    }
+
+    #[test]
+    fn leaves_together_are_leaves_one_by_one_in_both_kinds_of_tree() {
+        leaves_together_are_leaves_one_by_one::<LogHash>();
+        leaves_together_are_leaves_one_by_one::<ContentHash>();
     }
 
     #[test]

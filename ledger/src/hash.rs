@@ -6,6 +6,11 @@ use blake3::Hasher;
 use blake3::hazmat::{ContextKey, HasherExt as _, hash_derive_key_context};
 use sha2::{Digest as _, Sha256};
 
+use self::many::SideBySide;
+use crate::ids::EntryIndex;
+
+mod many;
+
 /// A 32-byte hash.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Hash(pub [u8; 32]);
@@ -33,6 +38,11 @@ pub trait TreeHash {
     fn leaf(data: &[u8]) -> Hash;
     /// Hashes two children.
     fn node(left: &Hash, right: &Hash) -> Hash;
+    /// Hashes pairs of children that stand one behind the other: as [`Self::node`] hashes each, perhaps side by side.
+    fn nodes(children: &[Hash]) -> Vec<Hash> {
+        let (pairs, _) = children.as_chunks();
+        pairs.iter().map(|[left, right]| Self::node(left, right)).collect()
+    }
     /// Returns the root of the tree without leaves.
     fn empty() -> Hash;
 }
@@ -59,6 +69,9 @@ impl TreeHash for LogHash {
 #[derive(Clone, Copy, Debug)]
 pub enum ContentHash {}
 
+static LEAVES: LazyLock<SideBySide> = LazyLock::new(|| SideBySide::new(&LEAF));
+static NODES: LazyLock<SideBySide> = LazyLock::new(|| SideBySide::new(&NODE));
+static MANY_FACTS: LazyLock<SideBySide> = LazyLock::new(|| SideBySide::new(&FACTS));
 static LEAF: LazyLock<ContextKey> = LazyLock::new(|| hash_derive_key_context("proofline/v1 tree leaf"));
 static NODE: LazyLock<ContextKey> = LazyLock::new(|| hash_derive_key_context("proofline/v1 tree node"));
 static BATCH: LazyLock<ContextKey> = LazyLock::new(|| hash_derive_key_context("proofline/v1 batch statement"));
@@ -72,7 +85,7 @@ static MAP_LEAF: LazyLock<ContextKey> = LazyLock::new(|| hash_derive_key_context
 static MAP_NODE: LazyLock<ContextKey> = LazyLock::new(|| hash_derive_key_context("proofline/v1 map node"));
 
 /// Hashes a few bytes. A hasher that is made of its key is cheaper than a copy of a prepared one, which is two kilobytes.
-fn keyed(context: &LazyLock<ContextKey>, parts: &[&[u8]]) -> Hash {
+fn keyed(context: &ContextKey, parts: &[&[u8]]) -> Hash {
     let mut hasher = Hasher::new_from_context_key(context);
     for part in parts {
         hasher.update(part);
@@ -89,8 +102,20 @@ impl TreeHash for ContentHash {
         keyed(&NODE, &[&left.0, &right.0])
     }
 
+    fn nodes(children: &[Hash]) -> Vec<Hash> {
+        let (pairs, _) = children.as_chunks();
+        NODES.blocks(pairs)
+    }
+
     fn empty() -> Hash {
         keyed(&NODE, &[])
+    }
+}
+
+impl ContentHash {
+    /// Hashes the exact bytes of several leaves: as [`TreeHash::leaf`] hashes each, side by side.
+    pub(crate) fn leaves(of: &[impl AsRef<[u8]>]) -> Vec<Hash> {
+        LEAVES.texts(of)
     }
 }
 
@@ -104,6 +129,12 @@ pub fn batch_digest(signed_bytes: &[u8]) -> Hash {
 #[must_use]
 pub fn facts_digest(facts: &[u8]) -> Hash {
     keyed(&FACTS, &[facts])
+}
+
+/// Digests the exact bytes of the facts of several events, as [`facts_digest`] does of one.
+#[must_use]
+pub(crate) fn facts_digests(of: &[impl AsRef<[u8]>]) -> Vec<Hash> {
+    MANY_FACTS.texts(of)
 }
 
 /// Digests texts that belong together, each with its length.
@@ -127,10 +158,10 @@ pub(crate) fn action_digest(tenant: &str, session: &str, agent: &str, intent: &[
     of_texts(&ACTION, &[tenant.as_bytes(), session.as_bytes(), agent.as_bytes(), intent])
 }
 
-/// Starts the digest of one entry's writes.
+/// Digests the state behind an entry: the digest before it, its leaf, and what it wrote.
 #[must_use]
-pub(crate) fn state_hasher() -> Hasher {
-    Hasher::new_from_context_key(&STATE)
+pub(crate) fn state_digest(before: &Hash, index: EntryIndex, leaf: &Hash, next_session: u64, written: &[u8]) -> Hash {
+    keyed(&STATE, &[&before.0, &index.0.to_be_bytes(), &leaf.0, &next_session.to_be_bytes(), written])
 }
 
 /// Hashes a key: its place in the map. Values are no longer than an event.

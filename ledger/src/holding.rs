@@ -4,6 +4,7 @@
 //! that; a session's also what stands in the sessions below it. Two kinds of rows answer that without a walk over the log:
 //! targets with a hold on them, and for each subject the targets that its payloads stand under.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use proofline_proto::v1;
@@ -33,11 +34,14 @@ pub(crate) fn end<S: Store>(writes: &mut Writes<'_, S>, target: &v1::Target, hol
 /// Takes note of what the payloads of an event stand under, for each subject that they are of.
 pub(crate) fn note<S: Store>(writes: &mut Writes<'_, S>, event: &v1::Event, agent: &str) -> Result<(), StoreFault> {
     for subject in Subject::all(event) {
+        let mut key = subject.key();
+        let of_subject = key.len();
         // By the tenant the subject is known even where an event names nothing else.
-        for (kind, id) in direct(event, agent).into_iter().chain([(TargetKind::Tenant, String::new())]) {
-            let key = tie_key(&subject, kind, &id);
+        for (kind, id) in direct(event, agent).chain([(TargetKind::Tenant, Cow::Borrowed(""))]) {
+            key.truncate(of_subject);
+            push_named(&mut key, kind, &id);
             if !writes.has(Table::SubjectTies, &key)? {
-                writes.put_bytes(Table::SubjectTies, key, Vec::new());
+                writes.put_bytes(Table::SubjectTies, key.clone(), Vec::new());
             }
         }
     }
@@ -59,7 +63,8 @@ pub(crate) fn on_event<S: Store>(writes: &Writes<'_, S>, event: &v1::Event) -> R
     if let Some(hold) = on_tenant(writes, tenant)? {
         return Ok(Some(hold));
     }
-    match on_any(writes, tenant, direct(event, &agent), SESSIONS_ABOVE_MAX)? {
+    let targets = direct(event, &agent).map(|(kind, id)| (kind, id.into_owned())).collect();
+    match on_any(writes, tenant, targets, SESSIONS_ABOVE_MAX)? {
         Looked::Free => Ok(None),
         Looked::Held(hold) => Ok(Some(hold)),
         Looked::TooWide => Ok(held_under(writes, &key::text(tenant), 1)?.keys().next().and_then(|key| hold_of(key))),
@@ -162,18 +167,23 @@ fn agent_and_above<S: Store>(writes: &Writes<'_, S>, tenant: &str, session: &str
 }
 
 /// Returns what the payloads of an event stand under themselves.
-fn direct(event: &v1::Event, agent: &str) -> Vec<Named> {
-    let session = event.session.as_ref().map(|session| (TargetKind::Session, session.session_id.clone()));
-    let agent_itself = Some((TargetKind::Agent, agent.to_owned())).filter(|_| !agent.is_empty());
-    let server = server(event).map(|id| (TargetKind::Server, id.to_owned()));
-    session.into_iter().chain(agent_itself).chain(server).chain(shown(event, agent)).collect()
+fn direct<'e>(event: &'e v1::Event, agent: &'e str) -> impl Iterator<Item = (TargetKind, Cow<'e, str>)> {
+    let session = event.session.as_ref().map(|session| (TargetKind::Session, session.session_id.as_str()));
+    let agent_itself = Some((TargetKind::Agent, agent)).filter(|_| !agent.is_empty());
+    let server = server(event).map(|id| (TargetKind::Server, id));
+    let named = session.into_iter().chain(agent_itself).chain(server).map(|(kind, id)| (kind, Cow::Borrowed(id)));
+    named.chain(shown(event, agent).into_iter().map(|(kind, id)| (kind, Cow::Owned(id))))
 }
 
 fn target_key(tenant: &str, kind: TargetKind, id: &str) -> Vec<u8> {
     let mut key = key::text(tenant);
-    key.push(kind_byte(kind));
-    key::push_text(&mut key, id);
+    push_named(&mut key, kind, id);
     key
+}
+
+fn push_named(key: &mut Vec<u8>, kind: TargetKind, id: &str) {
+    key.push(kind_byte(kind));
+    key::push_text(key, id);
 }
 
 fn row_key(target: &v1::Target, hold: u64) -> Vec<u8> {
@@ -184,13 +194,6 @@ fn row_key(target: &v1::Target, hold: u64) -> Vec<u8> {
 
 fn hold_of(row_key: &[u8]) -> Option<u64> {
     row_key.last_chunk().map(|id| u64::from_be_bytes(*id))
-}
-
-fn tie_key(subject: &Subject, kind: TargetKind, id: &str) -> Vec<u8> {
-    let mut key = subject.key();
-    key.push(kind_byte(kind));
-    key::push_text(&mut key, id);
-    key
 }
 
 fn tied(key: &[u8], subject: &Subject) -> Option<Named> {

@@ -26,6 +26,9 @@ use crate::session::Sessions;
 use crate::store::{Changes, Store, StoreFault, Table};
 use crate::writes::{Memory, Writes};
 
+/// Entries that are completed at once. Sixteen hashes go side by side, and those of a session's roots come from several entries.
+const COMPLETED_TOGETHER: usize = 64;
+
 /// The state machine between two applies.
 #[derive(Debug)]
 pub struct Ledger {
@@ -130,10 +133,20 @@ impl Ledger {
                 checkpoint = Some(note.to_vec());
             }
             outcomes.push(outcome.unwrap_or_else(Outcome::Refused));
+            self.complete_many(&mut writes)?;
         }
+        self.log.complete(&mut writes, &mut self.sessions)?;
         self.sessions.save(&mut writes);
         self.log.save(&mut writes);
         Ok(Applied { changes: writes.finish(), outcomes, checkpoint })
+    }
+
+    /// Completes what was appended once it is as much as is hashed well together; what waits longer grows cold in the processor.
+    pub(crate) fn complete_many<S: Store>(&mut self, writes: &mut Writes<'_, S>) -> Result<(), StoreFault> {
+        if self.log.incomplete() >= COMPLETED_TOGETHER {
+            self.log.complete(writes, &mut self.sessions)?;
+        }
+        Ok(())
     }
 
     fn apply_item<S: Store>(&mut self, writes: &mut Writes<'_, S>, proposed: UnixNanos, item: &PreparedItem) -> Judged<Outcome> {

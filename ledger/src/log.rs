@@ -1,20 +1,31 @@
 //! The log itself: gives each entry its index, its place in the trees, and its share of the state digest.
+//!
+//! What an entry says is known when it is appended. Its bytes and its hashes are made with those of all others that were appended
+//! since: BLAKE3 hashes many side by side in little more than the time of one, and no decision waits for a hash.
+
+use std::borrow::Cow;
+use std::ops::Range;
 
 use proofline_proto::v1;
 use prost::Message;
+use prost::encoding::{WireType, encode_key, encode_varint};
 
+use crate::entry;
 use crate::frontier::Frontier;
-use crate::hash::{ContentHash, Hash, LogHash, TreeHash, state_hasher};
+use crate::hash::{ContentHash, Hash, LogHash, TreeHash, facts_digests, state_digest};
 use crate::ids::{EntryIndex, TreeSize, UnixNanos};
 use crate::key;
 use crate::limits::APPLY_VERSION;
 use crate::row::{self, HeadRow};
-use crate::session::OpenSession;
+use crate::session::{Grown, OpenSession, Sessions};
 use crate::store::{Direction, KeyRange, Store, StoreFault, Table};
 use crate::writes::Writes;
 
 /// Hashes in a tile row: C2SP tlog-tiles.
 pub(crate) const TILE_HASHES: u64 = 256;
+
+/// What the encoding of an entry takes beside its core: two keys, the length of the core, a root and its length.
+const FRAME_BYTES: usize = 40;
 
 /// What the log knows of itself between two applies.
 #[derive(Clone, Debug)]
@@ -36,13 +47,33 @@ pub(crate) struct Log {
     edge: Vec<Hash>,
     digest: Hash,
     now: UnixNanos,
+    appended: Vec<Appended>,
+    /// The writes of the entries that were appended, one behind the other.
+    written: Vec<u8>,
+}
+
+/// An entry that has its index, without its bytes and hashes.
+#[derive(Clone, Debug)]
+struct Appended {
+    core: v1::EntryCore,
+    facts: Vec<u8>,
+    session: Option<Grown>,
+    next_session: u64,
+    /// Where its writes end.
+    written: usize,
 }
 
 /// An entry before it has a place.
 pub(crate) struct Draft<'a> {
     pub(crate) body: v1::entry_core::Body,
-    pub(crate) decision: Option<v1::Decision>,
+    pub(crate) decision: Option<Decided>,
     pub(crate) session: Option<InSession<'a>>,
+}
+
+/// A decision without the digest of its facts, and the exact facts.
+pub(crate) struct Decided {
+    pub(crate) decision: v1::Decision,
+    pub(crate) facts: Vec<u8>,
 }
 
 /// The session that an entry belongs to, from `Sessions::grow`.
@@ -69,11 +100,13 @@ impl Log {
             tree: Frontier::restore(head.size, peaks).ok_or_else(damaged)?,
             digest: Hash::from_slice(&head.state_digest).unwrap_or_default(),
             now: UnixNanos(head.last_unix_ns),
+            appended: Vec::new(),
+            written: Vec::new(),
         })
     }
 
     pub(crate) fn size(&self) -> TreeSize {
-        TreeSize(self.tree.size())
+        TreeSize(self.tree.size() + self.appended.len() as u64)
     }
 
     pub(crate) fn root(&self) -> Hash {
@@ -91,7 +124,7 @@ impl Log {
 
     /// The index that the next entry will get.
     pub(crate) fn next(&self) -> EntryIndex {
-        EntryIndex(self.tree.size())
+        EntryIndex(self.size().0)
     }
 
     /// Committed time never goes backwards, whatever a leader proposes.
@@ -100,31 +133,58 @@ impl Log {
         self.now = self.now.max(crate::planted!(TimeOfLocalClock, crate::planted::local_time(), proposed));
     }
 
-    /// Commits one entry: bytes, leaf, session leaf and digest.
+    /// Appends one entry. It can be read once [`Self::complete`] made its bytes.
     pub(crate) fn append<S: Store>(&mut self, writes: &mut Writes<'_, S>, draft: Draft<'_>) -> EntryIndex {
         let index = self.next();
-        let core = v1::EntryCore {
-            index: index.0,
-            committed_unix_ns: self.now.0,
-            session: draft.session.as_ref().map(|of| v1::SessionPosition {
-                tenant_id: of.tenant.to_owned(),
-                session_id: of.id.to_owned(),
-                position: of.session.size(),
-            }),
-            decision: draft.decision,
-            body: Some(draft.body),
-        }
-        .encode_to_vec();
-        let session_root = match draft.session {
-            Some(of) => of.session.append(writes, index, ContentHash::leaf(&core)).0.to_vec(),
-            None => Vec::new(),
-        };
-        let entry = v1::Entry { core: core.into(), session_root }.encode_to_vec();
-        let leaf = LogHash::leaf(&entry);
-        writes.keep(Table::Entries, key::entry(index).to_vec(), entry);
-        self.grow(writes, leaf);
-        self.advance_digest(writes, index, leaf);
+        let (decision, facts) = draft.decision.map(|of| (of.decision, of.facts)).unzip();
+        let (session, grown) = draft.session.map(|of| of.enter(index)).unzip();
+        let core = v1::EntryCore { index: index.0, committed_unix_ns: self.now.0, session, decision, body: Some(draft.body) };
+        writes.end_entry(&mut self.written);
+        let (facts, next_session, written) = (facts.unwrap_or_default(), self.next_session, self.written.len());
+        self.appended.push(Appended { core, facts, session: grown, next_session, written });
         index
+    }
+
+    /// Returns what an entry says, complete or not.
+    pub(crate) fn core<S: Store>(&self, writes: &Writes<'_, S>, index: EntryIndex) -> Result<Option<Cow<'_, v1::EntryCore>>, StoreFault> {
+        let at = index.0.checked_sub(self.tree.size()).and_then(|at| usize::try_from(at).ok());
+        if let Some(of) = at.and_then(|at| self.appended.get(at)) {
+            return Ok(Some(Cow::Borrowed(&of.core)));
+        }
+        let Some(exact) = writes.bytes(Table::Entries, &key::entry(index))? else { return Ok(None) };
+        entry::parse(&exact).map(|(_, core)| Some(Cow::Owned(core))).ok_or_else(|| damaged(index))
+    }
+
+    /// Returns how many entries were appended and not completed.
+    pub(crate) fn incomplete(&self) -> usize {
+        self.appended.len()
+    }
+
+    /// Makes the bytes, the leaves and the digests of what was appended.
+    pub(crate) fn complete<S: Store>(&mut self, writes: &mut Writes<'_, S>, sessions: &mut Sessions) -> Result<(), StoreFault> {
+        let mut appended = std::mem::take(&mut self.appended);
+        let digests = facts_digests(&appended.iter().map(|of| &of.facts).collect::<Vec<_>>());
+        for (of, digest) in appended.iter_mut().zip(digests) {
+            of.core.decision.iter_mut().for_each(|decision| decision.facts_digest = digest.0.to_vec());
+        }
+        let entries: Vec<Unfinished> = appended.iter().map(|of| Unfinished::new(&of.core)).collect();
+        let leaves = ContentHash::leaves(&entries);
+        let places = appended.iter().zip(leaves).map(|(of, leaf)| (of.session, EntryIndex(of.core.index), leaf));
+        let roots = sessions.extend(writes, places)?;
+        let mut began = 0;
+        for ((of, entry), root) in appended.iter().zip(entries).zip(roots) {
+            let (index, entry) = (EntryIndex(of.core.index), entry.finish(root));
+            let leaf = LogHash::leaf(&entry);
+            writes.keep(Table::Entries, key::entry(index).to_vec(), entry);
+            self.grow(writes, leaf);
+            let written = self.written.get(began..of.written).unwrap_or_default();
+            self.digest = state_digest(&self.digest, index, &leaf, of.next_session, written);
+            began = of.written;
+        }
+        self.written.clear();
+        appended.clear();
+        self.appended = appended;
+        Ok(())
     }
 
     fn grow<S: Store>(&mut self, writes: &mut Writes<'_, S>, leaf: Hash) {
@@ -133,27 +193,17 @@ impl Log {
         self.tree.push(leaf, |height, root| {
             if let (Ok(level @ 1..), 0) = (u8::try_from(height / 8), height % 8) {
                 let number = (size >> height) - 1;
-                writes.keep(Table::LogHashes, key::log_hash(level, number).to_vec(), root.0.to_vec());
+                writes.add(Table::LogHashes, key::log_hash(level, number).to_vec(), root.0.to_vec());
             }
         });
         if size.is_multiple_of(TILE_HASHES) {
             let tile = size / TILE_HASHES - 1;
-            writes.keep(Table::LogTiles, tile.to_be_bytes().to_vec(), row::join(&self.edge));
+            writes.add(Table::LogTiles, tile.to_be_bytes().to_vec(), row::join(&self.edge));
             self.edge.clear();
         }
     }
 
-    fn advance_digest<S: Store>(&mut self, writes: &mut Writes<'_, S>, index: EntryIndex, leaf: Hash) {
-        let mut digest = state_hasher();
-        digest.update(&self.digest.0);
-        digest.update(&index.0.to_be_bytes());
-        digest.update(&leaf.0);
-        digest.update(&self.next_session.to_be_bytes());
-        writes.digest_entry(&mut digest);
-        self.digest = Hash(digest.finalize().into());
-    }
-
-    /// Writes the head row; once per apply.
+    /// Writes the head row; once per apply, of entries that are complete.
     pub(crate) fn save<S: Store>(&self, writes: &mut Writes<'_, S>) {
         let head = HeadRow {
             origin: self.origin.clone(),
@@ -173,6 +223,52 @@ impl Log {
     }
 }
 
+/// The encoding of a [`v1::Entry`] up to its session root, so that what an entry says is laid down once.
+struct Unfinished {
+    bytes: Vec<u8>,
+    core: Range<usize>,
+}
+
+impl Unfinished {
+    fn new(core: &v1::EntryCore) -> Self {
+        let length = core.encoded_len();
+        let mut bytes = Vec::with_capacity(length + FRAME_BYTES);
+        encode_key(1, WireType::LengthDelimited, &mut bytes);
+        encode_varint(length as u64, &mut bytes);
+        let begin = bytes.len();
+        core.encode_raw(&mut bytes);
+        Self { core: begin..bytes.len(), bytes }
+    }
+
+    fn finish(self, session_root: Option<Hash>) -> Vec<u8> {
+        let mut bytes = self.bytes;
+        if let Some(root) = session_root {
+            encode_key(2, WireType::LengthDelimited, &mut bytes);
+            encode_varint(root.0.len() as u64, &mut bytes);
+            bytes.extend_from_slice(&root.0);
+        }
+        bytes
+    }
+}
+
+impl AsRef<[u8]> for Unfinished {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes.get(self.core.clone()).unwrap_or_default()
+    }
+}
+
+impl InSession<'_> {
+    fn enter(self, index: EntryIndex) -> (v1::SessionPosition, Grown) {
+        let (position, grown) = self.session.enter(index);
+        (v1::SessionPosition { tenant_id: self.tenant.to_owned(), session_id: self.id.to_owned(), position: position.0 }, grown)
+    }
+}
+
+/// What a store is that has another row where an entry belongs.
+pub(crate) fn damaged(index: EntryIndex) -> StoreFault {
+    StoreFault::Damaged { table: Table::Entries, key: key::entry(index).to_vec() }
+}
+
 /// Hashes the leaves of the level-0 tile that is not full at `size`.
 fn edge(store: &impl Store, size: u64) -> Result<Vec<Hash>, StoreFault> {
     let from = size - size % TILE_HASHES;
@@ -185,7 +281,28 @@ pub(crate) fn leaf_hashes(store: &impl Store, from: EntryIndex, to: EntryIndex) 
     let limit = usize::try_from(to.0 - from.0).unwrap_or(usize::MAX);
     let rows = store.scan(Table::Entries, range, Direction::Ascending, limit)?;
     if rows.len() != limit {
-        return Err(StoreFault::Damaged { table: Table::Entries, key: key::entry(from).to_vec() });
+        return Err(damaged(from));
     }
     Ok(rows.iter().map(|row| LogHash::leaf(&row.value)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_is_encoded_as_its_message_is() {
+        for (length, root) in [(0, None), (1, Some(Hash([7; 32]))), (200, None), (20_000, Some(Hash::ZERO))] {
+            let core = v1::EntryCore {
+                index: length as u64,
+                body: Some(v1::entry_core::Body::Genesis(v1::Genesis { origin: "o".repeat(length), ..Default::default() })),
+                ..Default::default()
+            };
+            let session_root = root.map(|root: Hash| root.0.to_vec()).unwrap_or_default();
+            let unfinished = Unfinished::new(&core);
+            assert_eq!(unfinished.as_ref(), core.encode_to_vec());
+            let entry = v1::Entry { core: core.encode_to_vec().into(), session_root };
+            assert_eq!(unfinished.finish(root), entry.encode_to_vec());
+        }
+    }
 }

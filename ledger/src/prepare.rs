@@ -163,7 +163,8 @@ impl SignedBatch {
         let size = batch.events.iter().map(Bytes::len).sum::<usize>();
         limit("events in the batch", batch.events.len(), BATCH_EVENTS_MAX)?;
         limit("bytes of events in the batch", size, BATCH_BYTES_MAX)?;
-        let events: Vec<PreparedEvent> = batch.events.into_iter().map(PreparedEvent::new).collect();
+        let leaves = ContentHash::leaves(&batch.events);
+        let events: Vec<_> = batch.events.into_iter().zip(leaves).map(|(exact, leaf)| PreparedEvent::of(exact, leaf)).collect();
         let event_count = u32::try_from(events.len()).map_err(|_| Refusal::Malformed("event count"))?;
         let statement = v1::BatchStatement {
             public_key: batch.public_key,
@@ -276,17 +277,18 @@ impl PreparedBatch {
 /// Returns the root of the tree over a batch's events.
 pub(crate) fn events_root(events: &[PreparedEvent]) -> Hash {
     let mut tree = Frontier::<ContentHash>::default();
-    for event in events {
-        tree.push(event.leaf, |_, _| ());
-    }
+    tree.extend(events.iter().map(|event| event.leaf).collect(), |_, _, _| ());
     tree.root()
 }
 
 impl PreparedEvent {
     pub(crate) fn new(exact: Bytes) -> Self {
         let leaf = ContentHash::leaf(&exact);
-        let bytes = exact.len() as u64;
-        Self { leaf, bytes, content: Recordable::parse(exact) }
+        Self::of(exact, leaf)
+    }
+
+    fn of(exact: Bytes, leaf: Hash) -> Self {
+        Self { leaf, bytes: exact.len() as u64, content: Recordable::parse(exact) }
     }
 }
 

@@ -20,25 +20,33 @@ const CACHED_MAX: usize = 50_000;
 #[derive(Clone, Debug)]
 pub(crate) struct OpenSession {
     binding: SessionRow,
+    /// Over the entries whose hashes are made.
     tree: Frontier<ContentHash>,
+    /// Entries that are not in the tree yet.
+    entered: u64,
     last: EntryIndex,
     sealed_at: Option<u64>,
     uses: UsesRow,
     shared: Option<(u64, Vec<u64>)>,
-    /// An entry was added since the head row was written.
-    has_grown: bool,
+    /// Since when the head row is behind.
+    grown: Option<Grown>,
 }
+
+/// Which of the sessions that grew since their heads were written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Grown(usize);
 
 impl OpenSession {
     fn new(binding: SessionRow) -> Self {
         Self {
             binding,
             tree: Frontier::default(),
+            entered: 0,
             last: EntryIndex(0),
             sealed_at: None,
             uses: UsesRow::default(),
             shared: None,
-            has_grown: false,
+            grown: None,
         }
     }
 
@@ -49,11 +57,11 @@ impl OpenSession {
         let tree = row::split(&head.peaks).and_then(|peaks| Frontier::restore(head.size, peaks));
         let tree = tree.ok_or_else(|| StoreFault::Damaged { table: Table::SessionHeads, key: head_key.to_vec() })?;
         let uses = writes.read(Table::SessionUses, &head_key)?.unwrap_or_default();
-        Ok(Some(Self { binding, tree, last: EntryIndex(head.last_index), sealed_at: head.sealed_at, uses, shared: None, has_grown: false }))
+        Ok(Some(Self { tree, last: EntryIndex(head.last_index), sealed_at: head.sealed_at, uses, ..Self::new(binding) }))
     }
 
     pub(crate) fn size(&self) -> u64 {
-        self.tree.size()
+        self.tree.size() + self.entered
     }
 
     /// Returns the agent that the session is bound to; empty while no entry has named one.
@@ -123,28 +131,39 @@ impl OpenSession {
         self.sealed_at = Some(by.0);
     }
 
-    /// Adds the leaf of an entry and returns the root of the session after it.
-    pub(crate) fn append<S: Store>(&mut self, writes: &mut Writes<'_, S>, index: EntryIndex, leaf: Hash) -> Hash {
+    /// Gives an entry its position. Its leaf comes with [`Sessions::extend`].
+    pub(crate) fn enter(&mut self, index: EntryIndex) -> (Position, Grown) {
+        let position = Position(self.size());
+        self.entered += 1;
+        self.last = index;
+        (position, self.grown.unwrap_or_default())
+    }
+
+    /// Adds the leaves of the entries that entered, and returns the root of the session after each.
+    fn extend<S: Store>(&mut self, writes: &mut Writes<'_, S>, entries: &[(EntryIndex, Hash)]) -> Vec<Hash> {
         let ordinal = SessionOrdinal(self.binding.ordinal);
-        let position = Position(self.tree.size());
-        let value = [&index.0.to_be_bytes()[..], &leaf.0].concat();
-        writes.keep(Table::SessionLeaves, key::session_leaf(ordinal, position).to_vec(), value);
+        for (position, (index, leaf)) in (self.tree.size()..).zip(entries) {
+            let value = [&index.0.to_be_bytes()[..], &leaf.0].concat();
+            writes.add(Table::SessionLeaves, key::session_leaf(ordinal, Position(position)).to_vec(), value);
+        }
         // Planted: the root from before the entry.
         let before = crate::planted!(SessionRootLags).then(|| self.tree.root());
-        self.tree.push(leaf, |height, root| {
+        let leaves = entries.iter().map(|(_, leaf)| *leaf).collect();
+        let mut roots = self.tree.extend_with_roots(leaves, |height, number, root| {
             if 1 << height == SESSION_CHUNK_LEAVES {
-                let chunk = key::session_chunk(ordinal, position.0 / SESSION_CHUNK_LEAVES);
-                writes.keep(Table::SessionChunks, chunk.to_vec(), root.0.to_vec());
+                writes.add(Table::SessionChunks, key::session_chunk(ordinal, number).to_vec(), root.0.to_vec());
             }
         });
-        self.last = index;
-        self.has_grown = true;
-        before.unwrap_or_else(|| self.tree.root())
+        if let Some(before) = before {
+            roots.insert(0, before);
+        }
+        self.entered = 0;
+        roots
     }
 
     /// Writes the head row, which the entries determine.
     fn save<S: Store>(&mut self, writes: &mut Writes<'_, S>) {
-        self.has_grown = false;
+        self.grown = None;
         let head = SessionHeadRow {
             size: self.tree.size(),
             peaks: row::join(self.tree.peaks()),
@@ -208,10 +227,39 @@ impl Sessions {
 
     /// Returns a session that exists, to which an entry is added next.
     pub(crate) fn grow<S: Store>(&mut self, writes: &Writes<'_, S>, key: &[u8]) -> Result<Option<&mut OpenSession>, StoreFault> {
-        if self.find(writes, key)?.is_some_and(|session| !session.has_grown) {
+        let grown = Grown(self.grown.len());
+        if let Some(session) = self.find(writes, key)?
+            && session.grown.is_none()
+        {
+            session.grown = Some(grown);
             self.grown.push(key.to_vec());
         }
         Ok(self.cached.get_mut(key))
+    }
+
+    /// Adds the leaves of entries to the sessions that they entered, and returns the root of its session after each that has one.
+    pub(crate) fn extend<S: Store>(
+        &mut self,
+        writes: &mut Writes<'_, S>,
+        entries: impl Iterator<Item = (Option<Grown>, EntryIndex, Hash)>,
+    ) -> Result<Vec<Option<Hash>>, StoreFault> {
+        let mut of_sessions = vec![(Vec::new(), Vec::new()); self.grown.len()];
+        let mut roots = Vec::new();
+        for (at, (session, index, leaf)) in entries.enumerate() {
+            roots.push(None);
+            if let Some((places, leaves)) = session.and_then(|of| of_sessions.get_mut(of.0)) {
+                places.push(at);
+                leaves.push((index, leaf));
+            }
+        }
+        for (key, (places, leaves)) in self.grown.iter().zip(of_sessions).filter(|(_, (places, _))| !places.is_empty()) {
+            let damaged = || StoreFault::Damaged { table: Table::Sessions, key: key.clone() };
+            let session = self.cached.get_mut(key).ok_or_else(damaged)?;
+            for (at, root) in places.into_iter().zip(session.extend(writes, &leaves)) {
+                roots.get_mut(at).into_iter().for_each(|place| *place = Some(root));
+            }
+        }
+        Ok(roots)
     }
 
     /// Returns a session that exists.

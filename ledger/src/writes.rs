@@ -7,6 +7,7 @@ use std::ops::Range;
 use foldhash::{HashMap, HashMapExt as _};
 use prost::Message;
 
+use crate::facts::sets::Member;
 use crate::key;
 use crate::row;
 use crate::store::{Change, Changes, Direction, KeyRange, Store, StoreFault, Table};
@@ -18,6 +19,11 @@ type Rows = HashMap<Vec<u8>, Option<Vec<u8>>>;
 const HELD_BYTES_MAX: usize = 64 << 20;
 /// What a row that is held takes beside its key and value.
 const HELD_ROW_BYTES: usize = 96;
+
+/// Names whose digests are remembered; past this the memory of them begins again.
+const NAMES_MAX: usize = 8_192;
+/// Longer ones are digested each time.
+const NAME_BYTES_MAX: usize = 256;
 
 /// Room for rows that is kept from one apply to the next; what a larger group took is given back.
 const ROOM_MAX: usize = 65_536;
@@ -37,11 +43,39 @@ pub(crate) struct Memory {
     staged: [Rows; Table::ALL.len()],
     of_entry: OfEntry,
     spare: Vec<Change>,
+    names: Names,
+}
+
+/// Digests of names that came lately: the same few tools, resources and servers come again and again, and a look costs a tenth of a
+/// digest.
+#[derive(Debug, Default)]
+struct Names(HashMap<Box<str>, Member>);
+
+impl Names {
+    fn member(&mut self, name: &str) -> Member {
+        if let Some(known) = self.0.get(name) {
+            return *known;
+        }
+        let member = Member::of(name);
+        if name.len() <= NAME_BYTES_MAX {
+            if self.0.len() >= NAMES_MAX {
+                self.0.clear();
+            }
+            self.0.insert(name.into(), member);
+        }
+        member
+    }
 }
 
 impl Default for Memory {
     fn default() -> Self {
-        Self { held: HeldRows::default(), staged: std::array::from_fn(|_| Rows::new()), of_entry: OfEntry::default(), spare: Vec::new() }
+        Self {
+            held: HeldRows::default(),
+            staged: std::array::from_fn(|_| Rows::new()),
+            of_entry: OfEntry::default(),
+            spare: Vec::new(),
+            names: Names::default(),
+        }
     }
 }
 
@@ -165,7 +199,9 @@ pub(crate) struct Writes<'a, S> {
     held: RefCell<&'a mut HeldRows>,
     staged: &'a mut [Rows; Table::ALL.len()],
     of_entry: &'a mut OfEntry,
-    spare: &'a mut Vec<Change>,
+    /// Rows that nobody looks up before they are committed.
+    added: Vec<Change>,
+    names: RefCell<&'a mut Names>,
     /// Keys of [`Table::Members`] that are staged, in their order.
     members: BTreeSet<Vec<u8>>,
 }
@@ -173,8 +209,9 @@ pub(crate) struct Writes<'a, S> {
 impl<'a, S: Store> Writes<'a, S> {
     pub(crate) fn new(store: &'a S, memory: &'a mut Memory) -> Self {
         memory.trim();
-        let Memory { held, staged, of_entry, spare } = memory;
-        Self { store, held: RefCell::new(held), staged, of_entry, spare, members: BTreeSet::new() }
+        let Memory { held, staged, of_entry, spare, names } = memory;
+        let (held, names, added) = (RefCell::new(held), RefCell::new(names), std::mem::take(spare));
+        Self { store, held, staged, of_entry, added, names, members: BTreeSet::new() }
     }
 
     #[allow(clippy::indexing_slicing, reason = "there is one place for each table")]
@@ -284,25 +321,33 @@ impl<'a, S: Store> Writes<'a, S> {
         self.stage(table, key, Some(value));
     }
 
+    /// Writes a row that the entries alone determine, once, and that no apply looks up before it is committed.
+    pub(crate) fn add(&mut self, table: Table, key: Vec<u8>, value: Vec<u8>) {
+        self.added.push(Change { table, key, value: Some(value) });
+    }
+
+    /// Returns the digest of a name, which is known where the name came lately.
+    pub(crate) fn member(&self, name: &str) -> Member {
+        self.names.borrow_mut().member(name)
+    }
+
     /// Removes a row that was kept.
     pub(crate) fn forget(&mut self, table: Table, key: Vec<u8>) {
         self.stage(table, key, None);
     }
 
-    /// Feeds the entry's sorted write set into `digest` and starts the next entry's.
+    /// Adds the entry's sorted write set to `written`, as the state digest covers it, and starts the next entry's.
     #[allow(clippy::indexing_slicing, reason = "there is one place for each table")]
-    pub(crate) fn digest_entry(&mut self, digest: &mut blake3::Hasher) {
+    pub(crate) fn end_entry(&mut self, written: &mut Vec<u8>) {
         for (table, key) in self.of_entry.sorted() {
-            digest.update(&[table as u8]);
-            feed(digest, key);
+            written.push(table as u8);
+            push(written, key);
             match self.staged[table as usize].get(key) {
                 Some(Some(value)) => {
-                    digest.update(&[1]);
-                    feed(digest, value);
+                    written.push(1);
+                    push(written, value);
                 }
-                Some(None) | None => {
-                    digest.update(&[0]);
-                }
+                Some(None) | None => written.push(0),
             }
         }
         self.of_entry.clear();
@@ -311,7 +356,7 @@ impl<'a, S: Store> Writes<'a, S> {
     pub(crate) fn finish(self) -> Changes {
         debug_assert!(self.of_entry.rows.is_empty(), "every digested write belongs to an entry");
         let held = self.held.into_inner();
-        let mut changes = std::mem::take(self.spare);
+        let mut changes = self.added;
         changes.reserve(self.staged.iter().map(HashMap::len).sum());
         for (table, rows) in Table::ALL.into_iter().zip(self.staged) {
             if held.of(table).is_some() {
@@ -328,7 +373,7 @@ impl<'a, S: Store> Writes<'a, S> {
     }
 }
 
-fn feed(digest: &mut blake3::Hasher, bytes: &[u8]) {
-    digest.update(&(bytes.len() as u64).to_be_bytes());
-    digest.update(bytes);
+fn push(written: &mut Vec<u8>, bytes: &[u8]) {
+    written.extend_from_slice(&(bytes.len() as u64).to_be_bytes());
+    written.extend_from_slice(bytes);
 }

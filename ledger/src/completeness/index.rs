@@ -10,7 +10,7 @@ use prost::bytes::Bytes;
 
 use super::commitment::CommitmentAt;
 use super::keys::{Carrier, place};
-use super::list::ListHead;
+use super::list::{Leaves, ListHead};
 use super::map::{self, Leaf};
 use super::pending::Pending;
 use crate::hash::Hash;
@@ -103,10 +103,12 @@ impl KeyIndex {
         }
         let mut leaves = Vec::new();
         let (found, to) = carried(store, self.size, to)?;
+        // An entry has one leaf, in however many lists it is.
+        let hashes = Leaves::of(self.size, to);
         for (of, indexes) in found {
             let mut list = ListHead::read(&self.pending, store, &of)?;
             self.keys += u64::from(list.count() == 0);
-            list.append(&mut self.pending, &of, &indexes);
+            list.append(&mut self.pending, &of, &indexes, &hashes);
             leaves.push(Leaf { key: of, count: list.count(), root: list.root() });
         }
         leaves.sort_unstable_by_key(|leaf| leaf.key);

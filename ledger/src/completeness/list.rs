@@ -9,12 +9,14 @@ use super::pending::Pending;
 use super::set_proof::{Subtree, root_over, set_proof};
 use crate::frontier::Frontier;
 use crate::hash::{ContentHash, Hash, key_entry};
+use crate::ids::TreeSize;
 use crate::key;
 use crate::row;
 use crate::store::{Direction, KeyRange, Store, StoreFault, Table};
 
 /// Indexes of a full block: 2^6.
-const BLOCK: u64 = 64;
+const BLOCK: u64 = BLOCK_INDEXES as u64;
+const BLOCK_INDEXES: usize = 64;
 const BLOCK_HEIGHT: u32 = 6;
 
 /// The end of a key's list, to which indexes are added.
@@ -59,22 +61,38 @@ impl ListHead {
     }
 
     /// Adds indexes, which rise, behind those that the list has.
-    pub(crate) fn append(&mut self, pending: &mut Pending, of: &Hash, indexes: &[u64]) {
-        for index in indexes {
-            self.tail.push(*index);
-            let behind = self.tree.size() + 1;
-            self.tree.push(key_entry(*index), |height, root| {
-                if let (Ok(level @ 1..), 0) = (u8::try_from(height / BLOCK_HEIGHT), height % BLOCK_HEIGHT) {
-                    let number = (behind >> height) - 1;
-                    pending.put(Table::KeyHashes, key::key_hash(of, level, number), root.0.to_vec());
-                }
-            });
-            if behind.is_multiple_of(BLOCK) {
-                let full = self.tail.drain(..).flat_map(u64::to_be_bytes).collect();
-                pending.put(Table::KeyBlocks, key::key_block(of, behind / BLOCK - 1), full);
+    pub(crate) fn append(&mut self, pending: &mut Pending, of: &Hash, indexes: &[u64], hashes: &Leaves) {
+        let first_block = self.tree.size() / BLOCK;
+        self.tree.extend(hashes.at(indexes), |height, number, root| {
+            if let (Ok(level @ 1..), 0) = (u8::try_from(height / BLOCK_HEIGHT), height % BLOCK_HEIGHT) {
+                pending.put(Table::KeyHashes, key::key_hash(of, level, number), root.0.to_vec());
             }
+        });
+        self.tail.extend(indexes);
+        let (full, rest) = self.tail.as_chunks::<BLOCK_INDEXES>();
+        for (number, block) in (first_block..).zip(full) {
+            pending.put(Table::KeyBlocks, key::key_block(of, number), block.iter().copied().flat_map(u64::to_be_bytes).collect());
         }
+        self.tail = rest.to_vec();
         pending.put(Table::KeyHeads, of.0.to_vec(), self.encode());
+    }
+}
+
+/// The leaves of the entries of an interval.
+pub(crate) struct Leaves {
+    first: u64,
+    hashes: Vec<Hash>,
+}
+
+impl Leaves {
+    /// Hashes the indexes from `from` on, below `to`.
+    pub(crate) fn of(from: TreeSize, to: TreeSize) -> Self {
+        Self { first: from.0, hashes: (from.0..to.0).map(key_entry).collect() }
+    }
+
+    fn at(&self, indexes: &[u64]) -> Vec<Hash> {
+        let at = |index: &u64| usize::try_from(index.checked_sub(self.first)?).ok().and_then(|at| self.hashes.get(at)).copied();
+        indexes.iter().map(|index| at(index).unwrap_or_else(|| key_entry(*index))).collect()
     }
 }
 
@@ -224,7 +242,8 @@ mod tests {
         for group in groups {
             let mut pending = Pending::default();
             let mut head = ListHead::read(&pending, &store, of).unwrap();
-            head.append(&mut pending, of, group);
+            let (from, to) = (group.first().unwrap(), group.last().unwrap() + 1);
+            head.append(&mut pending, of, group, &Leaves::of(TreeSize(*from), TreeSize(to)));
             store.commit(Changes { rows: pending.take() });
         }
         store

@@ -123,7 +123,7 @@ const OWN_WRITE: u64 = u64::MAX;
 
 /// Returns the turn in which a session read a resource first, or the turn that never is when its own write showed it.
 pub(crate) fn turn_of_read<S: Store>(writes: &Writes<'_, S>, scope: &[u8], uri: &str) -> Result<Option<u64>, StoreFault> {
-    turn_at(writes, &row_key(Set::SessionReads, scope, Member::of(uri)))
+    turn_at(writes, &row_key(Set::SessionReads, scope, writes.member(uri)))
 }
 
 fn turn_at<S: Store>(writes: &Writes<'_, S>, key: &[u8]) -> Result<Option<u64>, StoreFault> {
@@ -132,7 +132,7 @@ fn turn_at<S: Store>(writes: &Writes<'_, S>, key: &[u8]) -> Result<Option<u64>, 
 
 /// Remembers the first read of a resource, and tells whether it was that.
 pub(crate) fn note_read<S: Store>(writes: &mut Writes<'_, S>, scope: &[u8], uri: &str, turn: u64) -> Result<bool, StoreFault> {
-    let key = row_key(Set::SessionReads, scope, Member::of(uri));
+    let key = row_key(Set::SessionReads, scope, writes.member(uri));
     let is_first = turn_at(writes, &key)?.is_none_or(|known| known == OWN_WRITE);
     if is_first {
         writes.put_bytes(Table::Members, key, turn.to_be_bytes().to_vec());
@@ -142,7 +142,7 @@ pub(crate) fn note_read<S: Store>(writes: &mut Writes<'_, S>, scope: &[u8], uri:
 
 /// Remembers a resource that the outcome of a session's own write showed.
 pub(crate) fn note_shown<S: Store>(writes: &mut Writes<'_, S>, scope: &[u8], uri: &str) -> Result<(), StoreFault> {
-    let key = row_key(Set::SessionReads, scope, Member::of(uri));
+    let key = row_key(Set::SessionReads, scope, writes.member(uri));
     if turn_at(writes, &key)?.is_none() {
         writes.put_bytes(Table::Members, key, OWN_WRITE.to_be_bytes().to_vec());
     }
@@ -150,9 +150,9 @@ pub(crate) fn note_shown<S: Store>(writes: &mut Writes<'_, S>, scope: &[u8], uri
 }
 
 /// The key of a row about a name that may be long.
-pub(crate) fn named(tenant: &str, name: &str) -> Vec<u8> {
+pub(crate) fn named<S: Store>(writes: &Writes<'_, S>, tenant: &str, name: &str) -> Vec<u8> {
     let mut key = key::text(tenant);
-    key.extend_from_slice(&Member::of(name).0);
+    key.extend_from_slice(&writes.member(name).0);
     key
 }
 

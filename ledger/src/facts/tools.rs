@@ -19,7 +19,7 @@ pub(crate) fn pin<S: Store>(writes: &mut Writes<'_, S>, it: &v1::PinTool) -> Jud
     if let Err(refusal) = check(it) {
         return Ok(Err(refusal));
     }
-    let key = sets::named(&it.tenant_id, &sets::joined(&it.server_id, &it.tool_name));
+    let key = sets::named(writes, &it.tenant_id, &sets::joined(&it.server_id, &it.tool_name));
     let mut row = Held::<ToolRow>::read(writes, Table::ToolDefinitions, key)?;
     let mut pinned = if it.beside_others { row.now.good() } else { Vec::new() };
     if !pinned.contains(&it.definition_sha256) {

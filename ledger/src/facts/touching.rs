@@ -35,20 +35,20 @@ impl<S: Store> Touching<'_, '_, '_, S> {
     /// Enters resources, systems, tool and server into the sets of the session, of those above it, and of the agent.
     pub(super) fn sets(&mut self, facts: &mut v1::Facts) -> Result<(), StoreFault> {
         for uri in &facts.resources {
-            let member = Member::of(uri);
+            let member = self.writes.member(uri);
             self.reach(Set::SessionResources, member)?;
             let is_new = self.is_first(Set::AgentResources, member)?;
             facts.first_seen_resource |= is_new;
         }
         for system in &facts.systems {
-            self.reach(Set::SessionSystems, Member::of(system))?;
+            self.reach(Set::SessionSystems, self.writes.member(system))?;
         }
         if !facts.tool.is_empty() {
-            let member = Member::of(&sets::joined(&facts.server, &facts.tool));
+            let member = self.writes.member(&sets::joined(&facts.server, &facts.tool));
             facts.first_seen_tool = self.is_first(Set::AgentTools, member)?;
         }
         if !facts.server.is_empty() {
-            facts.first_seen_server = self.is_first(Set::AgentServers, Member::of(&facts.server))?;
+            facts.first_seen_server = self.is_first(Set::AgentServers, self.writes.member(&facts.server))?;
         }
         Ok(())
     }
@@ -97,7 +97,7 @@ impl<S: Store> Touching<'_, '_, '_, S> {
         let learns = (self.act.has_read() || self.act.has_written()) && self.event.vantage() != v1::Vantage::SelfReported;
         for resource in &self.act.resources {
             let told = resource.tags.iter().find_map(|tag| tag.strip_prefix("owner:"));
-            let key = sets::named(&self.event.tenant_id, &resource.uri);
+            let key = sets::named(self.writes, &self.event.tenant_id, &resource.uri);
             let known = self.writes.look(Table::ResourceOwners, &key, |row| Ok(row.and_then(|it| String::from_utf8(it.to_vec()).ok())))?;
             // What an agent claims beforehand does not change whose it is known to be.
             let told = told.map(sets::short);
@@ -125,7 +125,7 @@ impl<S: Store> Touching<'_, '_, '_, S> {
     pub(super) fn memory(&mut self, facts: &mut v1::Facts) -> Result<(), StoreFault> {
         let Some(Body::MemoryAccess(it)) = &self.event.body else { return Ok(()) };
         // A search names no record: whatever tainted the store may come back.
-        let key = sets::named(&self.event.tenant_id, &sets::joined(&it.store_id, &it.record_id));
+        let key = sets::named(self.writes, &self.event.tenant_id, &sets::joined(&it.store_id, &it.record_id));
         let mut row = Held::<MemoryRow>::read(self.writes, Table::MemoryRecords, key)?;
         facts.memory_tainted = row.now.tainted;
         facts.memory_foreign = !row.now.agent.is_empty() && row.now.agent != self.agent;
@@ -135,7 +135,7 @@ impl<S: Store> Touching<'_, '_, '_, S> {
             // What a session writes into a record itself does not taint it.
             facts.memory_tainted = false;
             if row.now.tainted && !it.record_id.is_empty() {
-                let key = sets::named(&self.event.tenant_id, &sets::joined(&it.store_id, ""));
+                let key = sets::named(self.writes, &self.event.tenant_id, &sets::joined(&it.store_id, ""));
                 let mut store = Held::<MemoryRow>::read(self.writes, Table::MemoryRecords, key)?;
                 store.now = row.now.clone();
                 store.write(self.writes)?;
@@ -165,7 +165,7 @@ impl<S: Store> Touching<'_, '_, '_, S> {
         if name.is_empty() {
             return Ok(());
         }
-        let key = sets::named(tenant, &sets::joined(self.act.server, name));
+        let key = sets::named(self.writes, tenant, &sets::joined(self.act.server, name));
         let mut row = Held::<ToolRow>::read(self.writes, Table::ToolDefinitions, key)?;
         // A call that names no definition is one of the newest that was seen; what an agent reports of itself teaches nothing.
         if definition.is_empty() || definition.len() > 32 || self.event.vantage() == v1::Vantage::SelfReported {
@@ -213,7 +213,8 @@ impl<S: Store> Touching<'_, '_, '_, S> {
 
     fn issue(&mut self, id: &str) -> Result<(), StoreFault> {
         let Some(session) = self.event.session.as_ref().filter(|_| !id.is_empty()) else { return Ok(()) };
-        let mut row = Held::<CredentialRow>::read(self.writes, Table::CredentialsSeen, sets::named(&self.event.tenant_id, id))?;
+        let mut row =
+            Held::<CredentialRow>::read(self.writes, Table::CredentialsSeen, sets::named(self.writes, &self.event.tenant_id, id))?;
         // Whom a credential was issued to is said once, by whoever issues it.
         if row.now.first_seen_unix_ns == 0 {
             row.now = CredentialRow { session: session.session_id.clone(), first_seen_unix_ns: self.now.0 };
@@ -227,7 +228,7 @@ impl<S: Store> Touching<'_, '_, '_, S> {
         if credential.credential_id.is_empty() {
             return Ok(self.now.0);
         }
-        let key = sets::named(&self.event.tenant_id, &credential.credential_id);
+        let key = sets::named(self.writes, &self.event.tenant_id, &credential.credential_id);
         let mut row = Held::<CredentialRow>::read(self.writes, Table::CredentialsSeen, key)?;
         let teaches = self.event.vantage() != v1::Vantage::SelfReported && !facts.session.is_empty();
         if row.now.first_seen_unix_ns == 0 && teaches {
@@ -236,7 +237,7 @@ impl<S: Store> Touching<'_, '_, '_, S> {
         let first_seen = if row.now.first_seen_unix_ns == 0 { self.now.0 } else { row.now.first_seen_unix_ns };
         let issued_to = row.now.session.clone();
         row.write(self.writes)?;
-        let member = Member::of(&credential.credential_id);
+        let member = self.writes.member(&credential.credential_id);
         self.is_first(Set::AgentCredentials, member)?;
         if let Some(session) = &mut self.session {
             let is_above = session.above.iter().any(|it| it.is_vouched && it.id == issued_to);
@@ -245,7 +246,7 @@ impl<S: Store> Touching<'_, '_, '_, S> {
             let entered = sets::enter(self.writes, Set::SessionCredentials, &session.key, member, counts.credentials)?;
             counts.credentials = add(counts.credentials, u64::from(entered == Entered::New));
             for scope in &facts.credential_scopes {
-                let entered = sets::enter(self.writes, Set::SessionScopes, &session.key, Member::of(scope), counts.scopes)?;
+                let entered = sets::enter(self.writes, Set::SessionScopes, &session.key, self.writes.member(scope), counts.scopes)?;
                 counts.scopes = add(counts.scopes, u64::from(entered == Entered::New));
             }
         }

@@ -1,11 +1,13 @@
 //! What the ledger knows of an event when it decides: seen through rules that say one thing each.
 
-use proofline_ledger::{Refusal, listing};
-use proofline_proto::v1;
+use proofline_ledger::{Outcome, Refusal, listing};
+use proofline_proto::{peer, v1};
+use prost::Message as _;
+use prost::bytes::Bytes;
 use v1::event::Body;
 
 use crate::deciding::{activate, alert, findings};
-use crate::world::{Collector, HOUR_NS, SECOND_NS, TENANT, World, child, event};
+use crate::world::{Collector, HOUR_NS, SECOND_NS, TENANT, World, child, event, rules};
 
 fn resource(uri: &str, system: &str) -> v1::Resource {
     v1::Resource { uri: uri.to_owned(), system: system.to_owned(), ..Default::default() }
@@ -512,6 +514,33 @@ fn a_denied_intent_is_not_made_good_by_another_under_its_id() {
     assert!(seen(&mut world, &mut collector, intent("s-1", 1, "look", Vec::new())).is_empty());
     let after = seen(&mut world, &mut collector, outcome(&denied, v1::OutcomeStatus::Succeeded));
     assert!(after.contains(&"went-on".to_owned()), "{after:?}");
+}
+
+#[test]
+fn an_outcome_finds_its_intent_wherever_in_the_group_that_stands() {
+    for (between, batch_events) in [(0, 1_000), (1, 1_000), (62, 1_000), (63, 1_000), (64, 1_000), (300, 1_000), (300, 7)] {
+        let (mut world, mut collector) = World::with_collector();
+        let drop = crate::deciding::rule("no-drop", "deny", "context.tool == \"drop\"");
+        activate(&mut world, &format!("{drop}{}", alert("went-on", "context.outcome_of_denied"))).unwrap();
+        let denied = intent("s-1", 1, "drop", Vec::new());
+        let mut events = vec![denied.clone()];
+        events.extend((0..between).map(|number| event(&format!("s-{}", number % 5), "agent-1")));
+        events.push(outcome(&denied, v1::OutcomeStatus::Succeeded));
+        let encoded: Vec<Bytes> = events.iter().map(|event| event.encode_to_vec().into()).collect();
+        let (mut items, mut last) = (Vec::new(), None);
+        for of_batch in encoded.chunks(batch_events) {
+            let batch = collector.batch(of_batch.to_vec());
+            collector.advance(&batch);
+            items.push(peer::item::Item::Batch(batch.clone()));
+            last = Some(batch);
+        }
+        // Sent again in the same group, it gets the same receipt, out of entries that nobody has read yet.
+        items.push(peer::item::Item::Batch(last.unwrap()));
+        let mut outcomes = world.apply_group(items);
+        let (Some(Outcome::Appended(again)), Some(Outcome::Appended(first))) = (outcomes.pop(), outcomes.pop()) else { panic!() };
+        assert!(rules(first.events.last().unwrap()).contains(&"went-on"), "{between} between them: {first:?}");
+        assert_eq!(again, first, "{between} between them");
+    }
 }
 
 #[test]
