@@ -127,13 +127,13 @@ impl Taking<'_> {
                 self.close_batch(writes, first_index);
             }
             events.push(self.append(ledger, writes, offset, event, slot)?);
-            ledger.complete_many(writes)?;
+            ledger.complete_many(writes);
         }
         if self.batch.events.is_empty() {
             self.lane.closed = true;
             self.close_batch(writes, first_index);
             let body = Body::LaneClosed(v1::LaneClosed { at: Some(self.place(0)) });
-            ledger.log.append(writes, Draft { body, decision: None, session: None });
+            ledger.log.append(writes, Draft::of(body));
         }
         Ok(v1::AppendResponse { epoch: self.batch.epoch.0, sequence: self.batch.sequence.0, first_index: first_index.0, events })
     }
@@ -195,7 +195,7 @@ impl Taking<'_> {
             Err(reason) => {
                 let event_leaf = prepared.leaf.0.to_vec();
                 let body = v1::Rejection { at: Some(at), event_leaf, event_bytes: prepared.bytes, reason: reason.into() };
-                ledger.log.append(writes, Draft { body: Body::Rejection(body), decision: None, session: None });
+                ledger.log.append(writes, Draft::of(Body::Rejection(body)));
                 return Ok(v1::EventReceipt { rejection: reason.into(), ..Default::default() });
             }
         };
@@ -236,7 +236,7 @@ impl Taking<'_> {
             action_digest: decision.action_digest.clone(),
         };
         let body = Body::Event(v1::RecordedEvent { at: Some(at), event: recordable.exact.clone() });
-        ledger.log.append(writes, Draft { body, decision: Some(Decided { decision, facts }), session });
+        ledger.log.append(writes, Draft { event: Some(event), body, decision: Some(Decided { decision, facts }), session });
         Ok(receipt)
     }
 
@@ -318,7 +318,7 @@ fn record_equivocation<S: Store>(
     let index = ledger.log.next();
     writes.put_bytes(Table::Equivocations, key, index.0.to_be_bytes().to_vec());
     let body = v1::Equivocation { second: Some(batch.statement.clone()), first_digest: held.digest.clone() };
-    Ok(ledger.log.append(writes, Draft { body: Body::Equivocation(body), decision: None, session: None }))
+    Ok(ledger.log.append(writes, Draft::of(Body::Equivocation(body))))
 }
 
 /// Re-derives a receipt from the entries that the batch became.
@@ -369,7 +369,7 @@ pub(crate) fn open_lane<S: Store>(
     writes.put(Table::Quotas, key::text(open.collector()), &quota);
     remember_opening(writes, open, &answer);
     let body = v1::LaneOpened { request: Some(open.request.clone()), epoch: answer.epoch };
-    ledger.log.append(writes, Draft { body: Body::LaneOpened(body), decision: None, session: None });
+    ledger.log.append(writes, Draft::of(Body::LaneOpened(body)));
     Ok(Ok(answer))
 }
 

@@ -129,7 +129,7 @@ pub(crate) fn apply<S: Store>(ledger: &mut Ledger, writes: &mut Writes<'_, S>, c
     }
     record(writes, command, index, nonce, now)?;
     let body = Body::Command(signed.clone());
-    Ok(Ok(ledger.log.append(writes, Draft { body, decision: None, session: None })))
+    Ok(Ok(ledger.log.append(writes, Draft::of(body))))
 }
 
 fn check_life(now: UnixNanos, expires: u64) -> Result<(), Refusal> {
@@ -206,7 +206,7 @@ fn seal_session<S: Store>(
     record(writes, command, index, nonce, now)?;
     let session = InSession { tenant: &seal.tenant_id, id: &seal.session_id, session };
     let body = Body::Command(command.signed.clone());
-    Ok(Ok(ledger.log.append(writes, Draft { body, decision: None, session: Some(session) })))
+    Ok(Ok(ledger.log.append(writes, Draft { session: Some(session), ..Draft::of(body) })))
 }
 
 /// Checks the first entry: a name, strong keys that differ, two registrars, and at least one node.

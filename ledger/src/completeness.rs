@@ -6,6 +6,7 @@
 //! whom to believe.
 
 mod access;
+mod carried;
 mod commitment;
 mod index;
 mod keys;
@@ -19,6 +20,7 @@ pub(crate) mod set_proof;
 
 pub(crate) use self::{access::record, commitment::commit, question::check_question};
 pub use self::{
+    carried::{Carried, RecentKeys},
     commitment::{CommitmentAt, newest_commitment, next_commitment},
     index::{KeyIndex, confirmed_commitment, indexed_commitment},
     lineage::{Lineage, LineageFault, Under},

@@ -436,7 +436,7 @@ pub(crate) fn record_changes<S: Store>(ledger: &mut Ledger, writes: &mut Writes<
             }
             None => None,
         };
-        ledger.log.append(writes, Draft { body: v1::entry_core::Body::Containment(change), decision: None, session });
+        ledger.log.append(writes, Draft { session, ..Draft::of(v1::entry_core::Body::Containment(change)) });
     }
     Ok(())
 }

@@ -65,7 +65,7 @@ pub(crate) fn erase<S: Store>(
 /// Records that an erasure was asked for which a hold forbids, and returns the refusal.
 pub(crate) fn defer<S: Store>(ledger: &mut Ledger, writes: &mut Writes<'_, S>, command: &PreparedCommand, hold: u64) -> Refusal {
     let body = Body::ErasureDeferred(v1::ErasureDeferred { command: Some(command.signed.clone()), hold_id: hold });
-    let recorded = ledger.log.append(writes, Draft { body, decision: None, session: None });
+    let recorded = ledger.log.append(writes, Draft::of(body));
     Refusal::ErasureDeferred { hold, recorded }
 }
 

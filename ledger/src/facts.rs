@@ -104,7 +104,7 @@ pub(crate) fn observe<'a, S: Store>(
         event,
         session,
         agent: agent_row,
-        is_intent: act.is_intent(),
+        is_intent: act.is_intent,
         amount: act.amount,
         learns,
         scope,
@@ -290,7 +290,7 @@ impl AgentCounts {
 
     fn count(&mut self, act: &Act<'_>, learns: &[(Set, Member)], facts: &mut v1::Facts) {
         let new = |set: Set| learns.iter().filter(|(of, _)| *of == set).count() as u64;
-        self.calls = add(self.calls, u64::from(act.is_intent()));
+        self.calls = add(self.calls, u64::from(act.is_intent));
         self.tokens = add(self.tokens, act.tokens);
         facts.agent_calls_hour = self.calls;
         facts.agent_tokens_hour = self.tokens;

@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 
 use blake3::Hasher;
 use blake3::hazmat::{ContextKey, HasherExt as _, hash_derive_key_context};
+use proofline_proto::v1::Dimension;
 use sha2::{Digest as _, Sha256};
 
 use self::many::SideBySide;
@@ -72,6 +73,7 @@ pub enum ContentHash {}
 static LEAVES: LazyLock<SideBySide> = LazyLock::new(|| SideBySide::new(&LEAF));
 static NODES: LazyLock<SideBySide> = LazyLock::new(|| SideBySide::new(&NODE));
 static MANY_FACTS: LazyLock<SideBySide> = LazyLock::new(|| SideBySide::new(&FACTS));
+static MANY_KEYS: LazyLock<SideBySide> = LazyLock::new(|| SideBySide::new(&MAP_KEY));
 static LEAF: LazyLock<ContextKey> = LazyLock::new(|| hash_derive_key_context("proofline/v1 tree leaf"));
 static NODE: LazyLock<ContextKey> = LazyLock::new(|| hash_derive_key_context("proofline/v1 tree node"));
 static BATCH: LazyLock<ContextKey> = LazyLock::new(|| hash_derive_key_context("proofline/v1 batch statement"));
@@ -166,9 +168,25 @@ pub(crate) fn state_digest(before: &Hash, index: EntryIndex, leaf: &Hash, next_s
 
 /// Hashes a key: its place in the map. Values are no longer than an event.
 #[must_use]
-pub(crate) fn map_key(dimension: u8, tenant: &str, value: &str) -> Hash {
+pub(crate) fn map_key(dimension: Dimension, tenant: &str, value: &str) -> Hash {
+    let mut spelled = Vec::with_capacity(tenant.len() + value.len() + 5);
+    spell_map_key(dimension, tenant, value, &mut spelled);
+    keyed(&MAP_KEY, &[&spelled])
+}
+
+/// Writes what the hash of a key is over.
+pub(crate) fn spell_map_key(dimension: Dimension, tenant: &str, value: &str, spelled: &mut Vec<u8>) {
     let length = |text: &str| u16::try_from(text.len()).unwrap_or(u16::MAX).to_be_bytes();
-    keyed(&MAP_KEY, &[&[dimension], &length(tenant), tenant.as_bytes(), &length(value), value.as_bytes()])
+    spelled.push(u8::try_from(i32::from(dimension)).unwrap_or_default());
+    spelled.extend_from_slice(&length(tenant));
+    spelled.extend_from_slice(tenant.as_bytes());
+    spelled.extend_from_slice(&length(value));
+    spelled.extend_from_slice(value.as_bytes());
+}
+
+/// Hashes keys that are written as [`spell_map_key`] writes them.
+pub(crate) fn map_keys(spelled: &[impl AsRef<[u8]>]) -> Vec<Hash> {
+    MANY_KEYS.texts(spelled)
 }
 
 /// Hashes one index of a key's list.

@@ -9,7 +9,7 @@ use proofline_proto::v1;
 use crate::activation;
 use crate::batch;
 use crate::command;
-use crate::completeness;
+use crate::completeness::{self, Carried};
 use crate::containment;
 use crate::hash::Hash;
 use crate::ids::{EntryIndex, TreeSize, UnixNanos};
@@ -133,20 +133,19 @@ impl Ledger {
                 checkpoint = Some(note.to_vec());
             }
             outcomes.push(outcome.unwrap_or_else(Outcome::Refused));
-            self.complete_many(&mut writes)?;
+            self.complete_many(&mut writes);
         }
-        self.log.complete(&mut writes, &mut self.sessions)?;
+        self.log.complete(&mut writes, &mut self.sessions);
         self.sessions.save(&mut writes);
         self.log.save(&mut writes);
         Ok(Applied { changes: writes.finish(), outcomes, checkpoint })
     }
 
     /// Completes what was appended once it is as much as is hashed well together; what waits longer grows cold in the processor.
-    pub(crate) fn complete_many<S: Store>(&mut self, writes: &mut Writes<'_, S>) -> Result<(), StoreFault> {
+    pub(crate) fn complete_many<S: Store>(&mut self, writes: &mut Writes<'_, S>) {
         if self.log.incomplete() >= COMPLETED_TOGETHER {
-            self.log.complete(writes, &mut self.sessions)?;
+            self.log.complete(writes, &mut self.sessions);
         }
-        Ok(())
     }
 
     fn apply_item<S: Store>(&mut self, writes: &mut Writes<'_, S>, proposed: UnixNanos, item: &PreparedItem) -> Judged<Outcome> {
@@ -188,7 +187,7 @@ impl Ledger {
         self.log.advance(proposed);
         self.log.origin.clone_from(&genesis.origin);
         command::write_genesis(writes, genesis);
-        self.log.append(writes, Draft { body: v1::entry_core::Body::Genesis(genesis.clone()), decision: None, session: None });
+        self.log.append(writes, Draft::of(v1::entry_core::Body::Genesis(genesis.clone())));
         Ok(Ok(Outcome::Began))
     }
 
@@ -208,6 +207,16 @@ impl Ledger {
         }
         writes.keep(Table::Checkpoint, key::SINGLE.to_vec(), note.to_vec());
         Ok(Ok(Outcome::Published))
+    }
+
+    /// Finds out from now on which keys the entries carry.
+    pub fn note_keys(&mut self) {
+        self.log.keys = Some(Carried::default());
+    }
+
+    /// Takes what was found of keys since it was taken last; `None` when it was not asked for.
+    pub fn take_keys(&mut self) -> Option<Carried> {
+        self.log.keys.as_mut().map(Carried::take)
     }
 
     /// Takes back the memory of changes that were committed, for the next apply.

@@ -10,6 +10,7 @@ use proofline_proto::v1;
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint};
 
+use crate::completeness::Carried;
 use crate::entry;
 use crate::frontier::Frontier;
 use crate::hash::{ContentHash, Hash, LogHash, TreeHash, facts_digests, state_digest};
@@ -17,7 +18,7 @@ use crate::ids::{EntryIndex, TreeSize, UnixNanos};
 use crate::key;
 use crate::limits::APPLY_VERSION;
 use crate::row::{self, HeadRow};
-use crate::session::{Grown, OpenSession, Sessions};
+use crate::session::{OpenSession, Sessions, Slot};
 use crate::store::{Direction, KeyRange, Store, StoreFault, Table};
 use crate::writes::Writes;
 
@@ -50,6 +51,8 @@ pub(crate) struct Log {
     appended: Vec<Appended>,
     /// The writes of the entries that were appended, one behind the other.
     written: Vec<u8>,
+    /// Which keys entries carry, for who asks for that.
+    pub(crate) keys: Option<Carried>,
 }
 
 /// An entry that has its index, without its bytes and hashes.
@@ -57,7 +60,7 @@ pub(crate) struct Log {
 struct Appended {
     core: v1::EntryCore,
     facts: Vec<u8>,
-    session: Option<Grown>,
+    session: Option<Slot>,
     next_session: u64,
     /// Where its writes end.
     written: usize,
@@ -65,9 +68,18 @@ struct Appended {
 
 /// An entry before it has a place.
 pub(crate) struct Draft<'a> {
+    /// The event that the body has the exact bytes of.
+    pub(crate) event: Option<&'a v1::Event>,
     pub(crate) body: v1::entry_core::Body,
     pub(crate) decision: Option<Decided>,
     pub(crate) session: Option<InSession<'a>>,
+}
+
+impl Draft<'_> {
+    /// An entry that is no event, and of no session.
+    pub(crate) fn of(body: v1::entry_core::Body) -> Self {
+        Self { event: None, body, decision: None, session: None }
+    }
 }
 
 /// A decision without the digest of its facts, and the exact facts.
@@ -102,6 +114,7 @@ impl Log {
             now: UnixNanos(head.last_unix_ns),
             appended: Vec::new(),
             written: Vec::new(),
+            keys: None,
         })
     }
 
@@ -137,11 +150,14 @@ impl Log {
     pub(crate) fn append<S: Store>(&mut self, writes: &mut Writes<'_, S>, draft: Draft<'_>) -> EntryIndex {
         let index = self.next();
         let (decision, facts) = draft.decision.map(|of| (of.decision, of.facts)).unzip();
-        let (session, grown) = draft.session.map(|of| of.enter(index)).unzip();
+        let (session, slot) = draft.session.map(|of| of.enter(index)).unzip();
         let core = v1::EntryCore { index: index.0, committed_unix_ns: self.now.0, session, decision, body: Some(draft.body) };
+        if let Some(keys) = &mut self.keys {
+            keys.add(&core, draft.event);
+        }
         writes.end_entry(&mut self.written);
         let (facts, next_session, written) = (facts.unwrap_or_default(), self.next_session, self.written.len());
-        self.appended.push(Appended { core, facts, session: grown, next_session, written });
+        self.appended.push(Appended { core, facts, session: slot, next_session, written });
         index
     }
 
@@ -161,7 +177,7 @@ impl Log {
     }
 
     /// Makes the bytes, the leaves and the digests of what was appended.
-    pub(crate) fn complete<S: Store>(&mut self, writes: &mut Writes<'_, S>, sessions: &mut Sessions) -> Result<(), StoreFault> {
+    pub(crate) fn complete<S: Store>(&mut self, writes: &mut Writes<'_, S>, sessions: &mut Sessions) {
         let mut appended = std::mem::take(&mut self.appended);
         let digests = facts_digests(&appended.iter().map(|of| &of.facts).collect::<Vec<_>>());
         for (of, digest) in appended.iter_mut().zip(digests) {
@@ -170,7 +186,7 @@ impl Log {
         let entries: Vec<Unfinished> = appended.iter().map(|of| Unfinished::new(&of.core)).collect();
         let leaves = ContentHash::leaves(&entries);
         let places = appended.iter().zip(leaves).map(|(of, leaf)| (of.session, EntryIndex(of.core.index), leaf));
-        let roots = sessions.extend(writes, places)?;
+        let roots = sessions.extend(writes, places);
         let mut began = 0;
         for ((of, entry), root) in appended.iter().zip(entries).zip(roots) {
             let (index, entry) = (EntryIndex(of.core.index), entry.finish(root));
@@ -184,7 +200,6 @@ impl Log {
         self.written.clear();
         appended.clear();
         self.appended = appended;
-        Ok(())
     }
 
     fn grow<S: Store>(&mut self, writes: &mut Writes<'_, S>, leaf: Hash) {
@@ -258,9 +273,9 @@ impl AsRef<[u8]> for Unfinished {
 }
 
 impl InSession<'_> {
-    fn enter(self, index: EntryIndex) -> (v1::SessionPosition, Grown) {
-        let (position, grown) = self.session.enter(index);
-        (v1::SessionPosition { tenant_id: self.tenant.to_owned(), session_id: self.id.to_owned(), position: position.0 }, grown)
+    fn enter(self, index: EntryIndex) -> (v1::SessionPosition, Slot) {
+        let (position, slot) = self.session.enter(index);
+        (v1::SessionPosition { tenant_id: self.tenant.to_owned(), session_id: self.id.to_owned(), position: position.0 }, slot)
     }
 }
 

@@ -244,7 +244,7 @@ pub(crate) fn deliver<S: Store>(ledger: &mut Ledger, writes: &mut Writes<'_, S>,
     }
     writes.keep(Table::Deliveries, key::delivery(&it.outlet_id, index), Vec::new());
     ledger.outlet_generation += 1;
-    Ok(Ok(ledger.log.append(writes, Draft { body: Body::OutletDelivery(it.clone()), decision: None, session: None })))
+    Ok(Ok(ledger.log.append(writes, Draft::of(Body::OutletDelivery(it.clone())))))
 }
 
 /// Does what a result means for its outlet and, when it goes on from there, for another one.

@@ -164,7 +164,9 @@ impl SignedBatch {
         limit("events in the batch", batch.events.len(), BATCH_EVENTS_MAX)?;
         limit("bytes of events in the batch", size, BATCH_BYTES_MAX)?;
         let leaves = ContentHash::leaves(&batch.events);
-        let events: Vec<_> = batch.events.into_iter().zip(leaves).map(|(exact, leaf)| PreparedEvent::of(exact, leaf)).collect();
+        let mut encoded = Vec::new();
+        let events = batch.events.into_iter().zip(leaves).map(|(exact, leaf)| PreparedEvent::of(exact, leaf, &mut encoded));
+        let events: Vec<_> = events.collect();
         let event_count = u32::try_from(events.len()).map_err(|_| Refusal::Malformed("event count"))?;
         let statement = v1::BatchStatement {
             public_key: batch.public_key,
@@ -284,16 +286,17 @@ pub(crate) fn events_root(events: &[PreparedEvent]) -> Hash {
 impl PreparedEvent {
     pub(crate) fn new(exact: Bytes) -> Self {
         let leaf = ContentHash::leaf(&exact);
-        Self::of(exact, leaf)
+        Self::of(exact, leaf, &mut Vec::new())
     }
 
-    fn of(exact: Bytes, leaf: Hash) -> Self {
-        Self { leaf, bytes: exact.len() as u64, content: Recordable::parse(exact) }
+    fn of(exact: Bytes, leaf: Hash, encoded: &mut Vec<u8>) -> Self {
+        Self { leaf, bytes: exact.len() as u64, content: Recordable::parse(exact, encoded) }
     }
 }
 
 impl Recordable {
-    fn parse(exact: Bytes) -> Result<Self, v1::RejectionReason> {
+    /// Parses an event. `encoded` is room.
+    fn parse(exact: Bytes, encoded: &mut Vec<u8>) -> Result<Self, v1::RejectionReason> {
         if exact.len() > EVENT_BYTES_MAX {
             return Err(v1::RejectionReason::Oversize);
         }
@@ -303,7 +306,9 @@ impl Recordable {
         let event = v1::Event::decode(exact.clone()).map_err(|_| v1::RejectionReason::Malformed)?;
         crate::event::check_lists(&event)?;
         // Protobuf has many encodings of one message; the ledger takes exactly one, and no unknown fields.
-        if event.encode_to_vec() != exact {
+        encoded.clear();
+        event.encode_raw(encoded);
+        if *encoded != exact {
             return Err(v1::RejectionReason::Malformed);
         }
         crate::event::check(&event)?;

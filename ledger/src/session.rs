@@ -1,6 +1,6 @@
 //! Sessions: what binds them, their trees, and the bounded cache of those in use.
 
-use foldhash::HashMap;
+use foldhash::{HashMap, HashMapExt as _};
 
 use proofline_proto::v1;
 
@@ -28,13 +28,14 @@ pub(crate) struct OpenSession {
     sealed_at: Option<u64>,
     uses: UsesRow,
     shared: Option<(u64, Vec<u64>)>,
-    /// Since when the head row is behind.
-    grown: Option<Grown>,
+    /// An entry was added since the head row was written.
+    has_grown: bool,
+    slot: Slot,
 }
 
-/// Which of the sessions that grew since their heads were written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Grown(usize);
+/// Where a session is among those in use, as long as an apply lasts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Slot(usize);
 
 impl OpenSession {
     fn new(binding: SessionRow) -> Self {
@@ -46,7 +47,8 @@ impl OpenSession {
             sealed_at: None,
             uses: UsesRow::default(),
             shared: None,
-            grown: None,
+            has_grown: false,
+            slot: Slot::default(),
         }
     }
 
@@ -132,11 +134,11 @@ impl OpenSession {
     }
 
     /// Gives an entry its position. Its leaf comes with [`Sessions::extend`].
-    pub(crate) fn enter(&mut self, index: EntryIndex) -> (Position, Grown) {
+    pub(crate) fn enter(&mut self, index: EntryIndex) -> (Position, Slot) {
         let position = Position(self.size());
         self.entered += 1;
         self.last = index;
-        (position, self.grown.unwrap_or_default())
+        (position, self.slot)
     }
 
     /// Adds the leaves of the entries that entered, and returns the root of the session after each.
@@ -163,7 +165,7 @@ impl OpenSession {
 
     /// Writes the head row, which the entries determine.
     fn save<S: Store>(&mut self, writes: &mut Writes<'_, S>) {
-        self.grown = None;
+        self.has_grown = false;
         let head = SessionHeadRow {
             size: self.tree.size(),
             peaks: row::join(self.tree.peaks()),
@@ -203,73 +205,79 @@ impl<'a> Claim<'a> {
 /// The sessions in use.
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
-    cached: HashMap<Vec<u8>, OpenSession>,
+    slots: HashMap<Vec<u8>, Slot>,
+    open: Vec<OpenSession>,
     /// Those that grew since their heads were written.
-    grown: Vec<Vec<u8>>,
+    grown: Vec<Slot>,
 }
 
 impl Sessions {
     /// Bounds the cache; between two applies every cached session equals its rows.
     pub(crate) fn trim(&mut self) {
-        if self.cached.len() > CACHED_MAX {
-            self.cached.clear();
+        if self.open.len() > CACHED_MAX {
+            (self.slots, self.open) = (HashMap::new(), Vec::new());
         }
     }
 
     /// Writes the heads of the sessions that grew; once per apply.
     pub(crate) fn save<S: Store>(&mut self, writes: &mut Writes<'_, S>) {
-        for key in std::mem::take(&mut self.grown) {
-            if let Some(session) = self.cached.get_mut(&key) {
-                session.save(writes);
-            }
+        for slot in std::mem::take(&mut self.grown) {
+            self.open.get_mut(slot.0).into_iter().for_each(|session| session.save(writes));
         }
     }
 
     /// Returns a session that exists, to which an entry is added next.
     pub(crate) fn grow<S: Store>(&mut self, writes: &Writes<'_, S>, key: &[u8]) -> Result<Option<&mut OpenSession>, StoreFault> {
-        let grown = Grown(self.grown.len());
-        if let Some(session) = self.find(writes, key)?
-            && session.grown.is_none()
-        {
-            session.grown = Some(grown);
-            self.grown.push(key.to_vec());
+        let Some(slot) = self.slot(writes, key)? else { return Ok(None) };
+        let session = self.open.get_mut(slot.0);
+        if session.as_ref().is_some_and(|session| !session.has_grown) {
+            self.grown.push(slot);
         }
-        Ok(self.cached.get_mut(key))
+        Ok(session.map(|session| {
+            session.has_grown = true;
+            session
+        }))
     }
 
     /// Adds the leaves of entries to the sessions that they entered, and returns the root of its session after each that has one.
     pub(crate) fn extend<S: Store>(
         &mut self,
         writes: &mut Writes<'_, S>,
-        entries: impl Iterator<Item = (Option<Grown>, EntryIndex, Hash)>,
-    ) -> Result<Vec<Option<Hash>>, StoreFault> {
-        let mut of_sessions = vec![(Vec::new(), Vec::new()); self.grown.len()];
-        let mut roots = Vec::new();
+        entries: impl Iterator<Item = (Option<Slot>, EntryIndex, Hash)>,
+    ) -> Vec<Option<Hash>> {
+        let (mut roots, mut of_sessions) = (Vec::new(), Vec::new());
         for (at, (session, index, leaf)) in entries.enumerate() {
             roots.push(None);
-            if let Some((places, leaves)) = session.and_then(|of| of_sessions.get_mut(of.0)) {
-                places.push(at);
-                leaves.push((index, leaf));
+            of_sessions.extend(session.map(|slot| (slot, at, (index, leaf))));
+        }
+        of_sessions.sort_unstable_by_key(|(slot, at, _)| (*slot, *at));
+        for entries in of_sessions.chunk_by(|(one, ..), (other, ..)| one == other) {
+            let Some(session) = entries.first().and_then(|(slot, ..)| self.open.get_mut(slot.0)) else { continue };
+            let leaves: Vec<_> = entries.iter().map(|(_, _, leaf)| *leaf).collect();
+            for ((_, at, _), root) in entries.iter().zip(session.extend(writes, &leaves)) {
+                roots.get_mut(*at).into_iter().for_each(|place| *place = Some(root));
             }
         }
-        for (key, (places, leaves)) in self.grown.iter().zip(of_sessions).filter(|(_, (places, _))| !places.is_empty()) {
-            let damaged = || StoreFault::Damaged { table: Table::Sessions, key: key.clone() };
-            let session = self.cached.get_mut(key).ok_or_else(damaged)?;
-            for (at, root) in places.into_iter().zip(session.extend(writes, &leaves)) {
-                roots.get_mut(at).into_iter().for_each(|place| *place = Some(root));
-            }
-        }
-        Ok(roots)
+        roots
     }
 
     /// Returns a session that exists.
     pub(crate) fn find<S: Store>(&mut self, writes: &Writes<'_, S>, key: &[u8]) -> Result<Option<&mut OpenSession>, StoreFault> {
-        if !self.cached.contains_key(key)
-            && let Some(session) = OpenSession::load(writes, key)?
-        {
-            self.cached.insert(key.to_vec(), session);
+        Ok(self.slot(writes, key)?.and_then(|slot| self.open.get_mut(slot.0)))
+    }
+
+    fn slot<S: Store>(&mut self, writes: &Writes<'_, S>, key: &[u8]) -> Result<Option<Slot>, StoreFault> {
+        if let Some(slot) = self.slots.get(key) {
+            return Ok(Some(*slot));
         }
-        Ok(self.cached.get_mut(key))
+        Ok(OpenSession::load(writes, key)?.map(|session| self.hold(key.to_vec(), session)))
+    }
+
+    fn hold(&mut self, key: Vec<u8>, session: OpenSession) -> Slot {
+        let slot = Slot(self.open.len());
+        self.open.push(OpenSession { slot, ..session });
+        self.slots.insert(key, slot);
+        slot
     }
 
     /// Returns the session of a claim, creating it with its first entry, or the reason why the claim does not fit.
@@ -286,9 +294,9 @@ impl Sessions {
             }
             let binding = next.bind(claim);
             writes.put(Table::Sessions, key.clone(), &binding);
-            self.cached.insert(key.clone(), OpenSession::new(binding));
+            self.hold(key.clone(), OpenSession::new(binding));
         }
-        let Some(session) = self.cached.get_mut(&key) else {
+        let Some(session) = self.find(writes, &key)? else {
             return Err(StoreFault::Damaged { table: Table::Sessions, key });
         };
         Ok(match session.admit(claim) {

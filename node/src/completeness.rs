@@ -10,7 +10,7 @@ mod work;
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use proofline_ledger::{EntryIndex, Hash, Outcome, PreparedCommitment, PreparedItem, StoreFault, TreeSize, listing};
+use proofline_ledger::{EntryIndex, Hash, Outcome, PreparedCommitment, PreparedItem, RecentKeys, StoreFault, TreeSize, listing};
 use proofline_proto::{
     peer::{Item, item},
     v1::StateCommitment,
@@ -153,6 +153,8 @@ pub struct Indexer {
     pub leadership: watch::Receiver<Leadership>,
     /// The states behind applied groups.
     pub states: broadcast::Receiver<StateAt>,
+    /// What applies find of keys.
+    pub keys: RecentKeys,
     /// Where commitments go.
     pub inbox: Inbox,
     /// The other voters.
@@ -183,7 +185,7 @@ impl Indexer {
         let mut ticks = tokio::time::interval(self.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut states = KnownStates::default();
-        let mut work = Work::open(&self.state, *self.progress.borrow())?;
+        let mut work = Work::open(&self.state, &self.keys, *self.progress.borrow())?;
         states.push(head(&self.state)?);
         loop {
             let seen = *self.progress.borrow_and_update();
@@ -229,7 +231,7 @@ impl Indexer {
         let progress = *self.progress.borrow();
         if work.taken() != progress.taken {
             self.confirmed.send_replace(Confirmed::NOTHING);
-            work = Work::open(&self.state, progress)?;
+            work = Work::open(&self.state, &self.keys, progress)?;
         }
         loop {
             let (found, of) = work.confirm_next(states.clone(), shutdown.clone()).await?;

@@ -23,7 +23,7 @@ pub use self::{
     machine::{Machine, SnapshotBuilder},
     member::Member,
     outcomes::Outcomes,
-    progress::{LogIndex, Progress, StateAt},
+    progress::{Applies, LogIndex, Progress, StateAt},
     recovery::{RecoveryError, recover},
     tidying::keep_log_short,
 };

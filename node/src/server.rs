@@ -9,11 +9,7 @@ mod watching;
 use std::{io, sync::Arc};
 
 use thiserror::Error;
-use tokio::{
-    net::TcpListener,
-    sync::{broadcast, watch},
-    task::JoinHandle,
-};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::founding::{Founding, initialise};
@@ -41,7 +37,7 @@ use crate::{
     peers::Peers,
     proposer::{self, Gates},
     publisher::{self, Publisher},
-    replica::{ApplyError, Machine, Raft, RecoveryError, StateAt, keep_log_short, raft_config, recover},
+    replica::{Applies, ApplyError, Machine, Raft, RecoveryError, keep_log_short, raft_config, recover},
     rpc::{Answering, Api, Forwarding},
     signed_tree::{SignedTreeError, SignedTreeFile},
     store::{StateStore, StoreError},
@@ -212,7 +208,7 @@ impl Storage {
 
     async fn start_raft(self, config: &Config, secure: &Secure) -> Result<Running, NodeError> {
         let Self { dir, state, journal, machine, signed, payloads, threads } = self;
-        let (progress, states, log) = (machine.progress(), machine.states(), journal.reader());
+        let (progress, applies, log) = (machine.progress(), machine.applies(), journal.reader());
         let raft_config = raft_config(&config.genesis.origin, config.election_slice(), config.snapshot_entries)
             .map_err(|error| NodeError::Raft(error.to_string()))?;
         let raft_leads = Leads::default();
@@ -221,7 +217,7 @@ impl Storage {
             .await
             .map_err(|error| NodeError::Raft(error.to_string()))?;
         found(&raft, dir.root(), &config.members).await?;
-        Ok(Running { raft, raft_leads, state, log, progress, states, signed, payloads, threads })
+        Ok(Running { raft, raft_leads, state, log, progress, applies, signed, payloads, threads })
     }
 }
 
@@ -251,7 +247,7 @@ struct Running {
     state: StateStore,
     log: JournalReader,
     progress: watch::Receiver<crate::replica::Progress>,
-    states: broadcast::Receiver<StateAt>,
+    applies: Applies,
     signed: SignedTreeFile,
     payloads: Payloads,
     threads: Vec<std::thread::JoinHandle<()>>,
@@ -306,7 +302,7 @@ struct Node {
 
 impl Node {
     fn assemble(config: Config, running: Running, secure: &Secure, failures: FailureReporter) -> Self {
-        let Running { raft, raft_leads, state, log, progress, states, signed, payloads, threads } = running;
+        let Running { raft, raft_leads, state, log, progress, applies, signed, payloads, threads } = running;
         let origin: Arc<str> = config.genesis.origin.as_str().into();
         let (inbox, outbox) = inbox::inbox();
         let (leadership, leads) = watch::channel(Leadership::default());
@@ -356,7 +352,8 @@ impl Node {
             progress: api.progress.clone(),
             published: api.published.clone(),
             leadership: api.leadership.clone(),
-            states,
+            states: applies.states,
+            keys: applies.keys,
             inbox: api.inbox.clone(),
             voters: Arc::new(api.peers.clone()),
             questions,

@@ -17,5 +17,5 @@ pub(crate) fn record<S: Store>(ledger: &mut Ledger, writes: &mut Writes<'_, S>, 
     if let Err(refusal) = registry::check_node(writes, it.node_id, &it.public_key)? {
         return Ok(Err(refusal));
     }
-    Ok(Ok(ledger.log.append(writes, Draft { body: Body::AccessRecorded(it.clone()), decision: None, session: None })))
+    Ok(Ok(ledger.log.append(writes, Draft::of(Body::AccessRecorded(it.clone())))))
 }

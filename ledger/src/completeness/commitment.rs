@@ -79,5 +79,5 @@ pub(crate) fn commit<S: Store>(ledger: &mut Ledger, writes: &mut Writes<'_, S>, 
     }
     ledger.log.committed = said.size;
     writes.put_bytes(Table::StateCommitments, key::entry(ledger.log.next()).to_vec(), said.encode_to_vec());
-    Ok(Ok(ledger.log.append(writes, Draft { body: Body::StateCommitment(said.clone()), decision: None, session: None })))
+    Ok(Ok(ledger.log.append(writes, Draft::of(Body::StateCommitment(said.clone())))))
 }

@@ -3,29 +3,18 @@
 //! Always true: what [`KeyIndex`] says is a function of the entries below its size alone, however many steps led there. What
 //! it found out and did not write yet, it holds.
 
-use foldhash::HashMap;
-use proofline_proto::v1::Dimension;
 use prost::Message;
-use prost::bytes::Bytes;
 
+use super::carried::{RecentKeys, carried};
 use super::commitment::CommitmentAt;
-use super::keys::{Carrier, place};
 use super::list::{Leaves, ListHead};
 use super::map::{self, Leaf};
 use super::pending::Pending;
 use crate::hash::Hash;
 use crate::ids::{EntryIndex, TreeSize};
 use crate::key;
-use crate::listing;
 use crate::row;
 use crate::store::{Change, Changes, Store, StoreFault, Table};
-
-/// Entries that are gone through at once.
-const STEP_ENTRIES: u64 = 20_000;
-/// Keys of entries that are held at once, about: an entry can carry hundreds.
-const STEP_POSTINGS: usize = 250_000;
-/// Entries that are read at once.
-const READ_ENTRIES: usize = 256;
 
 /// The one row of [`Table::KeyIndex`].
 #[derive(Clone, PartialEq, Message)]
@@ -91,18 +80,25 @@ impl KeyIndex {
         self.pending.bytes()
     }
 
-    /// Goes on towards `to`, over no more entries at once than memory should hold the keys of. Nothing behind its size is ever
-    /// taken back. Where the steps end changes nothing of the map.
+    /// Goes on towards `to`, over no more entries at once than memory should hold the keys of, as the entries have them. Nothing
+    /// behind its size is ever taken back. Where the steps end changes nothing of the map.
     ///
     /// # Errors
     /// [`StoreFault`] when the store fails, or lacks entries below `to`.
     pub fn advance(&mut self, store: &impl Store, to: TreeSize) -> Result<(), StoreFault> {
-        let to = TreeSize(to.0.min(self.size.0.saturating_add(STEP_ENTRIES)));
+        self.advance_with(store, &RecentKeys::default(), to)
+    }
+
+    /// Goes on as [`Self::advance`] does, with the keys that applies found where they are still held.
+    ///
+    /// # Errors
+    /// [`StoreFault`] when the store fails, or lacks entries below `to`.
+    pub fn advance_with(&mut self, store: &impl Store, recent: &RecentKeys, to: TreeSize) -> Result<(), StoreFault> {
         if to <= self.size {
             return Ok(());
         }
         let mut leaves = Vec::new();
-        let (found, to) = carried(store, self.size, to)?;
+        let (found, to) = carried(store, recent, self.size, to)?;
         // An entry has one leaf, in however many lists it is.
         let hashes = Leaves::of(self.size, to);
         for (of, indexes) in found {
@@ -152,58 +148,4 @@ pub fn indexed_commitment(store: &impl Store) -> Result<Option<CommitmentAt>, St
 
 fn stored(store: &impl Store) -> Result<KeyIndexRow, StoreFault> {
     Ok(row::read(store, Table::KeyIndex, key::SINGLE)?.unwrap_or_default())
-}
-
-/// Keys, each by its place in the map, with the indexes of the entries that carry it, which rise.
-type Lists = Vec<(Hash, Vec<u64>)>;
-
-/// The lists of the keys that were found so far.
-#[derive(Default)]
-struct Carried {
-    lists: Lists,
-    /// Where each key's list is. The same few keys come again and again, and a hash of the map costs several of a table.
-    known: HashMap<Vec<u8>, usize>,
-    spelled: Vec<u8>,
-    postings: usize,
-}
-
-impl Carried {
-    fn add(&mut self, dimension: Dimension, tenant: &str, value: &str, index: u64) {
-        self.spelled.clear();
-        self.spelled.extend_from_slice(&i32::from(dimension).to_be_bytes());
-        self.spelled.extend_from_slice(&tenant.len().to_be_bytes());
-        self.spelled.extend_from_slice(tenant.as_bytes());
-        self.spelled.extend_from_slice(value.as_bytes());
-        let list = match self.known.get(&self.spelled) {
-            Some(list) => *list,
-            None => {
-                self.known.insert(self.spelled.clone(), self.lists.len());
-                self.lists.push((place(dimension, tenant, value), Vec::new()));
-                self.lists.len() - 1
-            }
-        };
-        if let Some((_, indexes)) = self.lists.get_mut(list).filter(|(_, indexes)| indexes.last() != Some(&index)) {
-            indexes.push(index);
-            self.postings += 1;
-        }
-    }
-}
-
-/// Finds the keys of the entries from `from` on; and where it ended: at `to`, or where there were many.
-fn carried(store: &impl Store, from: TreeSize, to: TreeSize) -> Result<(Lists, TreeSize), StoreFault> {
-    let mut found = Carried::default();
-    let mut next = from.0;
-    while next < to.0 && found.postings < STEP_POSTINGS {
-        let entries = listing::entries(store, EntryIndex(next), EntryIndex(to.0), READ_ENTRIES)?;
-        let damaged = |index: u64| StoreFault::Damaged { table: Table::Entries, key: key::entry(EntryIndex(index)).to_vec() };
-        if entries.is_empty() {
-            return Err(damaged(next));
-        }
-        for entry in entries {
-            let carrier = Carrier::parse(Bytes::from(entry)).filter(|carrier| carrier.core.index == next);
-            carrier.ok_or_else(|| damaged(next))?.keys(|dimension, tenant, value| found.add(dimension, tenant, value, next));
-            next += 1;
-        }
-    }
-    Ok((found.lists, TreeSize(next)))
 }

@@ -30,13 +30,8 @@ impl Key {
     }
 
     pub(crate) fn hash(&self) -> Hash {
-        place(self.dimension, &self.tenant, &self.value)
+        hash::map_key(self.dimension, &self.tenant, &self.value)
     }
-}
-
-/// Returns where a key stands in the map.
-pub(crate) fn place(dimension: Dimension, tenant: &str, value: &str) -> Hash {
-    hash::map_key(u8::try_from(i32::from(dimension)).unwrap_or_default(), tenant, value)
 }
 
 /// An entry, parsed as far as keys need it.
@@ -55,30 +50,30 @@ impl Carrier {
         };
         Some(Self { core, event })
     }
+}
 
-    /// Calls `each` with dimension, tenant and value of every key; one may come more than once.
-    pub(crate) fn keys(&self, mut each: impl FnMut(Dimension, &str, &str)) {
-        let mut found = |dimension, tenant: &str, value: Cow<'_, str>| {
-            if !value.is_empty() {
-                each(dimension, tenant, &value);
-            }
-        };
-        if let Some(session) = &self.core.session {
-            found(Dimension::Session, &session.tenant_id, Cow::Borrowed(&session.session_id));
+/// Calls `each` with dimension, tenant and value of every key of an entry; one may come more than once.
+pub(crate) fn carried_by(core: &v1::EntryCore, event: Option<&v1::Event>, mut each: impl FnMut(Dimension, &str, &str)) {
+    let mut found = |dimension, tenant: &str, value: Cow<'_, str>| {
+        if !value.is_empty() {
+            each(dimension, tenant, &value);
         }
-        match (&self.event, &self.core.body) {
-            (Some(event), body) => {
-                event_keys(event, |dimension, value| found(dimension, &event.tenant_id, value));
-                if let Some(Body::Event(recorded)) = body {
-                    found(Dimension::Collector, "", collector(recorded.at.as_ref()));
-                }
-                for finding in self.core.decision.iter().flat_map(|decision| &decision.findings) {
-                    found(Dimension::Rule, &event.tenant_id, Cow::Borrowed(&finding.rule_id));
-                }
+    };
+    if let Some(session) = &core.session {
+        found(Dimension::Session, &session.tenant_id, Cow::Borrowed(&session.session_id));
+    }
+    match (event, &core.body) {
+        (Some(event), body) => {
+            event_keys(event, |dimension, value| found(dimension, &event.tenant_id, value));
+            if let Some(Body::Event(recorded)) = body {
+                found(Dimension::Collector, "", collector(recorded.at.as_ref()));
             }
-            (None, Some(body)) => other_keys(body, found),
-            (None, None) => (),
+            for finding in core.decision.iter().flat_map(|decision| &decision.findings) {
+                found(Dimension::Rule, &event.tenant_id, Cow::Borrowed(&finding.rule_id));
+            }
         }
+        (None, Some(body)) => other_keys(body, found),
+        (None, None) => (),
     }
 }
 

@@ -8,6 +8,8 @@ use v1::{ActionVerb, OutcomeStatus};
 #[derive(Debug, Default)]
 pub(crate) struct Act<'a> {
     pub(crate) action: &'static str,
+    /// It is something that an agent is about to do.
+    pub(crate) is_intent: bool,
     pub(crate) verb: ActionVerb,
     pub(crate) tool: Option<&'a v1::Tool>,
     pub(crate) server: &'a str,
@@ -100,6 +102,7 @@ impl<'a> Act<'a> {
     fn intended(it: &'a v1::ActionIntent) -> Self {
         Self {
             action: verb_name(it.verb()),
+            is_intent: true,
             verb: it.verb(),
             tool: it.tool.as_ref(),
             server: it.tool.as_ref().map_or("", |tool| &tool.server_id),
@@ -152,11 +155,6 @@ impl<'a> Act<'a> {
             ends_turn: it.finish_reasons.iter().any(is_answer),
             ..Self::named("model_call")
         }
-    }
-
-    /// Whether the event is something that an agent is about to do.
-    pub(crate) fn is_intent(&self) -> bool {
-        ACTIONS.iter().any(|(action, intent)| *action == self.action && *intent == Intent::Yes)
     }
 
     /// Whether what the event tells of changes something.

@@ -70,9 +70,9 @@ impl SessionState {
         facts.session_tags.clone_from(&self.traits.now.tags);
         self.note(writes, event, act, facts)?;
         let counts = &mut self.counts.now;
-        counts.calls = add(counts.calls, u64::from(act.is_intent()));
-        counts.turn_calls = add(counts.turn_calls, u64::from(act.is_intent()));
-        if !act.is_intent() {
+        counts.calls = add(counts.calls, u64::from(act.is_intent));
+        counts.turn_calls = add(counts.turn_calls, u64::from(act.is_intent));
+        if !act.is_intent {
             counts.records = add(counts.records, act.records);
             counts.bytes_read = add(counts.bytes_read, act.bytes_read);
             counts.bytes_out = add(counts.bytes_out, act.bytes_out);
@@ -85,7 +85,7 @@ impl SessionState {
         counts.turn_writes = add(counts.turn_writes, u64::from(act.has_written()));
         let has_deleted = act.has_written() && act.verb == v1::ActionVerb::ResourceDelete;
         counts.deletes = add(counts.deletes, u64::from(has_deleted));
-        counts.egress = add(counts.egress, u64::from(act.egress && act.is_intent()));
+        counts.egress = add(counts.egress, u64::from(act.egress && act.is_intent));
         counts.spawned = add(counts.spawned, u64::from(matches!(event.body, Some(Body::SubAgentSpawned(_)))));
         if act.has_read() && facts.classification > counts.classification {
             counts.classification = facts.classification;
@@ -96,7 +96,7 @@ impl SessionState {
             }
         }
         self.tell(facts);
-        if act.is_intent() {
+        if act.is_intent {
             let asked = add(self.counts.now.asked, act.amount);
             facts.session_amount = self.counts.now.amount.max(asked);
         }
@@ -251,6 +251,9 @@ fn above_of<S: Store>(writes: &Writes<'_, S>, claim: Claim<'_>, agent: &str) -> 
 fn sessions_above<S: Store>(writes: &Writes<'_, S>, claim: Claim<'_>, agent: &str, first: &str) -> Result<Vec<Above>, StoreFault> {
     let tenant = claim.tenant;
     let mut found: Vec<Above> = Vec::new();
+    if first.is_empty() {
+        return Ok(found);
+    }
     let (mut next, mut below, mut agent) = (first.to_owned(), claim.id.to_owned(), agent.to_owned());
     // Spawns may contradict what sessions say of their parents: the walk ends where it would go round.
     while is_identifier(&next) && found.len() < SESSION_DEPTH_MAX as usize && found.iter().all(|it| it.id != next) {

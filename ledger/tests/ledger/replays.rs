@@ -1,5 +1,5 @@
 use proofline_ledger::listing::{self, UnresolvedQuery};
-use proofline_ledger::{Direction, Divergence, EntryIndex, Ledger, MapStore, Replay, Wanted};
+use proofline_ledger::{Direction, Divergence, EntryIndex, KeyIndex, Ledger, MapStore, RecentKeys, Replay, TreeSize, Wanted};
 use proofline_proto::{peer, v1};
 use proptest::prelude::*;
 use prost::Message;
@@ -518,6 +518,43 @@ proptest! {
         prop_assert_eq!(other.entries(), world.entries());
         prop_assert_eq!(other.ledger.state_digest(), world.ledger.state_digest());
         prop_assert_eq!(listed(&other.store), listed(&world.store));
+    }
+
+    #[test]
+    fn what_applies_find_of_keys_is_what_the_entries_carry(
+        steps in prop::collection::vec(step(), 1..40),
+        (kept, asked) in any::<(u64, u64)>(),
+        within in any::<prop::sample::Index>(),
+    ) {
+        let (_, log) = live(&steps);
+        let (mut world, recent) = (World::empty(), RecentKeys::default());
+        world.ledger.note_keys();
+        let mut index = KeyIndex::open(&world.store).unwrap();
+        let advance = |index: &mut KeyIndex, world: &World, to: TreeSize| {
+            while index.size() < to {
+                index.advance_with(&world.store, &recent, to).unwrap();
+            }
+        };
+        for (n, (at, item)) in log.into_iter().enumerate() {
+            world.now = at;
+            world.apply(item);
+            let found = world.ledger.take_keys().unwrap();
+            // What there was no room for is read out of the entries.
+            if kept >> (n % 64) & 1 == 1 {
+                recent.push(found);
+            }
+            if asked >> (n % 64) & 1 == 1 {
+                let new = world.ledger.tree_size().0 - index.size().0;
+                let to = TreeSize(index.size().0 + within.index(usize::try_from(new).unwrap() + 1) as u64);
+                advance(&mut index, &world, to);
+            }
+        }
+        advance(&mut index, &world, world.ledger.tree_size());
+        let mut from_entries = KeyIndex::open(&world.store).unwrap();
+        while from_entries.size() < index.size() {
+            from_entries.advance(&world.store, index.size()).unwrap();
+        }
+        prop_assert_eq!((index.root(), index.keys()), (from_entries.root(), from_entries.keys()));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use proofline_ledger::{CommitmentAt, EntryIndex, Hash, KeyIndex, TreeSize, confirmed_commitment, next_commitment};
+use proofline_ledger::{CommitmentAt, EntryIndex, Hash, KeyIndex, RecentKeys, TreeSize, confirmed_commitment, next_commitment};
 use proofline_proto::{peer::Opinion, v1::StateCommitment};
 use tokio_util::sync::CancellationToken;
 
@@ -43,6 +43,7 @@ pub(super) enum Found {
 pub(super) struct Work {
     state: Arc<StateDb>,
     taken: TreeSize,
+    keys: RecentKeys,
     index: KeyIndex,
     confirmed: Option<CommitmentAt>,
     /// The newest of them whose map was written.
@@ -51,12 +52,12 @@ pub(super) struct Work {
 
 impl Work {
     /// Takes up what the state holds. What came in a snapshot was thrown away when it was installed.
-    pub(super) fn open(state: &StateStore, progress: Progress) -> Result<Self, Untrue> {
+    pub(super) fn open(state: &StateStore, keys: &RecentKeys, progress: Progress) -> Result<Self, Untrue> {
         let state = state.view();
         let (index, confirmed) = (KeyIndex::open(&*state)?, confirmed_commitment(&*state)?);
         // Rows that tell of it were written behind it: as its map, or on the way to that of the next one.
         let written = confirmed.map(|of| of.index);
-        Ok(Self { state, taken: progress.taken, index, confirmed, written })
+        Ok(Self { state, taken: progress.taken, keys: keys.clone(), index, confirmed, written })
     }
 
     pub(super) fn taken(&self) -> TreeSize {
@@ -136,7 +137,7 @@ impl Work {
             if shutdown.is_cancelled() {
                 return Ok(false);
             }
-            self.index.advance(&*self.state, size)?;
+            self.index.advance_with(&*self.state, &self.keys, size)?;
             if self.index.size() < size {
                 self.write_held()?;
             }

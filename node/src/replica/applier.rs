@@ -11,14 +11,14 @@ use std::{
 };
 
 use openraft::{Entry, EntryPayload, SnapshotMeta, StoredMembership};
-use proofline_ledger::{Changes, Ledger, Outcome, Refusal, StoreFault, TreeSize};
+use proofline_ledger::{Changes, Ledger, Outcome, RecentKeys, Refusal, StoreFault, TreeSize};
 use thiserror::Error;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::{Member, Outcomes, Progress, StateAt, TypeConfig};
 use crate::{
     failure::{Failure, FailureReporter},
-    store::{SnapshotFiles, StateWriter, StoreError, StoredSnapshot},
+    store::{SnapshotFiles, StateDb, StateWriter, StoreError, StoredSnapshot},
 };
 
 /// Commands that may wait. Raft sends one at a time; a snapshot builder may come in between.
@@ -78,6 +78,7 @@ pub(super) struct Applier {
     origin: Arc<str>,
     progress: watch::Sender<Progress>,
     states: broadcast::Sender<StateAt>,
+    keys: RecentKeys,
     failures: FailureReporter,
 }
 
@@ -85,11 +86,11 @@ impl Applier {
     /// Starts from what the state holds.
     pub(super) fn new(writer: StateWriter, origin: Arc<str>, failures: FailureReporter) -> Result<Self, ApplyError> {
         let database = writer.database();
-        let ledger = Ledger::open(&*database)?;
+        let ledger = opened(&database)?;
         let applied = database.position()?.applied.map(|at| at.index);
         let (progress, _) = watch::channel(Progress::opened(&ledger, applied));
         let (states, _) = broadcast::channel(STATES_MAX);
-        Ok(Self { writer, ledger, origin, progress, states, failures })
+        Ok(Self { writer, ledger, origin, progress, states, keys: RecentKeys::default(), failures })
     }
 
     pub(super) fn progress(&self) -> watch::Receiver<Progress> {
@@ -98,6 +99,10 @@ impl Applier {
 
     pub(super) fn states(&self) -> broadcast::Sender<StateAt> {
         self.states.clone()
+    }
+
+    pub(super) fn keys(&self) -> RecentKeys {
+        self.keys.clone()
     }
 
     /// Starts the thread.
@@ -162,6 +167,7 @@ impl Applier {
         };
         self.writer.commit(&changes, &entry.log_id, membership.as_ref())?;
         self.ledger.recycle(changes);
+        self.ledger.take_keys().into_iter().for_each(|found| self.keys.push(found));
         if self.progress.borrow().tree_size != self.ledger.tree_size() {
             // Nobody may listen.
             drop(self.states.send(StateAt { size: self.ledger.tree_size(), digest: self.ledger.state_digest() }));
@@ -178,11 +184,18 @@ impl Applier {
         if proofline_ledger::planted!(SnapshotWithoutContainment) {
             self.writer.database().forget(&[proofline_ledger::Table::Contained])?;
         }
-        self.ledger = Ledger::open(&*self.writer.database())?;
+        self.ledger = opened(&self.writer.database())?;
         let installed = self.progress.borrow().installed + 1;
         self.progress.send_replace(Progress { installed, ..Progress::opened(&self.ledger, meta.last_log_id.map(|at| at.index)) });
         Ok(())
     }
+}
+
+/// Takes up the ledger that a state holds. What it finds of keys spares the indexer from reading the entries again.
+fn opened(state: &StateDb) -> Result<Ledger, StoreFault> {
+    let mut ledger = Ledger::open(state)?;
+    ledger.note_keys();
+    Ok(ledger)
 }
 
 impl ApplyError {

@@ -5,13 +5,14 @@ use openraft::{
     AnyError, Entry, EntryPayload, LogId, OptionalSend, RaftSnapshotBuilder, Snapshot, SnapshotMeta, StorageError, StorageIOError,
     StoredMembership, storage::RaftStateMachine,
 };
+use proofline_ledger::RecentKeys;
 use tokio::{
     sync::{broadcast, watch},
     task::{self, JoinError},
 };
 
 use super::{
-    ApplyError, Member, Outcomes, Progress, StateAt, TypeConfig,
+    Applies, ApplyError, Member, Outcomes, Progress, StateAt, TypeConfig,
     applier::{Applier, ApplierHandle, Command},
     start_preparing,
 };
@@ -30,6 +31,7 @@ pub struct Machine {
     applier: ApplierHandle,
     progress: watch::Receiver<Progress>,
     states: broadcast::Sender<StateAt>,
+    keys: RecentKeys,
     origin: Arc<str>,
 }
 
@@ -53,9 +55,9 @@ impl Machine {
     ) -> Result<(Self, JoinHandle<()>), ApplyError> {
         let origin: Arc<str> = Arc::from(origin);
         let applier = Applier::new(writer, Arc::clone(&origin), failures)?;
-        let (progress, states) = (applier.progress(), applier.states());
+        let (progress, states, keys) = (applier.progress(), applier.states(), applier.keys());
         let (applier, thread) = applier.start()?;
-        Ok((Self { store, applier, progress, states, origin }, thread))
+        Ok((Self { store, applier, progress, states, keys, origin }, thread))
     }
 
     /// Returns how far this node has applied, now and as it changes.
@@ -64,10 +66,10 @@ impl Machine {
         self.progress.clone()
     }
 
-    /// Returns the states behind the groups that are applied from now on. Whoever listens too slowly loses the oldest.
+    /// Returns what applies tell from now on.
     #[must_use]
-    pub fn states(&self) -> broadcast::Receiver<StateAt> {
-        self.states.subscribe()
+    pub fn applies(&self) -> Applies {
+        Applies { states: self.states.subscribe(), keys: self.keys.clone() }
     }
 
     /// Applies committed entries, which follow what was applied before. One element of the answer per entry.

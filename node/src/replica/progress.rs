@@ -1,6 +1,7 @@
 use std::fmt;
 
-use proofline_ledger::{Hash, Ledger, TreeSize, UnixNanos};
+use proofline_ledger::{Hash, Ledger, RecentKeys, TreeSize, UnixNanos};
+use tokio::sync::broadcast;
 
 /// Place of an entry in the Raft log. Never an entry index: one Raft entry carries many entries, or none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,6 +35,15 @@ pub struct Progress {
     pub outlet_generation: u64,
     /// Erasures so far.
     pub erasures: u64,
+}
+
+/// What applies tell whoever indexes what they did.
+#[derive(Debug)]
+pub struct Applies {
+    /// The states behind the groups. Whoever listens too slowly loses the oldest.
+    pub states: broadcast::Receiver<StateAt>,
+    /// Which keys the entries carry, while there is room.
+    pub keys: RecentKeys,
 }
 
 impl Progress {

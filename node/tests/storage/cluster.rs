@@ -4,13 +4,14 @@ use std::{collections::BTreeMap, num::NonZeroU64, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use openraft::{RaftNetwork as _, RaftNetworkFactory as _, ServerState, Snapshot, Vote, network::RPCOption, storage::RaftLogStorage as _};
+use proofline_ledger::RecentKeys;
 use proofline_node::{
     data_dir::DataDir,
     elections::{self, Leads},
     failure,
     journal::Journal,
     peer::{self, MESSAGE_BYTES_MAX, PeerNetwork},
-    replica::{self, ElectionSlice, Group, Machine, Member, Progress, Raft, SnapshotEntries, StateAt, raft_config},
+    replica::{self, Applies, ElectionSlice, Group, Machine, Member, Progress, Raft, SnapshotEntries, StateAt, raft_config},
     store::StateStore,
     tls::{Room, Security, Transport, incoming},
 };
@@ -36,6 +37,7 @@ pub(crate) struct Node {
     pub(crate) store: StateStore,
     pub(crate) progress: watch::Receiver<Progress>,
     pub(crate) states: broadcast::Sender<StateAt>,
+    pub(crate) keys: RecentKeys,
     pub(crate) member: Member,
     threads: Vec<std::thread::JoinHandle<()>>,
     server: Option<JoinHandle<()>>,
@@ -163,7 +165,8 @@ impl Node {
         let (machine, apply) = Machine::start(store.clone(), writer, ORIGIN, failures.clone()).unwrap();
         let (progress, states) = (machine.progress(), broadcast::Sender::new(64));
         // Passed on, so that a test can listen when it is ready.
-        let (mut made, passed) = (machine.states(), states.clone());
+        let Applies { states: mut made, keys } = machine.applies();
+        let passed = states.clone();
         tokio::spawn(async move {
             while let Ok(state) = made.recv().await {
                 drop(passed.send(state));
@@ -193,7 +196,7 @@ impl Node {
             tonic::transport::Server::builder().add_service(service).serve_with_incoming(accepted).await.unwrap();
         });
         let threads = vec![apply, journal_thread];
-        Self { raft, store, progress, states, member, threads, server: Some(server), leads, standing, root: Some(root), id }
+        Self { raft, store, progress, states, keys, member, threads, server: Some(server), leads, standing, root: Some(root), id }
     }
 
     /// Stops the node; its directory stays.

@@ -110,6 +110,7 @@ impl Voter {
             published: seen,
             leadership: leads,
             states: node.states.subscribe(),
+            keys: node.keys.clone(),
             inbox: inbox.clone(),
             voters,
             questions,

@@ -7,7 +7,7 @@ fn keys(core: v1::EntryCore) -> BTreeSet<(Dimension, String, String)> {
     let entry = v1::Entry { core: core.encode_to_vec().into(), session_root: Vec::new() };
     let mut found = BTreeSet::new();
     let carrier = Carrier::parse(entry.encode_to_vec().into()).unwrap();
-    carrier.keys(|dimension, tenant, value| {
+    carried_by(&carrier.core, carrier.event.as_ref(), |dimension, tenant, value| {
         found.insert((dimension, tenant.to_owned(), value.to_owned()));
     });
     found
