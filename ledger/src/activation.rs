@@ -48,7 +48,7 @@ pub(crate) fn activate<S: Store>(
         simulation_digest: it.simulation_digest.clone(),
         activated_unix_ns: ledger.log.now().0,
     };
-    writes.put(Table::RuleSets, key::entry(index).to_vec(), &row);
+    writes.put(Table::RuleSets, key::entry(index), &row);
     ledger.rules = Some(rules);
     Ok(())
 }

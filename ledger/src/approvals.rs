@@ -6,7 +6,7 @@ use v1::event::Body;
 
 use crate::hash::{Hash, action_digest};
 use crate::ids::{EntryIndex, UnixNanos};
-use crate::key;
+use crate::key::{self, RowKey};
 use crate::ledger::Judged;
 use crate::limits::{COMMAND_LIFE_MAX_NS, REASON_BYTES_MAX};
 use crate::lists::{List, Place, State};
@@ -21,7 +21,7 @@ const DIGEST_BYTES: usize = 32;
 /// An action that needs an approval.
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
-    key: Vec<u8>,
+    key: RowKey,
     pub(crate) digest: Hash,
     row: ApprovalRow,
 }

@@ -10,7 +10,7 @@ use crate::facts;
 use crate::hash::Hash;
 use crate::holding;
 use crate::ids::{EntryIndex, Epoch, Sequence};
-use crate::key;
+use crate::key::{self, RowKey};
 use crate::ledger::{Judged, Ledger};
 use crate::limits::OPENINGS_KEPT;
 use crate::log::{Decided, Draft, InSession, damaged};
@@ -63,7 +63,7 @@ fn held_position<S: Store>(writes: &Writes<'_, S>, batch: &PreparedBatch) -> Res
     Ok(crate::planted!(DuplicatesForgotten, held.filter(|held| crate::planted::is_since_start(held.first_index)), held))
 }
 
-fn statement_key(batch: &PreparedBatch) -> Vec<u8> {
+fn statement_key(batch: &PreparedBatch) -> RowKey {
     // Planted: positions of all epochs are one.
     let epoch = crate::planted!(ExactlyOnceWithoutEpoch, Epoch(0), batch.epoch);
     key::statement(&batch.statement.collector_id, batch.lane, epoch, batch.sequence)
@@ -110,7 +110,7 @@ struct Taking<'a> {
     collector: &'a Registered,
     quota: QuotaRow,
     lane: LaneRow,
-    lane_key: Vec<u8>,
+    lane_key: RowKey,
 }
 
 impl Taking<'_> {
@@ -257,7 +257,7 @@ impl Taking<'_> {
         let digest = batch.digest.0.to_vec();
         self.lane.sequence = batch.sequence.0;
         self.lane.last = Some(v1::LaneHead { epoch: batch.epoch.0, sequence: batch.sequence.0, digest: digest.clone() });
-        writes.put(Table::Lanes, self.lane_key.clone(), &self.lane);
+        writes.put(Table::Lanes, &self.lane_key, &self.lane);
         writes.put(Table::Quotas, key::text(&batch.statement.collector_id), &self.quota);
         let row = StatementRow { statement: Some(batch.statement.clone()), digest, first_index: first_index.0 };
         let key = statement_key(batch);
@@ -313,7 +313,7 @@ fn record_equivocation<S: Store>(
     let key = key::lane_epoch(&batch.statement.collector_id, batch.lane, batch.epoch);
     if let Some(recorded) = writes.bytes(Table::Equivocations, &key)? {
         let index = recorded.as_slice().try_into().map(u64::from_be_bytes);
-        return index.map(EntryIndex).map_err(|_| StoreFault::Damaged { table: Table::Equivocations, key });
+        return index.map(EntryIndex).map_err(|_| StoreFault::Damaged { table: Table::Equivocations, key: key.to_vec() });
     }
     let index = ledger.log.next();
     writes.put_bytes(Table::Equivocations, key, index.0.to_be_bytes().to_vec());

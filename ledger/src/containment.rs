@@ -127,7 +127,7 @@ impl Cover {
 /// Takes note of an event that becomes entry `index`, for whoever asks what happened after a containment.
 pub(crate) fn note_covered<S: Store>(writes: &mut Writes<'_, S>, cover: &Cover, index: EntryIndex) {
     for case in cover.all.iter().take(CONTAINMENT_CASES_MAX) {
-        writes.keep(Table::AfterContainment, key::after_containment(*case, index).to_vec(), Vec::new());
+        writes.keep(Table::AfterContainment, key::after_containment(*case, index), Vec::new());
     }
 }
 
@@ -425,7 +425,7 @@ pub(crate) fn release<S: Store>(ledger: &mut Ledger, writes: &mut Writes<'_, S>,
 pub(crate) fn record_changes<S: Store>(ledger: &mut Ledger, writes: &mut Writes<'_, S>) -> Result<(), StoreFault> {
     for change in std::mem::take(&mut ledger.changes).into_iter().flat_map(in_entries) {
         let index = ledger.log.next();
-        writes.keep(Table::ContainmentLog, key::entry(index).to_vec(), Vec::new());
+        writes.keep(Table::ContainmentLog, key::entry(index), Vec::new());
         outbox::enqueue(ledger, writes, &change, index)?;
         let about = change.targets.first().filter(|target| target.kind() == TargetKind::Session).cloned();
         let session = match &about {

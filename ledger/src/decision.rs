@@ -135,7 +135,7 @@ impl Deciding<'_> {
             let facts = observed.encoded();
             // Not digested: the digest of the facts stands in the entry.
             if facts.len() <= FACTS_KEPT_BYTES_MAX {
-                writes.keep(Table::DecisionFacts, key::entry(self.index).to_vec(), facts);
+                writes.keep(Table::DecisionFacts, key::entry(self.index), facts);
             }
         }
         self.approve(ledger, writes, to_approve)

@@ -23,7 +23,7 @@ use sets::{Granted, Member, Set};
 pub(crate) use tools::pin;
 
 use crate::ids::{EntryIndex, UnixNanos};
-use crate::key;
+use crate::key::{self, RowKey};
 use crate::ledger::Ledger;
 use crate::limits::{COUNT_MAX, MEMBERS_PER_EVENT_MAX};
 use crate::log::damaged;
@@ -41,13 +41,11 @@ pub(crate) struct Observed<'a> {
     event: &'a v1::Event,
     session: Option<SessionState>,
     agent: Option<Held<AgentCounts>>,
-    /// What the session may yet be asked about this event: tool and resources of what it is about.
-    tool: String,
     is_intent: bool,
     amount: u64,
     learns: Vec<(Set, Member)>,
     /// The agent within its tenant.
-    scope: Vec<u8>,
+    scope: RowKey,
     has_failed: bool,
     ends_turn: bool,
     resolves: Option<EntryIndex>,
@@ -70,7 +68,7 @@ pub(crate) fn observe<'a, S: Store>(
     let scope = key::scoped(&event.tenant_id, agent);
     let mut agent_row = None;
     if !agent.is_empty() {
-        agent_row = Some(AgentCounts::open(writes, &scope, now)?);
+        agent_row = Some(AgentCounts::open(writes, scope.clone(), now)?);
     }
     let mut touching = touching::Touching {
         writes,
@@ -99,7 +97,6 @@ pub(crate) fn observe<'a, S: Store>(
         row.now.count(&act, &learns, &mut facts);
     }
     Ok(Observed {
-        tool: facts.tool.clone(),
         facts,
         event,
         session,
@@ -143,7 +140,7 @@ impl Observed<'_> {
             }
             if self.has_failed || is_denied {
                 let refused = RefusedTool { times: 1, failures: u64::from(self.has_failed), denied: is_denied, ..Default::default() };
-                session.refuse(&refused, &self.tool, &self.facts.resources);
+                session.refuse(&refused, &self.facts.tool, &self.facts.resources);
             }
             if self.ends_turn {
                 let counts = &mut session.counts.now;
@@ -225,7 +222,7 @@ fn intent_at<S: Store>(writes: &Writes<'_, S>, tenant: &str, session: &str, even
         let key = sets::intent(tenant, session, event_id, granted);
         if let Some(index) = writes.bytes(Table::Intents, &key)? {
             let index = index.try_into().map(u64::from_be_bytes);
-            return index.map(Some).map_err(|_| StoreFault::Damaged { table: Table::Intents, key });
+            return index.map(Some).map_err(|_| StoreFault::Damaged { table: Table::Intents, key: key.to_vec() });
         }
     }
     Ok(None)
@@ -279,8 +276,8 @@ fn of_outcome(facts: &mut v1::Facts, event: &v1::Event, intended: Option<&Intend
 }
 
 impl AgentCounts {
-    fn open<S: Store>(writes: &Writes<'_, S>, scope: &[u8], now: UnixNanos) -> Result<Held<Self>, StoreFault> {
-        let mut row = Held::<Self>::read(writes, Table::AgentCounts, scope.to_vec())?;
+    fn open<S: Store>(writes: &Writes<'_, S>, scope: RowKey, now: UnixNanos) -> Result<Held<Self>, StoreFault> {
+        let mut row = Held::<Self>::read(writes, Table::AgentCounts, scope)?;
         let hour = now.0 / HOUR_NS;
         if row.now.hour != hour {
             row.now = Self { hour, seen: row.now.seen, ..Self::default() };

@@ -11,7 +11,7 @@ use proofline_proto::v1;
 use v1::TargetKind;
 
 use crate::containment::{server, shown};
-use crate::key;
+use crate::key::{self, RowKey};
 use crate::limits::{HOLDS_LOOKED_AT_MAX, SESSIONS_ABOVE_MAX, SUBJECT_TIES_MAX};
 use crate::row::{SessionRow, SpawnsRow};
 use crate::store::{Store, StoreFault, Table};
@@ -34,7 +34,7 @@ pub(crate) fn end<S: Store>(writes: &mut Writes<'_, S>, target: &v1::Target, hol
 /// Takes note of what the payloads of an event stand under, for each subject that they are of.
 pub(crate) fn note<S: Store>(writes: &mut Writes<'_, S>, event: &v1::Event, agent: &str) -> Result<(), StoreFault> {
     for subject in Subject::all(event) {
-        let mut key = subject.key();
+        let mut key = subject.row_key();
         let of_subject = key.len();
         // By the tenant the subject is known even where an event names nothing else.
         for (kind, id) in direct(event, agent).chain([(TargetKind::Tenant, Cow::Borrowed(""))]) {
@@ -175,18 +175,18 @@ fn direct<'e>(event: &'e v1::Event, agent: &'e str) -> impl Iterator<Item = (Tar
     named.chain(shown(event, agent).into_iter().map(|(kind, id)| (kind, Cow::Owned(id))))
 }
 
-fn target_key(tenant: &str, kind: TargetKind, id: &str) -> Vec<u8> {
+fn target_key(tenant: &str, kind: TargetKind, id: &str) -> RowKey {
     let mut key = key::text(tenant);
     push_named(&mut key, kind, id);
     key
 }
 
-fn push_named(key: &mut Vec<u8>, kind: TargetKind, id: &str) {
+fn push_named(key: &mut RowKey, kind: TargetKind, id: &str) {
     key.push(kind_byte(kind));
     key::push_text(key, id);
 }
 
-fn row_key(target: &v1::Target, hold: u64) -> Vec<u8> {
+fn row_key(target: &v1::Target, hold: u64) -> RowKey {
     let mut key = target_key(&target.tenant_id, target.kind(), &target.id);
     key.extend_from_slice(&hold.to_be_bytes());
     key

@@ -1,26 +1,31 @@
 //! Row keys. Integers are big-endian, strings carry their length, so that no key is a prefix of another by accident.
 
+use smallvec::SmallVec;
+
 use crate::hash::Hash;
 use crate::ids::{EntryIndex, Epoch, Lane, Position, Sequence, SessionOrdinal, UnixNanos};
 
 /// The key of a table that has one row.
 pub(crate) const SINGLE: &[u8] = b"";
 
-pub(crate) fn push_text(key: &mut Vec<u8>, text: &str) {
+/// A key that is built to be looked up: most need no memory of their own.
+pub(crate) type RowKey = SmallVec<[u8; 96]>;
+
+pub(crate) fn push_text(key: &mut RowKey, text: &str) {
     // Identifiers are at most ID_BYTES_MAX long where they enter.
     key.extend_from_slice(&u16::try_from(text.len()).unwrap_or(u16::MAX).to_be_bytes());
     key.extend_from_slice(text.as_bytes());
 }
 
-pub(crate) fn text(one: &str) -> Vec<u8> {
-    let mut key = Vec::with_capacity(one.len() + 2);
+pub(crate) fn text(one: &str) -> RowKey {
+    let mut key = RowKey::new();
     push_text(&mut key, one);
     key
 }
 
 /// Tenant and an identifier within it.
-pub(crate) fn scoped(tenant: &str, id: &str) -> Vec<u8> {
-    let mut key = Vec::with_capacity(tenant.len() + id.len() + 4);
+pub(crate) fn scoped(tenant: &str, id: &str) -> RowKey {
+    let mut key = RowKey::new();
     push_text(&mut key, tenant);
     push_text(&mut key, id);
     key
@@ -30,19 +35,19 @@ pub(crate) fn entry(index: EntryIndex) -> [u8; 8] {
     index.0.to_be_bytes()
 }
 
-pub(crate) fn lane(collector: &str, lane: Lane) -> Vec<u8> {
+pub(crate) fn lane(collector: &str, lane: Lane) -> RowKey {
     let mut key = text(collector);
     key.extend_from_slice(&lane.0.to_be_bytes());
     key
 }
 
-pub(crate) fn lane_epoch(collector: &str, of: Lane, epoch: Epoch) -> Vec<u8> {
+pub(crate) fn lane_epoch(collector: &str, of: Lane, epoch: Epoch) -> RowKey {
     let mut key = lane(collector, of);
     key.extend_from_slice(&epoch.0.to_be_bytes());
     key
 }
 
-pub(crate) fn statement(collector: &str, of: Lane, epoch: Epoch, sequence: Sequence) -> Vec<u8> {
+pub(crate) fn statement(collector: &str, of: Lane, epoch: Epoch, sequence: Sequence) -> RowKey {
     let mut key = lane_epoch(collector, of, epoch);
     key.extend_from_slice(&sequence.0.to_be_bytes());
     key
@@ -80,13 +85,13 @@ pub(crate) fn command_nonce(expires: UnixNanos, nonce: &[u8]) -> Vec<u8> {
     [&expires.0.to_be_bytes()[..], nonce].concat()
 }
 
-pub(crate) fn command(subject: &str, index: EntryIndex) -> Vec<u8> {
+pub(crate) fn command(subject: &str, index: EntryIndex) -> RowKey {
     let mut key = text(subject);
     key.extend_from_slice(&index.0.to_be_bytes());
     key
 }
 
-pub(crate) fn grant(spiffe_id: &str, role: i32, tenant: &str) -> Vec<u8> {
+pub(crate) fn grant(spiffe_id: &str, role: i32, tenant: &str) -> RowKey {
     let mut key = text(spiffe_id);
     key.extend_from_slice(&role.to_be_bytes());
     push_text(&mut key, tenant);
@@ -94,7 +99,7 @@ pub(crate) fn grant(spiffe_id: &str, role: i32, tenant: &str) -> Vec<u8> {
 }
 
 /// A message of an outlet: the change that it is about, and its place among the messages about it.
-pub(crate) fn outbox(outlet: &str, index: EntryIndex, ordinal: u32) -> Vec<u8> {
+pub(crate) fn outbox(outlet: &str, index: EntryIndex, ordinal: u32) -> RowKey {
     let mut key = text(outlet);
     key.extend_from_slice(&index.0.to_be_bytes());
     key.extend_from_slice(&ordinal.to_be_bytes());
@@ -112,7 +117,7 @@ pub(crate) fn after_containment(containment: u64, index: EntryIndex) -> [u8; 16]
     pair(containment, index.0)
 }
 
-pub(crate) fn delivery(outlet: &str, index: EntryIndex) -> Vec<u8> {
+pub(crate) fn delivery(outlet: &str, index: EntryIndex) -> RowKey {
     let mut key = text(outlet);
     key.extend_from_slice(&index.0.to_be_bytes());
     key
@@ -129,13 +134,13 @@ pub(crate) fn key_hash(of: &Hash, level: u8, number: u64) -> Vec<u8> {
 }
 
 /// The first key behind every key that begins with `prefix`.
-pub(crate) fn behind(prefix: &[u8]) -> Vec<u8> {
-    let mut key = prefix.to_vec();
+pub(crate) fn behind(prefix: &[u8]) -> RowKey {
+    let mut key = RowKey::from_slice(prefix);
     while let Some(last) = key.pop() {
         if last < u8::MAX {
             key.push(last + 1);
             return key;
         }
     }
-    vec![u8::MAX; 64]
+    RowKey::from_elem(u8::MAX, 64)
 }

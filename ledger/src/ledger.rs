@@ -205,7 +205,7 @@ impl Ledger {
         if cosigned <= nodes.len() / 2 {
             return Ok(Err(Refusal::CheckpointNotCosigned { cosigned, nodes: nodes.len() }));
         }
-        writes.keep(Table::Checkpoint, key::SINGLE.to_vec(), note.to_vec());
+        writes.keep(Table::Checkpoint, key::SINGLE, note.to_vec());
         Ok(Ok(Outcome::Published))
     }
 

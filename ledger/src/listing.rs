@@ -9,7 +9,7 @@ use crate::entry;
 use crate::frontier::Frontier;
 use crate::hash::{Hash, LogHash};
 use crate::ids::{EntryIndex, Lane, TreeSize, UnixNanos};
-use crate::key;
+use crate::key::{self, RowKey};
 use crate::limits::LOOKED_AT_MAX;
 use crate::lists::{self, List, Wanted};
 use crate::row::{self, AgentRow, CaseRow, CollectorRow, HeadRow, LaneRow, SessionRow, decode};
@@ -151,7 +151,7 @@ fn collector_summary(row: CollectorRow) -> v1::CollectorSummary {
 /// # Errors
 /// [`StoreFault`] when the store fails.
 pub fn collectors(store: &impl Store, after: &str, limit: usize) -> Result<Vec<v1::CollectorSummary>, StoreFault> {
-    let from = if after.is_empty() { Vec::new() } else { next_key(key::text(after)) };
+    let from = if after.is_empty() { RowKey::new() } else { next_key(key::text(after)) };
     let rows = store.scan(Table::Collectors, KeyRange { from: &from, to: &key::behind(&[]) }, Direction::Ascending, limit)?;
     rows.iter().map(|row| decode(Table::Collectors, &row.key, &row.value).map(collector_summary)).collect()
 }
@@ -214,7 +214,7 @@ pub fn sessions(store: &impl Store, tenant: &str, after: &str, limit: usize, siz
         let range = KeyRange { from: &from, to: &behind };
         let rows = store.scan(Table::Sessions, range, Direction::Ascending, limit - found.len())?;
         let Some(last) = rows.last() else { break };
-        from = next_key(last.key.clone());
+        from = next_key(RowKey::from_slice(&last.key));
         for row in &rows {
             let binding: SessionRow = decode(Table::Sessions, &row.key, &row.value)?;
             // Sessions that the size does not cover yet do not shorten the page.
@@ -276,11 +276,11 @@ pub fn registry_commands(store: &impl Store) -> Result<Vec<EntryIndex>, StoreFau
     Ok(found)
 }
 
-fn page_start(tenant: &str, after: &str) -> Vec<u8> {
+fn page_start(tenant: &str, after: &str) -> RowKey {
     if after.is_empty() { key::text(tenant) } else { next_key(key::scoped(tenant, after)) }
 }
 
-fn next_key(mut key: Vec<u8>) -> Vec<u8> {
+fn next_key(mut key: RowKey) -> RowKey {
     key.push(0);
     key
 }

@@ -3,7 +3,7 @@
 //! Always true: a row that is listed stands in exactly one place, and a page reads no more places than it answers with, from
 //! each range that it looks at. No decision reads a place: the entries alone determine them.
 
-use crate::key;
+use crate::key::{self, RowKey};
 use crate::store::{Direction, KeyRange, Store, StoreFault, Table};
 use crate::writes::Writes;
 
@@ -48,14 +48,15 @@ pub(crate) struct Place<'a> {
 }
 
 impl Place<'_> {
-    fn range(&self) -> Vec<u8> {
-        let mut key = vec![self.list as u8];
+    fn range(&self) -> RowKey {
+        let mut key = RowKey::new();
+        key.push(self.list as u8);
         key::push_text(&mut key, self.tenant);
         key.push(self.state as u8);
         key
     }
 
-    fn key(&self) -> Vec<u8> {
+    fn key(&self) -> RowKey {
         let mut key = self.range();
         key.extend_from_slice(&self.number.to_be_bytes());
         key

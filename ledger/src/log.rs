@@ -191,7 +191,7 @@ impl Log {
         for ((of, entry), root) in appended.iter().zip(entries).zip(roots) {
             let (index, entry) = (EntryIndex(of.core.index), entry.finish(root));
             let leaf = LogHash::leaf(&entry);
-            writes.keep(Table::Entries, key::entry(index).to_vec(), entry);
+            writes.keep(Table::Entries, key::entry(index), entry);
             self.grow(writes, leaf);
             let written = self.written.get(began..of.written).unwrap_or_default();
             self.digest = state_digest(&self.digest, index, &leaf, of.next_session, written);
@@ -208,7 +208,7 @@ impl Log {
         self.tree.push(leaf, |height, root| {
             if let (Ok(level @ 1..), 0) = (u8::try_from(height / 8), height % 8) {
                 let number = (size >> height) - 1;
-                writes.add(Table::LogHashes, key::log_hash(level, number).to_vec(), root.0.to_vec());
+                writes.add(Table::LogHashes, key::log_hash(level, number), root.0.to_vec());
             }
         });
         if size.is_multiple_of(TILE_HASHES) {
@@ -234,7 +234,7 @@ impl Log {
             committed: self.committed,
             erasures: self.erasures,
         };
-        writes.keep(Table::Head, key::SINGLE.to_vec(), head.encode_to_vec());
+        writes.keep(Table::Head, key::SINGLE, head.encode_to_vec());
     }
 }
 

@@ -240,7 +240,7 @@ pub(crate) fn deliver<S: Store>(ledger: &mut Ledger, writes: &mut Writes<'_, S>,
     of.last_index = index.0;
     writes.put(Table::Outlets, key::text(&it.outlet_id), &of);
     if it.containment_id != 0 {
-        writes.keep(Table::AfterContainment, key::after_containment(it.containment_id, index).to_vec(), Vec::new());
+        writes.keep(Table::AfterContainment, key::after_containment(it.containment_id, index), Vec::new());
     }
     writes.keep(Table::Deliveries, key::delivery(&it.outlet_id, index), Vec::new());
     ledger.outlet_generation += 1;

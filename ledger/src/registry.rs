@@ -6,7 +6,7 @@ use v1::command::Action;
 use crate::event::{is_identifier, is_key_name};
 use crate::facts::is_owned;
 use crate::ids::{EntryIndex, UnixNanos};
-use crate::key;
+use crate::key::{self, RowKey};
 use crate::ledger::Judged;
 use crate::limits::{REASON_BYTES_MAX, SIGNER_ID_BYTES_MAX};
 use crate::refusal::Refusal;
@@ -226,7 +226,7 @@ fn operators<S: Store>(writes: &Writes<'_, S>) -> Result<Vec<(Vec<u8>, v1::Opera
     Ok(found)
 }
 
-fn grant(it: Option<&v1::RoleGrant>) -> Result<Vec<u8>, Refusal> {
+fn grant(it: Option<&v1::RoleGrant>) -> Result<RowKey, Refusal> {
     let is_role = |role| v1::Role::try_from(role).is_ok_and(|role| role != v1::Role::Unspecified);
     match it {
         Some(it) if is_identifier(&it.spiffe_id) && is_identifier(&it.tenant_id) && is_role(it.role) => {

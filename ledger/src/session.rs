@@ -7,7 +7,7 @@ use proofline_proto::v1;
 use crate::frontier::Frontier;
 use crate::hash::{ContentHash, Hash};
 use crate::ids::{EntryIndex, Position, SessionOrdinal};
-use crate::key;
+use crate::key::{self, RowKey};
 use crate::limits::{SESSION_CHUNK_LEAVES, SESSION_DEPTH_MAX, SESSION_USES_MAX};
 use crate::row::{self, AwaitedRow, SessionHeadRow, SessionRow, UsesRow};
 use crate::store::{Store, StoreFault, Table};
@@ -105,7 +105,7 @@ impl OpenSession {
         }
         if is_new {
             self.shared = None;
-            writes.put(Table::SessionUses, key::session_head(SessionOrdinal(self.binding.ordinal)).to_vec(), &self.uses);
+            writes.put(Table::SessionUses, key::session_head(SessionOrdinal(self.binding.ordinal)), &self.uses);
         }
     }
 
@@ -146,14 +146,14 @@ impl OpenSession {
         let ordinal = SessionOrdinal(self.binding.ordinal);
         for (position, (index, leaf)) in (self.tree.size()..).zip(entries) {
             let value = [&index.0.to_be_bytes()[..], &leaf.0].concat();
-            writes.add(Table::SessionLeaves, key::session_leaf(ordinal, Position(position)).to_vec(), value);
+            writes.add(Table::SessionLeaves, key::session_leaf(ordinal, Position(position)), value);
         }
         // Planted: the root from before the entry.
         let before = crate::planted!(SessionRootLags).then(|| self.tree.root());
         let leaves = entries.iter().map(|(_, leaf)| *leaf).collect();
         let mut roots = self.tree.extend_with_roots(leaves, |height, number, root| {
             if 1 << height == SESSION_CHUNK_LEAVES {
-                writes.add(Table::SessionChunks, key::session_chunk(ordinal, number).to_vec(), root.0.to_vec());
+                writes.add(Table::SessionChunks, key::session_chunk(ordinal, number), root.0.to_vec());
             }
         });
         if let Some(before) = before {
@@ -270,13 +270,13 @@ impl Sessions {
         if let Some(slot) = self.slots.get(key) {
             return Ok(Some(*slot));
         }
-        Ok(OpenSession::load(writes, key)?.map(|session| self.hold(key.to_vec(), session)))
+        Ok(OpenSession::load(writes, key)?.map(|session| self.hold(key, session)))
     }
 
-    fn hold(&mut self, key: Vec<u8>, session: OpenSession) -> Slot {
+    fn hold(&mut self, key: &[u8], session: OpenSession) -> Slot {
         let slot = Slot(self.open.len());
         self.open.push(OpenSession { slot, ..session });
-        self.slots.insert(key, slot);
+        self.slots.insert(key.to_vec(), slot);
         slot
     }
 
@@ -293,11 +293,11 @@ impl Sessions {
                 return Ok(Err(reason));
             }
             let binding = next.bind(claim);
-            writes.put(Table::Sessions, key.clone(), &binding);
-            self.hold(key.clone(), OpenSession::new(binding));
+            writes.put(Table::Sessions, &key, &binding);
+            self.hold(&key, OpenSession::new(binding));
         }
         let Some(session) = self.find(writes, &key)? else {
-            return Err(StoreFault::Damaged { table: Table::Sessions, key });
+            return Err(StoreFault::Damaged { table: Table::Sessions, key: key.to_vec() });
         };
         Ok(match session.admit(claim) {
             Ok(Rebound::Nothing) => Ok(session),
@@ -344,7 +344,7 @@ impl Sessions {
     }
 }
 
-fn await_parent<S: Store>(writes: &mut Writes<'_, S>, key: Vec<u8>, height: u32) -> Result<(), StoreFault> {
+fn await_parent<S: Store>(writes: &mut Writes<'_, S>, key: RowKey, height: u32) -> Result<(), StoreFault> {
     let known = writes.read::<AwaitedRow>(Table::AwaitedParents, &key)?.map_or(0, |row| row.height);
     if height > known {
         writes.put(Table::AwaitedParents, key, &AwaitedRow { height });

@@ -216,7 +216,7 @@ impl SignedBatch {
     /// [`StoreFault`] when the store fails, or lacks the statement of a batch whose events it has.
     pub fn find(store: &impl Store, at: &v1::BatchPosition) -> Result<Self, StoreFault> {
         let key = key::statement(&at.collector_id, Lane(at.lane), Epoch(at.epoch), Sequence(at.sequence));
-        let damaged = || StoreFault::Damaged { table: Table::Statements, key: key.clone() };
+        let damaged = || StoreFault::Damaged { table: Table::Statements, key: key.to_vec() };
         let row: StatementRow = row::read(store, Table::Statements, &key)?.ok_or_else(damaged)?;
         let statement = row.statement.ok_or_else(damaged)?;
         let (from, to) = (row.first_index, row.first_index + u64::from(statement.event_count));

@@ -23,9 +23,9 @@ impl Layout {
         Self(Vec::with_capacity(256)).text(label).text(origin)
     }
 
-    fn text(mut self, text: &str) -> Self {
-        crate::key::push_text(&mut self.0, text);
-        self
+    fn text(self, text: &str) -> Self {
+        let length = u16::try_from(text.len()).unwrap_or(u16::MAX);
+        self.bytes(&length.to_be_bytes()).bytes(text.as_bytes())
     }
 
     fn bytes(mut self, bytes: &[u8]) -> Self {

@@ -3,7 +3,7 @@
 use proofline_proto::v1;
 
 use crate::event::is_identifier;
-use crate::key;
+use crate::key::{self, RowKey};
 use crate::limits::SUBJECTS_PER_EVENT_MAX;
 
 /// What the reference of a commitment begins with when it names a subject.
@@ -32,35 +32,42 @@ impl Subject {
     /// `None` where neither is named, and for a subject beyond the first that an event may name.
     #[must_use]
     pub fn of(event: &v1::Event, commitment: &v1::Commitment) -> Option<Self> {
-        let named = Self::named(event, commitment)?;
+        let (issuer, subject) = names(event, commitment)?;
+        let named = Self::new(&event.tenant_id, issuer, subject)?;
         Self::all(event).into_iter().find(|known| *known == named)
     }
 
     /// Returns the first subjects that the commitments of an event name, each once.
     pub(crate) fn all(event: &v1::Event) -> Vec<Self> {
-        let mut found = Vec::new();
-        for one in event.payloads.iter().filter_map(|commitment| Self::named(event, commitment)) {
-            if found.len() < SUBJECTS_PER_EVENT_MAX && !found.contains(&one) {
-                found.push(one);
+        let mut found: Vec<Self> = Vec::new();
+        for (issuer, subject) in event.payloads.iter().filter_map(|commitment| names(event, commitment)) {
+            // Most events have payloads of one subject.
+            let is_found = found.iter().any(|of| (of.issuer.as_str(), of.subject.as_str()) == (issuer, subject));
+            if found.len() < SUBJECTS_PER_EVENT_MAX && !is_found {
+                found.extend(Self::new(&event.tenant_id, issuer, subject));
             }
         }
         found
     }
 
-    fn named(event: &v1::Event, commitment: &v1::Commitment) -> Option<Self> {
-        if let Some(named) = commitment.key_ref.strip_prefix(PREFIX) {
-            let (issuer, subject) = named.split_once(' ')?;
-            return Self::new(&event.tenant_id, issuer, subject);
-        }
-        let initiator = event.attribution.as_ref()?.initiator.as_ref()?;
-        Self::new(&event.tenant_id, &initiator.issuer, &initiator.subject)
-    }
-
     /// Returns the key of rows about the subject.
     #[must_use]
     pub fn key(&self) -> Vec<u8> {
+        self.row_key().into_vec()
+    }
+
+    pub(crate) fn row_key(&self) -> RowKey {
         let mut key = key::scoped(&self.tenant, &self.issuer);
         key::push_text(&mut key, &self.subject);
         key
     }
+}
+
+/// Returns issuer and subject as a commitment, or else the event, names them.
+fn names<'e>(event: &'e v1::Event, commitment: &'e v1::Commitment) -> Option<(&'e str, &'e str)> {
+    if let Some(named) = commitment.key_ref.strip_prefix(PREFIX) {
+        return named.split_once(' ');
+    }
+    let initiator = event.attribution.as_ref()?.initiator.as_ref()?;
+    Some((&initiator.issuer, &initiator.subject))
 }

@@ -220,11 +220,16 @@ impl<'a, S: Store> Writes<'a, S> {
     }
 
     #[allow(clippy::indexing_slicing, reason = "there is one place for each table")]
-    fn stage(&mut self, table: Table, key: Vec<u8>, value: Option<Vec<u8>>) {
-        if table == Table::Members {
-            self.members.insert(key.clone());
+    fn stage(&mut self, table: Table, key: &[u8], value: Option<Vec<u8>>) {
+        let rows = &mut self.staged[table as usize];
+        if let Some(staged) = rows.get_mut(key) {
+            *staged = value;
+            return;
         }
-        self.staged[table as usize].insert(key, value);
+        if table == Table::Members {
+            self.members.insert(key.to_vec());
+        }
+        rows.insert(key.to_vec(), value);
     }
 
     pub(crate) fn store(&self) -> &'a S {
@@ -290,7 +295,7 @@ impl<'a, S: Store> Writes<'a, S> {
     pub(crate) fn members_under(&self, prefix: &[u8], limit: usize) -> Result<BTreeSet<Vec<u8>>, StoreFault> {
         let range = KeyRange { from: prefix, to: &key::behind(prefix) };
         let committed = self.store.scan(Table::Members, range, Direction::Ascending, limit)?;
-        let staged = self.members.range(prefix.to_vec()..key::behind(prefix)).cloned();
+        let staged = self.members.range(prefix.to_vec()..key::behind(prefix).into_vec()).cloned();
         Ok(committed.into_iter().map(|row| row.key).chain(staged).collect())
     }
 
@@ -301,29 +306,31 @@ impl<'a, S: Store> Writes<'a, S> {
     }
 
     /// Writes a row that later decisions read: part of the state digest.
-    pub(crate) fn put(&mut self, table: Table, key: Vec<u8>, row: &impl Message) {
+    pub(crate) fn put(&mut self, table: Table, key: impl AsRef<[u8]>, row: &impl Message) {
         self.put_bytes(table, key, row.encode_to_vec());
     }
 
-    pub(crate) fn put_bytes(&mut self, table: Table, key: Vec<u8>, value: Vec<u8>) {
-        self.of_entry.push(table, &key);
+    pub(crate) fn put_bytes(&mut self, table: Table, key: impl AsRef<[u8]>, value: Vec<u8>) {
+        let key = key.as_ref();
+        self.of_entry.push(table, key);
         self.stage(table, key, Some(value));
     }
 
     /// Removes a row that later decisions read: part of the state digest.
-    pub(crate) fn remove(&mut self, table: Table, key: Vec<u8>) {
-        self.of_entry.push(table, &key);
+    pub(crate) fn remove(&mut self, table: Table, key: impl AsRef<[u8]>) {
+        let key = key.as_ref();
+        self.of_entry.push(table, key);
         self.stage(table, key, None);
     }
 
     /// Writes a row that the entries alone determine, or that no decision reads: not part of the state digest.
-    pub(crate) fn keep(&mut self, table: Table, key: Vec<u8>, value: Vec<u8>) {
-        self.stage(table, key, Some(value));
+    pub(crate) fn keep(&mut self, table: Table, key: impl AsRef<[u8]>, value: Vec<u8>) {
+        self.stage(table, key.as_ref(), Some(value));
     }
 
     /// Writes a row that the entries alone determine, once, and that no apply looks up before it is committed.
-    pub(crate) fn add(&mut self, table: Table, key: Vec<u8>, value: Vec<u8>) {
-        self.added.push(Change { table, key, value: Some(value) });
+    pub(crate) fn add(&mut self, table: Table, key: impl AsRef<[u8]>, value: Vec<u8>) {
+        self.added.push(Change { table, key: key.as_ref().to_vec(), value: Some(value) });
     }
 
     /// Returns the digest of a name, which is known where the name came lately.
@@ -332,8 +339,8 @@ impl<'a, S: Store> Writes<'a, S> {
     }
 
     /// Removes a row that was kept.
-    pub(crate) fn forget(&mut self, table: Table, key: Vec<u8>) {
-        self.stage(table, key, None);
+    pub(crate) fn forget(&mut self, table: Table, key: impl AsRef<[u8]>) {
+        self.stage(table, key.as_ref(), None);
     }
 
     /// Adds the entry's sorted write set to `written`, as the state digest covers it, and starts the next entry's.

@@ -78,6 +78,6 @@ pub(crate) fn commit<S: Store>(ledger: &mut Ledger, writes: &mut Writes<'_, S>, 
         return Ok(Err(Refusal::CommitmentOutOfPlace { size: said.size, committed, tree_size: ledger.log.size() }));
     }
     ledger.log.committed = said.size;
-    writes.put_bytes(Table::StateCommitments, key::entry(ledger.log.next()).to_vec(), said.encode_to_vec());
+    writes.put_bytes(Table::StateCommitments, key::entry(ledger.log.next()), said.encode_to_vec());
     Ok(Ok(ledger.log.append(writes, Draft::of(Body::StateCommitment(said.clone())))))
 }

@@ -4,6 +4,7 @@ use proofline_proto::v1;
 use prost::Message;
 
 use crate::ids::EntryIndex;
+use crate::key::RowKey;
 use crate::limits::{ID_BYTES_MAX, SESSION_LIST_MAX};
 use crate::store::{Store, StoreFault, Table};
 use crate::writes::Writes;
@@ -208,12 +209,12 @@ impl SessionTraits {
 #[derive(Debug)]
 pub(crate) struct Held<T> {
     table: Table,
-    key: Vec<u8>,
+    key: RowKey,
     pub(crate) now: T,
 }
 
 impl<T: Message + Default> Held<T> {
-    pub(crate) fn read<S: Store>(writes: &Writes<'_, S>, table: Table, key: Vec<u8>) -> Result<Self, StoreFault> {
+    pub(crate) fn read<S: Store>(writes: &Writes<'_, S>, table: Table, key: RowKey) -> Result<Self, StoreFault> {
         let now = writes.read(table, &key)?.unwrap_or_default();
         Ok(Self { table, key, now })
     }

@@ -8,7 +8,7 @@ use super::row::{Held, RefusedTool, SessionCounts, SessionTraits};
 use super::{SECOND_NS, add, sets, touching};
 use crate::event::is_identifier;
 use crate::ids::UnixNanos;
-use crate::key;
+use crate::key::{self, RowKey};
 use crate::ledger::Ledger;
 use crate::limits::{SESSION_DEPTH_MAX, SESSION_LIST_MAX};
 use crate::row::{SessionRow, SpawnsRow};
@@ -19,7 +19,7 @@ use crate::writes::Writes;
 /// A session's rows, and its sessions above, the nearest first.
 #[derive(Debug)]
 pub(super) struct SessionState {
-    pub(super) key: Vec<u8>,
+    pub(super) key: RowKey,
     pub(super) counts: Held<SessionCounts>,
     pub(super) traits: Held<SessionTraits>,
     pub(super) above: Vec<Above>,
@@ -29,7 +29,7 @@ pub(super) struct SessionState {
 #[derive(Debug)]
 pub(super) struct Above {
     pub(super) id: String,
-    pub(super) key: Vec<u8>,
+    pub(super) key: RowKey,
     pub(super) tainted: bool,
     pub(super) classification: u64,
     /// The session below is known to belong here: this one recorded the spawn, or has the same agent, or is yet to begin. A

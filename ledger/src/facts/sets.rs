@@ -1,7 +1,9 @@
 //! What a session or an agent has touched: exact sets on disk, a row for each member, bounded in number.
 
+use std::fmt::Write as _;
+
 use crate::ids::EntryIndex;
-use crate::key;
+use crate::key::{self, RowKey};
 use crate::limits::{AGENT_SET_MAX, ID_BYTES_MAX, SESSION_SET_MAX};
 use crate::store::{Store, StoreFault, Table};
 use crate::writes::Writes;
@@ -53,14 +55,14 @@ impl Touched {
     }
 }
 
-fn prefix(set: Set, scope: &[u8]) -> Vec<u8> {
-    let mut key = Vec::with_capacity(scope.len() + 17);
+fn prefix(set: Set, scope: &[u8]) -> RowKey {
+    let mut key = RowKey::new();
     key.push(set as u8);
     key.extend_from_slice(scope);
     key
 }
 
-fn row_key(set: Set, scope: &[u8], member: Member) -> Vec<u8> {
+fn row_key(set: Set, scope: &[u8], member: Member) -> RowKey {
     let mut key = prefix(set, scope);
     key.extend_from_slice(&member.0);
     key
@@ -150,7 +152,7 @@ pub(crate) fn note_shown<S: Store>(writes: &mut Writes<'_, S>, scope: &[u8], uri
 }
 
 /// The key of a row about a name that may be long.
-pub(crate) fn named<S: Store>(writes: &Writes<'_, S>, tenant: &str, name: &str) -> Vec<u8> {
+pub(crate) fn named<S: Store>(writes: &Writes<'_, S>, tenant: &str, name: &str) -> RowKey {
     let mut key = key::text(tenant);
     key.extend_from_slice(&writes.member(name).0);
     key
@@ -161,13 +163,14 @@ pub(crate) fn short(name: &str) -> String {
     if name.len() <= ID_BYTES_MAX { name.to_owned() } else { format!("blake3:{}", blake3::hash(name.as_bytes()).to_hex()) }
 }
 
+/// Digits of the length of a name, and what parts two of them.
+const LENGTH_DIGITS: usize = 8;
+
 /// Joins two names so that no other two give the same.
 pub(crate) fn joined(one: &str, other: &str) -> String {
-    let mut joined = one.len().to_string();
-    joined.reserve(one.len() + other.len() + 2);
-    for part in [":", one, "/", other] {
-        joined.push_str(part);
-    }
+    let mut joined = String::with_capacity(one.len() + other.len() + LENGTH_DIGITS);
+    // Writing to a string cannot fail.
+    write!(joined, "{}:{one}/{other}", one.len()).unwrap_or_default();
     joined
 }
 
@@ -180,14 +183,14 @@ pub(crate) enum Granted {
 }
 
 /// The key of an intent.
-pub(crate) fn intent(tenant: &str, session: &str, event_id: &[u8], granted: Granted) -> Vec<u8> {
+pub(crate) fn intent(tenant: &str, session: &str, event_id: &[u8], granted: Granted) -> RowKey {
     let mut key = key::scoped(tenant, session);
     key.extend_from_slice(event_id);
     key.push(granted as u8);
     key
 }
 
-pub(crate) fn unresolved(tenant: &str, index: EntryIndex) -> Vec<u8> {
+pub(crate) fn unresolved(tenant: &str, index: EntryIndex) -> RowKey {
     let mut key = key::text(tenant);
     key.extend_from_slice(&key::entry(index));
     key

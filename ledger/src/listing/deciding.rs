@@ -7,7 +7,7 @@ use super::{next_key, page_start, scoped_id};
 use crate::entry;
 use crate::facts::{ToolRow, sets};
 use crate::ids::{EntryIndex, UnixNanos};
-use crate::key;
+use crate::key::{self, RowKey};
 use crate::limits::TENANTS_SKIPPED_MAX;
 use crate::lists::{self, List, Wanted};
 use crate::row::{self, ApprovalRow, HoldRow, IncidentRow, RuleSetRow, ServerRow, decode};
@@ -92,7 +92,7 @@ pub struct UnresolvedPage {
 /// # Errors
 /// [`StoreFault`] when the store fails.
 pub fn unresolved(store: &impl Store, asked: &UnresolvedQuery<'_>) -> Result<UnresolvedPage, StoreFault> {
-    let everybody = (Vec::new(), key::behind(&[]));
+    let everybody = (RowKey::new(), key::behind(&[]));
     let (first, end) = asked.tenant.map_or(everybody, |tenant| (key::text(tenant), key::behind(&key::text(tenant))));
     let mut from = asked.after.map_or(first, |(tenant, index)| next_key(sets::unresolved(tenant, index)));
     let mut page = UnresolvedPage::default();
@@ -197,7 +197,7 @@ pub fn incidents(store: &impl Store, tenant: &str, after: &str, limit: usize) ->
 /// [`StoreFault`] when the store fails.
 pub fn tools(store: &impl Store, tenant: &str, after: &[u8], limit: usize) -> Result<(Vec<v1::ToolSummary>, Vec<u8>), StoreFault> {
     let prefix = key::text(tenant);
-    let from = if after.is_empty() { prefix.clone() } else { next_key([&prefix, after].concat()) };
+    let from = if after.is_empty() { prefix.clone() } else { next_key(RowKey::from_slice(&[&prefix, after].concat())) };
     let rows = store.scan(Table::ToolDefinitions, KeyRange { from: &from, to: &key::behind(&prefix) }, Direction::Ascending, limit)?;
     let last = rows.last().filter(|_| rows.len() == limit);
     let next = last.and_then(|row| row.key.get(prefix.len()..)).unwrap_or_default().to_vec();
