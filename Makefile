@@ -49,5 +49,5 @@ fuzz: ## fuzz what the verifier reads, a minute for each of four targets (FUZZ_S
 
 bench: ## measure beside etcd and PostgreSQL (under 15 minutes), write bench-results.json
 	@PROOFLINE_CACHE=$(CACHE) .ci/setup.sh bench
-	cargo build --workspace --bins --release
+	cargo build --workspace --release --bin proofline-bench --bin proofline-node
 	$(CARGO_TARGET_DIR)/release/proofline-bench run

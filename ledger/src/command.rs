@@ -267,7 +267,7 @@ pub(crate) fn write_genesis<S: Store>(writes: &mut Writes<'_, S>, genesis: &v1::
     }
     for node in &genesis.nodes {
         let row = NodeRow { key: Some(node.clone()), retired_at: None };
-        writes.put(Table::Nodes, node.node_id.to_be_bytes().to_vec(), &row);
+        writes.put(Table::Nodes, node.node_id.to_be_bytes(), &row);
     }
     for grant in &genesis.grants {
         writes.put_bytes(Table::Grants, key::grant(&grant.spiffe_id, grant.role, &grant.tenant_id), Vec::new());

@@ -300,7 +300,7 @@ fn begin<S: Store>(
     for place in listed(&case, State::Open, id) {
         place.enter(writes, &[]);
     }
-    writes.put(Table::ContainmentCases, id.to_be_bytes().to_vec(), &case);
+    writes.put(Table::ContainmentCases, id.to_be_bytes(), &case);
     ledger.changes.push(case.change(ContainmentChange::Began, id, added, cause));
     // What was stopped is evidence from now on.
     let hold = HoldRow {
@@ -437,6 +437,7 @@ pub(crate) fn record_changes<S: Store>(ledger: &mut Ledger, writes: &mut Writes<
             None => None,
         };
         ledger.log.append(writes, Draft { session, ..Draft::of(v1::entry_core::Body::Containment(change)) });
+        ledger.complete_many(writes);
     }
     Ok(())
 }

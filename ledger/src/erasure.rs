@@ -58,7 +58,7 @@ pub(crate) fn erase<S: Store>(
     };
     writes.put(Table::Erasures, subject.key(), &row);
     // The command's entry determines it.
-    writes.keep(Table::ErasureLog, ledger.log.erasures.to_be_bytes().to_vec(), prost::Message::encode_to_vec(&row));
+    writes.keep(Table::ErasureLog, ledger.log.erasures.to_be_bytes(), prost::Message::encode_to_vec(&row));
     Ok(Ok(Asked::Granted))
 }
 

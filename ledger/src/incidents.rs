@@ -122,7 +122,7 @@ pub(crate) fn note_containment<S: Store>(
 pub(crate) fn hold<S: Store>(ledger: &mut Ledger, writes: &mut Writes<'_, S>, row: &HoldRow) {
     ledger.log.holds += 1;
     listed(row, State::Open, ledger.log.holds).enter(writes, &[]);
-    writes.put(Table::Holds, ledger.log.holds.to_be_bytes().to_vec(), row);
+    writes.put(Table::Holds, ledger.log.holds.to_be_bytes(), row);
     if let Some(target) = &row.target {
         holding::begin(writes, target, ledger.log.holds);
     }

@@ -142,6 +142,7 @@ impl Ledger {
     }
 
     /// Completes what was appended once it is as much as is hashed well together; what waits longer grows cold in the processor.
+    /// Whatever appends many entries calls it.
     pub(crate) fn complete_many<S: Store>(&mut self, writes: &mut Writes<'_, S>) {
         if self.log.incomplete() >= COMPLETED_TOGETHER {
             self.log.complete(writes, &mut self.sessions);
@@ -214,9 +215,9 @@ impl Ledger {
         self.log.keys = Some(Carried::default());
     }
 
-    /// Takes what was found of keys since it was taken last; `None` when it was not asked for.
+    /// Takes what was found of keys since it was taken last; `None` when it was not asked for, or no entry came.
     pub fn take_keys(&mut self) -> Option<Carried> {
-        self.log.keys.as_mut().map(Carried::take)
+        self.log.keys.as_mut().and_then(Carried::take)
     }
 
     /// Takes back the memory of changes that were committed, for the next apply.

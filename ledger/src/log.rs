@@ -213,7 +213,7 @@ impl Log {
         });
         if size.is_multiple_of(TILE_HASHES) {
             let tile = size / TILE_HASHES - 1;
-            writes.add(Table::LogTiles, tile.to_be_bytes().to_vec(), row::join(&self.edge));
+            writes.add(Table::LogTiles, tile.to_be_bytes(), row::join(&self.edge));
             self.edge.clear();
         }
     }

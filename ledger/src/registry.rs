@@ -261,7 +261,7 @@ fn register_node<S: Store>(writes: &mut Writes<'_, S>, it: Option<&v1::NodeKey>)
             return Ok(Err(Refusal::KeyInUse(it.name.clone())));
         }
     }
-    writes.put(Table::Nodes, it.node_id.to_be_bytes().to_vec(), &NodeRow { key: Some(it.clone()), retired_at: None });
+    writes.put(Table::Nodes, it.node_id.to_be_bytes(), &NodeRow { key: Some(it.clone()), retired_at: None });
     Ok(Ok(()))
 }
 

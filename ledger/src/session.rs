@@ -229,14 +229,12 @@ impl Sessions {
     /// Returns a session that exists, to which an entry is added next.
     pub(crate) fn grow<S: Store>(&mut self, writes: &Writes<'_, S>, key: &[u8]) -> Result<Option<&mut OpenSession>, StoreFault> {
         let Some(slot) = self.slot(writes, key)? else { return Ok(None) };
-        let session = self.open.get_mut(slot.0);
-        if session.as_ref().is_some_and(|session| !session.has_grown) {
+        let Some(session) = self.open.get_mut(slot.0) else { return Ok(None) };
+        if !session.has_grown {
+            session.has_grown = true;
             self.grown.push(slot);
         }
-        Ok(session.map(|session| {
-            session.has_grown = true;
-            session
-        }))
+        Ok(Some(session))
     }
 
     /// Adds the leaves of entries to the sessions that they entered, and returns the root of its session after each that has one.
@@ -338,7 +336,7 @@ impl Sessions {
             }
         }
         if below > 0 {
-            writes.remove(Table::AwaitedParents, key.to_vec());
+            writes.remove(Table::AwaitedParents, key);
         }
         Ok(Ok(()))
     }

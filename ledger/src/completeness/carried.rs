@@ -23,8 +23,11 @@ const STEP_ENTRIES: u64 = 20_000;
 const STEP_POSTINGS: usize = 250_000;
 /// Entries that are read at once.
 const READ_ENTRIES: usize = 256;
-/// Keys of entries that wait to be indexed, at four bytes each; the oldest go first.
-const WAITING_POSTINGS_MAX: usize = 1_000_000;
+/// About how much memory keys take that wait to be indexed; the oldest go first.
+const WAITING_BYTES_MAX: usize = 12 << 20;
+/// What a key takes beside its letters, and what an apply takes beside its keys.
+const KEY_BYTES: usize = 96;
+const APPLY_BYTES: usize = 192;
 
 /// Which of consecutive entries carry which keys. A key is held as the bytes that its place in the map is the hash of.
 #[derive(Clone, Debug, Default)]
@@ -35,11 +38,12 @@ pub struct Carried {
     lists: HashMap<Box<[u8]>, Vec<u32>>,
     spelled: Vec<u8>,
     postings: usize,
+    bytes: usize,
 }
 
 impl Carried {
     fn from(first: TreeSize) -> Self {
-        Self { first, end: first, ..Self::default() }
+        Self { first, end: first, bytes: APPLY_BYTES, ..Self::default() }
     }
 
     /// Takes note of what entry `core` carries, which follows those before.
@@ -59,15 +63,22 @@ impl Carried {
             // An entry may name a key more than once.
             Some(list) if list.last() == Some(&behind) => return,
             Some(list) => list.push(behind),
-            None => drop(self.lists.insert(self.spelled.as_slice().into(), vec![behind])),
+            None => {
+                self.bytes += KEY_BYTES + self.spelled.len();
+                self.lists.insert(self.spelled.as_slice().into(), vec![behind]);
+            }
         }
         self.postings += 1;
+        self.bytes += size_of::<u32>();
     }
 
-    /// Takes what was found, and goes on behind it.
-    pub(crate) fn take(&mut self) -> Self {
+    /// Takes what was found of the entries that came since, if any, and goes on behind them.
+    pub(crate) fn take(&mut self) -> Option<Self> {
+        if self.first == self.end {
+            return None;
+        }
         let next = Self { lists: HashMap::with_capacity(self.lists.len()), ..Self::from(self.end) };
-        std::mem::replace(self, next)
+        Some(std::mem::replace(self, next))
     }
 }
 
@@ -79,16 +90,16 @@ pub struct RecentKeys(Arc<Mutex<Waiting>>);
 struct Waiting {
     /// In the order of the log.
     found: VecDeque<Carried>,
-    postings: usize,
+    bytes: usize,
 }
 
 impl RecentKeys {
-    /// Keeps what an apply found.
+    /// Keeps what an apply found, while there is room for it.
     pub fn push(&self, found: Carried) {
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.postings += found.postings;
+        waiting.bytes += found.bytes;
         waiting.found.push_back(found);
-        while waiting.postings > WAITING_POSTINGS_MAX {
+        while waiting.bytes > WAITING_BYTES_MAX {
             waiting.pop();
         }
     }
@@ -112,7 +123,7 @@ impl RecentKeys {
 impl Waiting {
     fn pop(&mut self) -> Option<Carried> {
         let oldest = self.found.pop_front()?;
-        self.postings = self.postings.saturating_sub(oldest.postings);
+        self.bytes = self.bytes.saturating_sub(oldest.bytes);
         Some(oldest)
     }
 }

@@ -89,10 +89,10 @@ impl KeyIndex {
         self.advance_with(store, &RecentKeys::default(), to)
     }
 
-    /// Goes on as [`Self::advance`] does, with the keys that applies found where they are still held.
+    /// Goes on as [`Self::advance`] does, with the keys that applies found where they are still held: those entries are not read.
     ///
     /// # Errors
-    /// [`StoreFault`] when the store fails, or lacks entries below `to`.
+    /// [`StoreFault`] when the store fails, or lacks entries that have to be read.
     pub fn advance_with(&mut self, store: &impl Store, recent: &RecentKeys, to: TreeSize) -> Result<(), StoreFault> {
         if to <= self.size {
             return Ok(());

@@ -523,8 +523,8 @@ proptest! {
     #[test]
     fn what_applies_find_of_keys_is_what_the_entries_carry(
         steps in prop::collection::vec(step(), 1..40),
-        (kept, asked) in any::<(u64, u64)>(),
-        within in any::<prop::sample::Index>(),
+        (kept, asked, grouped) in any::<(u64, u64, u64)>(),
+        (within, restart) in any::<(prop::sample::Index, prop::sample::Index)>(),
     ) {
         let (_, log) = live(&steps);
         let (mut world, recent) = (World::empty(), RecentKeys::default());
@@ -535,13 +535,21 @@ proptest! {
                 index.advance_with(&world.store, &recent, to).unwrap();
             }
         };
-        for (n, (at, item)) in log.into_iter().enumerate() {
+        let mut log = log.into_iter().enumerate().peekable();
+        let mut group = Vec::new();
+        while let Some((n, (at, item))) = log.next() {
+            group.push(item);
+            if log.peek().is_some_and(|(_, (next, _))| *next == at) && grouped >> (n % 64) & 1 == 1 {
+                continue;
+            }
             world.now = at;
-            world.apply(item);
-            let found = world.ledger.take_keys().unwrap();
+            world.apply_group(std::mem::take(&mut group));
             // What there was no room for is read out of the entries.
-            if kept >> (n % 64) & 1 == 1 {
-                recent.push(found);
+            let found = world.ledger.take_keys().filter(|_| kept >> (n % 64) & 1 == 1);
+            found.into_iter().for_each(|found| recent.push(found));
+            if n == restart.index(40) {
+                world.reopen();
+                world.ledger.note_keys();
             }
             if asked >> (n % 64) & 1 == 1 {
                 let new = world.ledger.tree_size().0 - index.size().0;

@@ -211,7 +211,7 @@ impl StateDb {
         let mut batch = WriteBatch::with_capacity_bytes(changes.rows.iter().map(row_bytes).sum());
         let mut of = None;
         for Change { table, key, value } in &changes.rows {
-            // The rows of a table stand together.
+            // The rows of a table mostly stand together.
             let family = match of {
                 Some((last, family)) if last == *table => family,
                 Some(_) | None => self.family(table.name())?,
