@@ -77,7 +77,7 @@ impl Carried {
         if self.first == self.end {
             return None;
         }
-        let next = Self { lists: HashMap::with_capacity(self.lists.len()), ..Self::from(self.end) };
+        let next = Self::from(self.end);
         Some(std::mem::replace(self, next))
     }
 }
