@@ -19,7 +19,7 @@ use tracing_subscriber::EnvFilter;
 
 /// A node allocates small things on many threads all the time, and keeps a million of nothing.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// How many arenas the heap of the C library has at most, as glibc reads it when a process begins.
 const C_ARENAS: &str = "MALLOC_ARENA_MAX";
