@@ -1,5 +1,7 @@
 //! Collector chains: each signed batch is taken once, in its place, whatever is retried, replayed or forked.
 
+use std::borrow::Cow;
+
 use proofline_proto::v1;
 use v1::entry_core::Body;
 
@@ -14,11 +16,11 @@ use crate::key::{self, RowKey};
 use crate::ledger::{Judged, Ledger};
 use crate::limits::OPENINGS_KEPT;
 use crate::log::{Decided, Draft, InSession, damaged};
-use crate::prepare::{PreparedBatch, PreparedEvent, PreparedOpenLane, Recordable};
+use crate::prepare::{PreparedBatch, PreparedEvent, PreparedOpenLane};
 use crate::quota;
 use crate::refusal::Refusal;
 use crate::row::{CollectorRow, LaneRow, OpeningRow, QuotaRow, StatementRow};
-use crate::session::{Claim, NextSession};
+use crate::session::{Claim, NextSession, Slot};
 use crate::store::{Store, StoreFault, Table};
 use crate::writes::Writes;
 
@@ -39,12 +41,21 @@ pub(crate) fn apply<S: Store>(ledger: &mut Ledger, writes: &mut Writes<'_, S>, b
     if let Err(refusal) = check_key(&collector, &batch.statement.public_key) {
         return Ok(Err(refusal));
     }
-    let quota = match quota::reserve(ledger, writes, &collector.registration, batch)? {
+    let contents = read(batch);
+    let quota = match quota::reserve(ledger, writes, &collector.registration, &contents)? {
         Ok(quota) => quota,
         Err(refusal) => return Ok(Err(refusal)),
     };
     let taking = Taking { batch, collector: &collector, quota, lane, lane_key };
-    Ok(Ok(taking.take(ledger, writes)?))
+    Ok(Ok(taking.take(ledger, writes, contents)?))
+}
+
+/// An event that is well-formed in itself, or why it is rejected.
+pub(crate) type Content = Result<v1::Event, v1::RejectionReason>;
+
+fn read(batch: &PreparedBatch) -> Vec<Content> {
+    let mut encoded = Vec::new();
+    batch.events.iter().map(|event| event.read(&mut encoded)).collect()
 }
 
 struct Registered {
@@ -104,6 +115,13 @@ fn last_digest(lane: &LaneRow) -> Hash {
     lane.last.as_ref().and_then(|last| Hash::from_slice(&last.digest)).unwrap_or(Hash::ZERO)
 }
 
+/// An event that is recorded next, and its session, which exists.
+#[derive(Clone, Copy)]
+struct Admitted<'a> {
+    event: &'a v1::Event,
+    session: Option<Slot>,
+}
+
 /// A batch that is next in its lane.
 struct Taking<'a> {
     batch: &'a PreparedBatch,
@@ -114,19 +132,24 @@ struct Taking<'a> {
 }
 
 impl Taking<'_> {
-    fn take<S: Store>(mut self, ledger: &mut Ledger, writes: &mut Writes<'_, S>) -> Result<v1::AppendResponse, StoreFault> {
+    fn take<S: Store>(
+        mut self,
+        ledger: &mut Ledger,
+        writes: &mut Writes<'_, S>,
+        contents: Vec<Content>,
+    ) -> Result<v1::AppendResponse, StoreFault> {
         let first_index = ledger.log.next();
         let mut events = Vec::with_capacity(self.batch.events.len());
         let last = self.batch.events.len().saturating_sub(1);
-        for (offset, event) in self.batch.events.iter().enumerate() {
-            let slot = self.judge(ledger, writes, event)?;
+        for (offset, (prepared, content)) in self.batch.events.iter().zip(contents).enumerate() {
+            let judged = self.judge(ledger, writes, &content)?;
             // What is rejected commits to nothing, and entries do not show what it would have committed to.
-            self.quota.payload_bytes += slot.map_or(0, |recordable| quota::payload_bytes(&recordable.event));
+            self.quota.payload_bytes += judged.map_or(0, |admitted| quota::payload_bytes(admitted.event));
             // The rows of the batch as a whole belong to its last entry, so that entries alone re-derive them.
             if offset == last {
                 self.close_batch(writes, first_index);
             }
-            events.push(self.append(ledger, writes, offset, event, slot)?);
+            events.push(self.append(ledger, writes, offset, prepared, judged)?);
             ledger.complete_many(writes);
         }
         if self.batch.events.is_empty() {
@@ -143,22 +166,22 @@ impl Taking<'_> {
         &mut self,
         ledger: &mut Ledger,
         writes: &mut Writes<'_, S>,
-        event: &'e PreparedEvent,
-    ) -> Result<Result<&'e Recordable, v1::RejectionReason>, StoreFault> {
-        let recordable = match &event.content {
-            Ok(recordable) => recordable,
+        content: &'e Content,
+    ) -> Result<Result<Admitted<'e>, v1::RejectionReason>, StoreFault> {
+        let event = match content {
+            Ok(event) => event,
             Err(reason) => return Ok(Err(*reason)),
         };
-        if let Err(reason) = check_scope(&self.collector.registration, &recordable.event) {
+        if let Err(reason) = check_scope(&self.collector.registration, event) {
             return Ok(Err(reason));
         }
-        let Some(claim) = Claim::of(&recordable.event) else { return Ok(Ok(recordable)) };
+        let Some(claim) = Claim::of(event) else { return Ok(Ok(Admitted { event, session: None })) };
         if claim.agent.is_empty() && !self.may_write_for_agent_of(ledger, writes, claim)? {
             return Ok(Err(v1::RejectionReason::AgentOutOfScope));
         }
         let before = ledger.log.next_session;
         let mut next = NextSession { first_index: ledger.log.next(), ordinal: &mut ledger.log.next_session };
-        let entered = ledger.sessions.enter(writes, claim, &mut next)?.map(|_| recordable);
+        let entered = ledger.sessions.enter(writes, claim, &mut next)?.map(|slot| Admitted { event, session: Some(slot) });
         self.quota.sessions += ledger.log.next_session - before;
         Ok(entered)
     }
@@ -171,27 +194,17 @@ impl Taking<'_> {
         Ok(is_agent_in_scope(&self.collector.registration, agent))
     }
 
-    /// Returns the agent that an event is judged by: the session's, which is the event's where it names one.
-    fn agent_of<S: Store>(&self, ledger: &mut Ledger, writes: &Writes<'_, S>, event: &v1::Event) -> Result<String, StoreFault> {
-        if let Some(claim) = Claim::of(event)
-            && let Some(session) = ledger.sessions.find(writes, &key::scoped(claim.tenant, claim.id))?
-        {
-            return Ok(session.agent().to_owned());
-        }
-        Ok(named_agent(event).to_owned())
-    }
-
     fn append<S: Store>(
         &self,
         ledger: &mut Ledger,
         writes: &mut Writes<'_, S>,
         offset: usize,
         prepared: &PreparedEvent,
-        slot: Result<&Recordable, v1::RejectionReason>,
+        judged: Result<Admitted<'_>, v1::RejectionReason>,
     ) -> Result<v1::EventReceipt, StoreFault> {
         let at = self.place(offset);
-        let recordable = match slot {
-            Ok(recordable) => recordable,
+        let (admitted, exact) = match judged.and_then(|admitted| Ok((admitted, prepared.exact.as_ref().map_err(|reason| *reason)?))) {
+            Ok(admitted) => admitted,
             Err(reason) => {
                 let event_leaf = prepared.leaf.0.to_vec();
                 let body = v1::Rejection { at: Some(at), event_leaf, event_bytes: prepared.bytes, reason: reason.into() };
@@ -199,8 +212,8 @@ impl Taking<'_> {
                 return Ok(v1::EventReceipt { rejection: reason.into(), ..Default::default() });
             }
         };
-        let event = &recordable.event;
-        let agent = self.agent_of(ledger, writes, event)?;
+        let Admitted { event, session } = admitted;
+        let agent = agent_of(ledger, admitted);
         let cover = containment::cover(ledger, writes, event, &agent)?;
         containment::note(ledger, writes, event, &agent, &cover)?;
         if let Some(v1::event::Body::SubAgentSpawned(spawned)) = &event.body
@@ -209,25 +222,19 @@ impl Taking<'_> {
             containment::note_spawn(writes, event, spawned)?;
         }
         holding::note(writes, event, &agent)?;
-        let observed = facts::observe(ledger, writes, event, &agent)?;
+        let observed = facts::observe(ledger, writes, event, &agent, session)?;
         let decision = decision::decide(ledger, writes, event, &agent, &cover, &observed)?;
         if let Some(kept) = &mut ledger.observed {
-            kept.push((ledger.log.next(), observed.facts.clone()));
+            kept.push((ledger.log.next(), (*observed.facts).clone()));
         }
-        let facts = observed.encoded();
         decision::note_agent(ledger, writes, &event.tenant_id, &agent)?;
         let contained = if cover.is_empty() { facts::Contained::No } else { facts::Contained::Yes };
-        observed.settle(writes, decision.verdict(), contained, ledger.log.next())?;
+        let facts = observed.settle(ledger, writes, decision.verdict(), contained)?;
         containment::note_covered(writes, &cover, ledger.log.next());
         // Planted: a spawn takes no position in its session.
         let is_left_out = crate::planted!(SpawnOutsideSession) && matches!(event.body, Some(v1::event::Body::SubAgentSpawned(_)));
-        let session = match Claim::of(event).filter(|_| !is_left_out) {
-            Some(claim) => {
-                let found = ledger.sessions.grow(writes, &key::scoped(claim.tenant, claim.id))?;
-                found.map(|session| InSession { tenant: claim.tenant, id: claim.id, session })
-            }
-            None => None,
-        };
+        let grown = session.filter(|_| !is_left_out).and_then(|slot| ledger.sessions.grow_at(slot));
+        let session = Claim::of(event).zip(grown).map(|(claim, session)| InSession { tenant: claim.tenant, id: claim.id, session });
         let receipt = v1::EventReceipt {
             verdict: decision.verdict,
             session_position: session.as_ref().map_or(0, |of| of.session.size()),
@@ -235,8 +242,9 @@ impl Taking<'_> {
             findings: decision.findings.clone(),
             action_digest: decision.action_digest.clone(),
         };
-        let body = Body::Event(v1::RecordedEvent { at: Some(at), event: recordable.exact.clone() });
-        ledger.log.append(writes, Draft { event: Some(event), body, decision: Some(Decided { decision, facts }), session });
+        let body = Body::Event(v1::RecordedEvent { at: Some(at), event: exact.clone() });
+        ledger.log.append(writes, Draft { event: Some(event), body, decision: Some(Decided { decision, facts: &facts }), session });
+        ledger.facts_room = Some(facts);
         Ok(receipt)
     }
 
@@ -275,6 +283,13 @@ fn check_scope(of: &v1::RegisterCollector, event: &v1::Event) -> Result<(), v1::
     }
     let agent = named_agent(event);
     if agent.is_empty() || is_agent_in_scope(of, agent) { Ok(()) } else { Err(v1::RejectionReason::AgentOutOfScope) }
+}
+
+/// Returns the agent that an event is judged by: the event's, which is the session's, or else the session's.
+fn agent_of<'a>(ledger: &Ledger, of: Admitted<'a>) -> Cow<'a, str> {
+    let named = named_agent(of.event);
+    let session = of.session.filter(|_| named.is_empty()).and_then(|slot| ledger.sessions.at(slot));
+    session.map_or(Cow::Borrowed(named), |session| Cow::Owned(session.agent().to_owned()))
 }
 
 fn named_agent(event: &v1::Event) -> &str {

@@ -11,7 +11,12 @@ use crate::limits::{ID_BYTES_MAX, KEY_NAME_BYTES_MAX};
 /// Tells whether a text may name something: not empty, without control characters.
 #[must_use]
 pub(crate) fn is_identifier(text: &str) -> bool {
-    !text.is_empty() && text.len() <= ID_BYTES_MAX && !text.chars().any(char::is_control)
+    !text.is_empty() && text.len() <= ID_BYTES_MAX && !has_control(text)
+}
+
+fn has_control(text: &str) -> bool {
+    // Nearly every name is ASCII, where a control character is a byte.
+    if text.is_ascii() { text.bytes().any(|byte| byte.is_ascii_control()) } else { text.chars().any(char::is_control) }
 }
 
 /// Tells whether a text may name a key of a log or of a node: as the verifier and C2SP have it, so that what is registered
@@ -51,24 +56,26 @@ fn is_well_formed(event: &v1::Event) -> bool {
         && event.payloads.iter().all(is_well_formed_commitment)
         && is_each_content_named_once(&event.payloads)
         && event.attribution.as_ref().is_none_or(is_well_formed_attribution)
-        && event.body.as_ref().is_none_or(|body| names(body).into_iter().all(is_optional_identifier))
+        && event.body.as_ref().is_none_or(|body| names(body).into_iter().flatten().all(is_optional_identifier))
 }
 
 /// Returns what a body says of things that can be contained.
-fn names(body: &v1::event::Body) -> Vec<&str> {
+fn names(body: &v1::event::Body) -> [Option<&str>; 3] {
     use v1::event::Body;
+    let one = |name| [name, None, None];
     match body {
-        Body::ActionIntent(it) => it.tool.iter().map(|tool| tool.server_id.as_str()).collect(),
-        Body::McpConnected(it) => vec![&it.server_id],
-        Body::ToolDefined(it) => vec![&it.server_id],
-        Body::CredentialUsed(it) => it.credential.iter().map(|it| it.credential_id.as_str()).collect(),
-        Body::CredentialIssued(it) => it.credential.iter().map(|it| it.credential_id.as_str()).collect(),
-        Body::SubAgentSpawned(it) => {
-            let child = it.child_credential.as_ref().map_or("", |it| &it.credential_id);
-            vec![&it.child_session_id, &it.child_agent_id, child]
-        }
-        _ => Vec::new(),
+        Body::ActionIntent(it) => one(it.tool.as_ref().map(|tool| tool.server_id.as_str())),
+        Body::McpConnected(it) => one(Some(&it.server_id)),
+        Body::ToolDefined(it) => one(Some(&it.server_id)),
+        Body::CredentialUsed(it) => one(credential_id(it.credential.as_ref())),
+        Body::CredentialIssued(it) => one(credential_id(it.credential.as_ref())),
+        Body::SubAgentSpawned(it) => [Some(&it.child_session_id), Some(&it.child_agent_id), credential_id(it.child_credential.as_ref())],
+        _ => one(None),
     }
+}
+
+fn credential_id(of: Option<&v1::Credential>) -> Option<&str> {
+    of.map(|it| it.credential_id.as_str())
 }
 
 fn is_well_formed_session(session: &v1::SessionRef) -> bool {
@@ -85,7 +92,7 @@ fn is_well_formed_commitment(payload: &v1::Commitment) -> bool {
 /// A payload is found by entry and digest: committed to twice, for two subjects, it would outlive the erasure of one of them.
 fn is_each_content_named_once(of: &[v1::Commitment]) -> bool {
     let mut seen = BTreeSet::new();
-    of.iter().all(|commitment| seen.insert(&commitment.digest))
+    of.len() < 2 || of.iter().all(|commitment| seen.insert(&commitment.digest))
 }
 
 fn is_well_formed_attribution(of: &v1::Attribution) -> bool {

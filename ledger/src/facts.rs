@@ -13,11 +13,13 @@ mod touching;
 
 use proofline_proto::v1;
 use prost::Message as _;
+use smallvec::SmallVec;
 use v1::event::Body;
 
 pub(crate) use authority::is_owned;
 pub(crate) use row::{AgentCounts, Intended, ToolRow};
 use row::{Held, RefusedTool};
+pub(crate) use session::KnownTraits;
 use session::{Above, SessionState};
 use sets::{Granted, Member, Set};
 pub(crate) use tools::pin;
@@ -27,6 +29,7 @@ use crate::key::{self, RowKey};
 use crate::ledger::Ledger;
 use crate::limits::{COUNT_MAX, MEMBERS_PER_EVENT_MAX};
 use crate::log::damaged;
+use crate::session::Slot;
 use crate::store::{Store, StoreFault, Table};
 use crate::writes::Writes;
 use act::Act;
@@ -37,7 +40,7 @@ const SECOND_NS: u64 = 1_000_000_000;
 /// An event, its facts, and the rows that it changes once its verdict is known.
 #[derive(Debug)]
 pub(crate) struct Observed<'a> {
-    pub(crate) facts: v1::Facts,
+    pub(crate) facts: Box<v1::Facts>,
     event: &'a v1::Event,
     session: Option<SessionState>,
     agent: Option<Held<AgentCounts>>,
@@ -58,13 +61,15 @@ pub(crate) fn observe<'a, S: Store>(
     writes: &mut Writes<'_, S>,
     event: &'a v1::Event,
     agent: &str,
+    session: Option<Slot>,
 ) -> Result<Observed<'a>, StoreFault> {
     let now = ledger.log.now();
     let intended = intended(ledger, writes, event)?;
     let act = Act::of(event, intended.as_ref().map(|it| &it.action));
-    let mut facts = of_event(event, &act, agent, now);
+    let mut facts = room(ledger);
+    of_event(&mut facts, event, &act, agent, now);
     of_outcome(&mut facts, event, intended.as_ref());
-    let mut session = SessionState::open(ledger, writes, event)?;
+    let mut session = SessionState::open(ledger, writes, event, agent, session)?;
     let scope = key::scoped(&event.tenant_id, agent);
     let mut agent_row = None;
     if !agent.is_empty() {
@@ -90,8 +95,12 @@ pub(crate) fn observe<'a, S: Store>(
     let learns = touching.learns;
     authority::purpose(writes, event, &act, &mut facts, now)?;
     authority::agent(writes, event, agent, session.as_ref().map_or(&[], |it| &it.above), &mut facts)?;
-    if let Some(session) = &mut session {
-        session.count(writes, event, &act, &mut facts)?;
+    match &mut session {
+        Some(session) => session.count(writes, event, &act, &mut facts)?,
+        None => {
+            facts.session_tool_names.clear();
+            facts.session_tags.clear();
+        }
     }
     if let Some(row) = &mut agent_row {
         row.now.count(&act, &learns, &mut facts);
@@ -118,16 +127,17 @@ impl Observed<'_> {
         self.facts.encode_to_vec()
     }
 
-    /// Writes what the event changes, with its verdict, as part of its entry.
+    /// Writes what the event changes, with its verdict, as part of its entry, and returns the facts.
     ///
     /// What waits for a yes is not denied, and what a containment denies says nothing new of the agent.
     pub(crate) fn settle<S: Store>(
         mut self,
+        ledger: &mut Ledger,
         writes: &mut Writes<'_, S>,
         verdict: v1::Verdict,
         contained: Contained,
-        index: EntryIndex,
-    ) -> Result<(), StoreFault> {
+    ) -> Result<Box<v1::Facts>, StoreFault> {
+        let index = ledger.log.next();
         let is_allowed = verdict == v1::Verdict::Allow;
         let is_denied = self.is_intent && verdict == v1::Verdict::Deny && contained == Contained::No;
         if is_allowed {
@@ -162,13 +172,12 @@ impl Observed<'_> {
             writes.forget(Table::Unresolved, sets::unresolved(&self.event.tenant_id, intent));
         }
         if let Some(session) = self.session {
-            session.counts.write(writes)?;
-            session.traits.write(writes)?;
+            session.write(ledger, writes)?;
         }
         if let Some(row) = self.agent {
             row.write(writes)?;
         }
-        Ok(())
+        Ok(self.facts)
     }
 
     /// Remembers what the agent was allowed to touch. What it asked for in vain, or reports of itself, stays new to it.
@@ -228,44 +237,50 @@ fn intent_at<S: Store>(writes: &Writes<'_, S>, tenant: &str, session: &str, even
     Ok(None)
 }
 
-fn of_event(event: &v1::Event, act: &Act<'_>, agent: &str, now: UnixNanos) -> v1::Facts {
+/// Returns facts that say nothing, in the room of earlier ones: their texts are of nearly the same lengths.
+fn room(ledger: &mut Ledger) -> Box<v1::Facts> {
+    let mut facts = ledger.facts_room.take().unwrap_or_default();
+    let lists = (std::mem::take(&mut facts.session_tool_names), std::mem::take(&mut facts.session_tags));
+    facts.clear();
+    (facts.session_tool_names, facts.session_tags) = lists;
+    facts
+}
+
+fn of_event(facts: &mut v1::Facts, event: &v1::Event, act: &Act<'_>, agent: &str, now: UnixNanos) {
     let attribution = event.attribution.as_ref();
     let hops = attribution.map_or(&[][..], |it| &it.delegation);
     let most_exposed = act.resources.iter().map(|it| it.environment()).max().unwrap_or_default();
-    v1::Facts {
-        action: act.action.to_owned(),
-        tenant: event.tenant_id.clone(),
-        agent: agent.to_owned(),
-        session: event.session.as_ref().map(|it| it.session_id.clone()).unwrap_or_default(),
-        vantage: act::vantage_name(event.vantage()).to_owned(),
-        tool: act.tool_name().to_owned(),
-        server: act.server.to_owned(),
-        status: act::status_name(act.status).to_owned(),
-        error_type: act.error_type.to_owned(),
-        resources: distinct(act.resources.iter().map(|it| it.uri.as_str())),
-        systems: distinct(act.resources.iter().map(|it| it.system.as_str())),
-        tags: distinct(act.resources.iter().flat_map(|it| it.tags.iter().map(String::as_str))),
-        regions: distinct(act.resources.iter().map(|it| it.region.as_str())),
-        environment: act::environment_name(most_exposed).to_owned(),
-        classification: number(act.resources.iter().map(|it| it.classification).max().unwrap_or_default()),
-        egress: act.egress,
-        risk_tier: number(act.tier().into()),
-        records: act.records.min(COUNT_MAX),
-        bytes_read: act.bytes_read.min(COUNT_MAX),
-        bytes_out: act.bytes_out.min(COUNT_MAX),
-        amount: act.amount.min(COUNT_MAX),
-        tokens: act.tokens.min(COUNT_MAX),
-        unattributed: attribution.is_some_and(|it| it.unattributed() != v1::UnattributedReason::Unspecified),
-        asserted_delegation: hops.iter().any(|hop| hop.proof() == v1::HopProof::Asserted),
-        writes: act.writes(),
-        hour: hour(now.0),
-        weekday: weekday(now.0),
-        observed_hour: hour(event.observed_unix_ns),
-        observed_weekday: weekday(event.observed_unix_ns),
-        observed_gap_s: event.observed_unix_ns.abs_diff(now.0) / SECOND_NS,
-        step_up_age_s: COUNT_MAX,
-        ..Default::default()
-    }
+    facts.action.push_str(act.action);
+    facts.tenant.push_str(&event.tenant_id);
+    facts.agent.push_str(agent);
+    facts.session.push_str(event.session.as_ref().map_or("", |it| &it.session_id));
+    facts.vantage.push_str(act::vantage_name(event.vantage()));
+    facts.tool.push_str(act.tool_name());
+    facts.server.push_str(act.server);
+    facts.status.push_str(act::status_name(act.status));
+    facts.error_type.push_str(act.error_type);
+    facts.resources = distinct(act.resources.iter().map(|it| it.uri.as_str()));
+    facts.systems = distinct(act.resources.iter().map(|it| it.system.as_str()));
+    facts.tags = distinct(act.resources.iter().flat_map(|it| it.tags.iter().map(String::as_str)));
+    facts.regions = distinct(act.resources.iter().map(|it| it.region.as_str()));
+    facts.environment.push_str(act::environment_name(most_exposed));
+    facts.classification = number(act.resources.iter().map(|it| it.classification).max().unwrap_or_default());
+    facts.egress = act.egress;
+    facts.risk_tier = number(act.tier().into());
+    facts.records = act.records.min(COUNT_MAX);
+    facts.bytes_read = act.bytes_read.min(COUNT_MAX);
+    facts.bytes_out = act.bytes_out.min(COUNT_MAX);
+    facts.amount = act.amount.min(COUNT_MAX);
+    facts.tokens = act.tokens.min(COUNT_MAX);
+    facts.unattributed = attribution.is_some_and(|it| it.unattributed() != v1::UnattributedReason::Unspecified);
+    facts.asserted_delegation = hops.iter().any(|hop| hop.proof() == v1::HopProof::Asserted);
+    facts.writes = act.writes();
+    facts.hour = hour(now.0);
+    facts.weekday = weekday(now.0);
+    facts.observed_hour = hour(event.observed_unix_ns);
+    facts.observed_weekday = weekday(event.observed_unix_ns);
+    facts.observed_gap_s = event.observed_unix_ns.abs_diff(now.0) / SECOND_NS;
+    facts.step_up_age_s = COUNT_MAX;
 }
 
 fn of_outcome(facts: &mut v1::Facts, event: &v1::Event, intended: Option<&Intended>) {
@@ -299,7 +314,7 @@ impl AgentCounts {
 }
 
 fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
-    let mut found: Vec<&str> = names.filter(|name| !name.is_empty()).collect();
+    let mut found: SmallVec<[&str; 8]> = names.filter(|name| !name.is_empty()).collect();
     found.sort_unstable();
     found.dedup();
     found.into_iter().map(str::to_owned).collect()

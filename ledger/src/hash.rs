@@ -170,18 +170,18 @@ pub(crate) fn state_digest(before: &Hash, index: EntryIndex, leaf: &Hash, next_s
 #[must_use]
 pub(crate) fn map_key(dimension: Dimension, tenant: &str, value: &str) -> Hash {
     let mut spelled = Vec::with_capacity(tenant.len() + value.len() + 5);
-    spell_map_key(dimension, tenant, value, &mut spelled);
+    spell_map_key(dimension, tenant, &[value], &mut spelled);
     keyed(&MAP_KEY, &[&spelled])
 }
 
-/// Writes what the hash of a key is over.
-pub(crate) fn spell_map_key(dimension: Dimension, tenant: &str, value: &str, spelled: &mut Vec<u8>) {
-    let length = |text: &str| u16::try_from(text.len()).unwrap_or(u16::MAX).to_be_bytes();
+/// Writes what the hash of a key is over, the value in pieces.
+pub(crate) fn spell_map_key(dimension: Dimension, tenant: &str, value: &[&str], spelled: &mut Vec<u8>) {
+    let length = |bytes: usize| u16::try_from(bytes).unwrap_or(u16::MAX).to_be_bytes();
     spelled.push(u8::try_from(i32::from(dimension)).unwrap_or_default());
-    spelled.extend_from_slice(&length(tenant));
+    spelled.extend_from_slice(&length(tenant.len()));
     spelled.extend_from_slice(tenant.as_bytes());
-    spelled.extend_from_slice(&length(value));
-    spelled.extend_from_slice(value.as_bytes());
+    spelled.extend_from_slice(&length(value.iter().map(|piece| piece.len()).sum()));
+    value.iter().for_each(|piece| spelled.extend_from_slice(piece.as_bytes()));
 }
 
 /// Hashes keys that are written as [`spell_map_key`] writes them.

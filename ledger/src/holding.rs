@@ -33,8 +33,7 @@ pub(crate) fn end<S: Store>(writes: &mut Writes<'_, S>, target: &v1::Target, hol
 
 /// Takes note of what the payloads of an event stand under, for each subject that they are of.
 pub(crate) fn note<S: Store>(writes: &mut Writes<'_, S>, event: &v1::Event, agent: &str) -> Result<(), StoreFault> {
-    for subject in Subject::all(event) {
-        let mut key = subject.row_key();
+    for mut key in Subject::row_keys(event) {
         let of_subject = key.len();
         // By the tenant the subject is known even where an event names nothing else.
         for (kind, id) in direct(event, agent).chain([(TargetKind::Tenant, Cow::Borrowed(""))]) {

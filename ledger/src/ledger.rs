@@ -45,6 +45,8 @@ pub struct Ledger {
     pub(crate) rules: Option<RuleSet>,
     /// Facts of each event, for who asks for them.
     pub(crate) observed: Option<Vec<(EntryIndex, v1::Facts)>>,
+    /// Room for the facts of the next event.
+    pub(crate) facts_room: Option<Box<v1::Facts>>,
 }
 
 /// What one apply did. `changes` must be committed before the next apply.
@@ -102,6 +104,7 @@ impl Ledger {
             outlet_generation: 0,
             rules: activation::active(store)?,
             observed: None,
+            facts_room: None,
         })
     }
 

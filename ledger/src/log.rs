@@ -51,6 +51,8 @@ pub(crate) struct Log {
     appended: Vec<Appended>,
     /// The writes of the entries that were appended, one behind the other.
     written: Vec<u8>,
+    /// Their exact facts, too.
+    facts: Vec<u8>,
     /// Which keys entries carry, for who asks for that.
     pub(crate) keys: Option<Carried>,
 }
@@ -59,7 +61,8 @@ pub(crate) struct Log {
 #[derive(Clone, Debug)]
 struct Appended {
     core: v1::EntryCore,
-    facts: Vec<u8>,
+    /// Where its facts end.
+    facts: usize,
     session: Option<Slot>,
     next_session: u64,
     /// Where its writes end.
@@ -71,7 +74,7 @@ pub(crate) struct Draft<'a> {
     /// The event that the body has the exact bytes of.
     pub(crate) event: Option<&'a v1::Event>,
     pub(crate) body: v1::entry_core::Body,
-    pub(crate) decision: Option<Decided>,
+    pub(crate) decision: Option<Decided<'a>>,
     pub(crate) session: Option<InSession<'a>>,
 }
 
@@ -82,10 +85,10 @@ impl Draft<'_> {
     }
 }
 
-/// A decision without the digest of its facts, and the exact facts.
-pub(crate) struct Decided {
+/// A decision without the digest of its facts, and the facts.
+pub(crate) struct Decided<'a> {
     pub(crate) decision: v1::Decision,
-    pub(crate) facts: Vec<u8>,
+    pub(crate) facts: &'a v1::Facts,
 }
 
 /// The session that an entry belongs to, from `Sessions::grow`.
@@ -114,6 +117,7 @@ impl Log {
             now: UnixNanos(head.last_unix_ns),
             appended: Vec::new(),
             written: Vec::new(),
+            facts: Vec::new(),
             keys: None,
         })
     }
@@ -149,15 +153,18 @@ impl Log {
     /// Appends one entry. It can be read once [`Self::complete`] made its bytes.
     pub(crate) fn append<S: Store>(&mut self, writes: &mut Writes<'_, S>, draft: Draft<'_>) -> EntryIndex {
         let index = self.next();
-        let (decision, facts) = draft.decision.map(|of| (of.decision, of.facts)).unzip();
+        let decision = draft.decision.map(|of| {
+            of.facts.encode_raw(&mut self.facts);
+            of.decision
+        });
         let (session, slot) = draft.session.map(|of| of.enter(index)).unzip();
         let core = v1::EntryCore { index: index.0, committed_unix_ns: self.now.0, session, decision, body: Some(draft.body) };
         if let Some(keys) = &mut self.keys {
             keys.add(&core, draft.event);
         }
         writes.end_entry(&mut self.written);
-        let (facts, next_session, written) = (facts.unwrap_or_default(), self.next_session, self.written.len());
-        self.appended.push(Appended { core, facts, session: slot, next_session, written });
+        let (facts, written) = (self.facts.len(), self.written.len());
+        self.appended.push(Appended { core, facts, session: slot, next_session: self.next_session, written });
         index
     }
 
@@ -179,7 +186,7 @@ impl Log {
     /// Makes the bytes, the leaves and the digests of what was appended.
     pub(crate) fn complete<S: Store>(&mut self, writes: &mut Writes<'_, S>, sessions: &mut Sessions) {
         let mut appended = std::mem::take(&mut self.appended);
-        let digests = facts_digests(&appended.iter().map(|of| &of.facts).collect::<Vec<_>>());
+        let digests = facts_digests(&between(&self.facts, appended.iter().map(|of| of.facts)));
         for (of, digest) in appended.iter_mut().zip(digests) {
             of.core.decision.iter_mut().for_each(|decision| decision.facts_digest = digest.0.to_vec());
         }
@@ -198,6 +205,7 @@ impl Log {
             began = of.written;
         }
         self.written.clear();
+        self.facts.clear();
         appended.clear();
         self.appended = appended;
     }
@@ -277,6 +285,12 @@ impl InSession<'_> {
         let (position, slot) = self.session.enter(index);
         (v1::SessionPosition { tenant_id: self.tenant.to_owned(), session_id: self.id.to_owned(), position: position.0 }, slot)
     }
+}
+
+/// Cuts what lies one behind the other, by where each ends.
+fn between(bytes: &[u8], ends: impl Iterator<Item = usize>) -> Vec<&[u8]> {
+    let mut began = 0;
+    ends.map(|end| bytes.get(std::mem::replace(&mut began, end)..end).unwrap_or_default()).collect()
 }
 
 /// What a store is that has another row where an entry belongs.

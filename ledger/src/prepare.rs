@@ -1,5 +1,8 @@
-//! Parses what a group carries and checks its signatures: everything that is a pure function of the bytes, so that it
-//! can run in parallel before the serial apply. Nothing here looks at replicated state.
+//! Parses what a group carries and checks its signatures: what is a pure function of the bytes and dear, so that it can run in
+//! parallel before the serial apply. Nothing here looks at replicated state.
+//!
+//! Events themselves are read by the apply that decides on them: read before, on another thread, they are cold when their turn
+//! comes, and are given back to an allocator that another thread took them from.
 
 use proofline_proto::{peer, v1};
 use prost::Message;
@@ -65,14 +68,8 @@ pub struct PreparedBatch {
 pub(crate) struct PreparedEvent {
     pub(crate) leaf: Hash,
     pub(crate) bytes: u64,
-    pub(crate) content: Result<Recordable, v1::RejectionReason>,
-}
-
-/// An event that is well-formed in itself.
-#[derive(Clone, Debug)]
-pub(crate) struct Recordable {
-    pub(crate) exact: Bytes,
-    pub(crate) event: Box<v1::Event>,
+    /// The exact bytes, or why it was rejected when it came first.
+    pub(crate) exact: Result<Bytes, v1::RejectionReason>,
 }
 
 /// An opening whose signature was checked.
@@ -164,9 +161,7 @@ impl SignedBatch {
         limit("events in the batch", batch.events.len(), BATCH_EVENTS_MAX)?;
         limit("bytes of events in the batch", size, BATCH_BYTES_MAX)?;
         let leaves = ContentHash::leaves(&batch.events);
-        let mut encoded = Vec::new();
-        let events = batch.events.into_iter().zip(leaves).map(|(exact, leaf)| PreparedEvent::of(exact, leaf, &mut encoded));
-        let events: Vec<_> = events.collect();
+        let events: Vec<_> = batch.events.into_iter().zip(leaves).map(|(exact, leaf)| PreparedEvent::of(exact, leaf)).collect();
         let event_count = u32::try_from(events.len()).map_err(|_| Refusal::Malformed("event count"))?;
         let statement = v1::BatchStatement {
             public_key: batch.public_key,
@@ -286,33 +281,32 @@ pub(crate) fn events_root(events: &[PreparedEvent]) -> Hash {
 impl PreparedEvent {
     pub(crate) fn new(exact: Bytes) -> Self {
         let leaf = ContentHash::leaf(&exact);
-        Self::of(exact, leaf, &mut Vec::new())
+        Self::of(exact, leaf)
     }
 
-    fn of(exact: Bytes, leaf: Hash, encoded: &mut Vec<u8>) -> Self {
-        Self { leaf, bytes: exact.len() as u64, content: Recordable::parse(exact, encoded) }
+    fn of(exact: Bytes, leaf: Hash) -> Self {
+        Self { leaf, bytes: exact.len() as u64, exact: Ok(exact) }
     }
-}
 
-impl Recordable {
-    /// Parses an event. `encoded` is room.
-    fn parse(exact: Bytes, encoded: &mut Vec<u8>) -> Result<Self, v1::RejectionReason> {
+    /// Reads an event that is well-formed in itself, or says why it is none. `encoded` is room.
+    pub(crate) fn read(&self, encoded: &mut Vec<u8>) -> Result<v1::Event, v1::RejectionReason> {
+        let exact = self.exact.as_ref().map_err(|reason| *reason)?;
         if exact.len() > EVENT_BYTES_MAX {
             return Err(v1::RejectionReason::Oversize);
         }
         if exact.is_empty() {
             return Err(v1::RejectionReason::Malformed);
         }
-        let event = v1::Event::decode(exact.clone()).map_err(|_| v1::RejectionReason::Malformed)?;
+        let event = v1::Event::decode(&**exact).map_err(|_| v1::RejectionReason::Malformed)?;
         crate::event::check_lists(&event)?;
         // Protobuf has many encodings of one message; the ledger takes exactly one, and no unknown fields.
         encoded.clear();
         event.encode_raw(encoded);
-        if *encoded != exact {
+        if *encoded != *exact {
             return Err(v1::RejectionReason::Malformed);
         }
         crate::event::check(&event)?;
-        Ok(Self { exact, event: Box::new(event) })
+        Ok(event)
     }
 }
 

@@ -8,10 +8,10 @@ use std::collections::BTreeSet;
 
 use proofline_proto::v1;
 
+use crate::batch::Content;
 use crate::key;
 use crate::ledger::{Judged, Ledger};
 use crate::limits::{EVENTS_PER_HOUR_DEFAULT, PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_PER_HOUR_DEFAULT, SESSIONS_PER_HOUR_DEFAULT};
-use crate::prepare::PreparedBatch;
 use crate::refusal::Refusal;
 use crate::row::QuotaRow;
 use crate::session::Claim;
@@ -26,10 +26,10 @@ pub(crate) fn reserve<S: Store>(
     ledger: &mut Ledger,
     writes: &Writes<'_, S>,
     of: &v1::RegisterCollector,
-    batch: &PreparedBatch,
+    batch: &[Content],
 ) -> Judged<QuotaRow> {
     let mut hour = Hour::of(ledger, writes, of)?;
-    let count = batch.events.len() as u64;
+    let count = batch.len() as u64;
     if let Err(refusal) = hour.take_events(count).and_then(|()| hour.check_payloads(batch)) {
         return Ok(Err(refusal));
     }
@@ -78,9 +78,8 @@ impl Hour {
     }
 
     /// Payloads are counted when their events are recorded; here they only have to fit.
-    fn check_payloads(&self, batch: &PreparedBatch) -> Result<(), Refusal> {
-        let events = batch.events.iter().filter_map(|event| event.content.as_ref().ok());
-        let bytes = events.map(|event| payload_bytes(&event.event)).sum();
+    fn check_payloads(&self, batch: &[Content]) -> Result<(), Refusal> {
+        let bytes = batch.iter().flatten().map(payload_bytes).sum();
         self.check("bytes of payloads", self.row.payload_bytes, bytes, self.payload_bytes_max)
     }
 
@@ -110,10 +109,10 @@ pub(crate) fn payload_bytes(event: &v1::Event) -> u64 {
     sizes.filter(|bytes| *bytes <= PAYLOAD_BYTES_MAX as u64).sum()
 }
 
-fn new_sessions<S: Store>(ledger: &mut Ledger, writes: &Writes<'_, S>, batch: &PreparedBatch) -> Result<u64, StoreFault> {
+fn new_sessions<S: Store>(ledger: &mut Ledger, writes: &Writes<'_, S>, batch: &[Content]) -> Result<u64, StoreFault> {
     let mut seen = BTreeSet::new();
-    for event in batch.events.iter().filter_map(|event| event.content.as_ref().ok()) {
-        let Some(claim) = Claim::of(&event.event) else { continue };
+    for event in batch.iter().flatten() {
+        let Some(claim) = Claim::of(event) else { continue };
         let key = key::scoped(claim.tenant, claim.id);
         if !seen.contains(&key) && ledger.sessions.find(writes, &key)?.is_none() {
             seen.insert(key);

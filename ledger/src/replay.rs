@@ -134,7 +134,7 @@ impl Replay {
             Body::Event(event) => return self.push_event(index, time, event.at, PreparedEvent::new(event.event), exact),
             Body::Rejection(it) => {
                 let leaf = Hash::from_slice(&it.event_leaf).ok_or(Divergence::Unreadable(index))?;
-                let event = PreparedEvent { leaf, bytes: it.event_bytes, content: Err(it.reason()) };
+                let event = PreparedEvent { leaf, bytes: it.event_bytes, exact: Err(it.reason()) };
                 return self.push_event(index, time, it.at, event, exact);
             }
             Body::Genesis(genesis) => {

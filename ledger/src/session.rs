@@ -4,6 +4,7 @@ use foldhash::{HashMap, HashMapExt as _};
 
 use proofline_proto::v1;
 
+use crate::facts::KnownTraits;
 use crate::frontier::Frontier;
 use crate::hash::{ContentHash, Hash};
 use crate::ids::{EntryIndex, Position, SessionOrdinal};
@@ -28,6 +29,7 @@ pub(crate) struct OpenSession {
     sealed_at: Option<u64>,
     uses: UsesRow,
     shared: Option<(u64, Vec<u64>)>,
+    traits: Option<Box<KnownTraits>>,
     /// An entry was added since the head row was written.
     has_grown: bool,
     slot: Slot,
@@ -47,6 +49,7 @@ impl OpenSession {
             sealed_at: None,
             uses: UsesRow::default(),
             shared: None,
+            traits: None,
             has_grown: false,
             slot: Slot::default(),
         }
@@ -122,6 +125,15 @@ impl OpenSession {
     /// Keeps what was looked up: it holds until what is contained changes, or what the session was seen with.
     pub(crate) fn keep_shared(&mut self, generation: u64, cases: Vec<u64>) {
         self.shared = Some((generation, cases));
+    }
+
+    /// Takes what was known last of the session's traits, and is to be given back.
+    pub(crate) fn take_traits(&mut self) -> KnownTraits {
+        self.traits.as_deref_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    pub(crate) fn keep_traits(&mut self, known: KnownTraits) {
+        **self.traits.get_or_insert_default() = known;
     }
 
     pub(crate) fn is_sealed(&self) -> bool {
@@ -228,13 +240,26 @@ impl Sessions {
 
     /// Returns a session that exists, to which an entry is added next.
     pub(crate) fn grow<S: Store>(&mut self, writes: &Writes<'_, S>, key: &[u8]) -> Result<Option<&mut OpenSession>, StoreFault> {
-        let Some(slot) = self.slot(writes, key)? else { return Ok(None) };
-        let Some(session) = self.open.get_mut(slot.0) else { return Ok(None) };
+        Ok(self.slot(writes, key)?.and_then(|slot| self.grow_at(slot)))
+    }
+
+    /// Returns the session in a slot, to which an entry is added next.
+    pub(crate) fn grow_at(&mut self, slot: Slot) -> Option<&mut OpenSession> {
+        let session = self.open.get_mut(slot.0)?;
         if !session.has_grown {
             session.has_grown = true;
             self.grown.push(slot);
         }
-        Ok(Some(session))
+        Some(session)
+    }
+
+    /// Returns the session in a slot.
+    pub(crate) fn at(&self, slot: Slot) -> Option<&OpenSession> {
+        self.open.get(slot.0)
+    }
+
+    pub(crate) fn at_mut(&mut self, slot: Slot) -> Option<&mut OpenSession> {
+        self.open.get_mut(slot.0)
     }
 
     /// Adds the leaves of entries to the sessions that they entered, and returns the root of its session after each that has one.
@@ -278,30 +303,31 @@ impl Sessions {
         slot
     }
 
-    /// Returns the session of a claim, creating it with its first entry, or the reason why the claim does not fit.
+    /// Returns the place of the session of a claim, creating it with its first entry, or the reason why the claim does not fit.
     pub(crate) fn enter<S: Store>(
         &mut self,
         writes: &mut Writes<'_, S>,
         claim: Claim<'_>,
         next: &mut NextSession<'_>,
-    ) -> Result<Result<&mut OpenSession, v1::RejectionReason>, StoreFault> {
+    ) -> Result<Result<Slot, v1::RejectionReason>, StoreFault> {
         let key = key::scoped(claim.tenant, claim.id);
-        if self.find(writes, &key)?.is_none() {
+        let mut slot = self.slot(writes, &key)?;
+        if slot.is_none() {
             if let Err(reason) = self.place_below_parent(writes, claim, &key)? {
                 return Ok(Err(reason));
             }
             let binding = next.bind(claim);
             writes.put(Table::Sessions, &key, &binding);
-            self.hold(&key, OpenSession::new(binding));
+            slot = Some(self.hold(&key, OpenSession::new(binding)));
         }
-        let Some(session) = self.find(writes, &key)? else {
+        let Some(session) = slot.and_then(|slot| self.open.get_mut(slot.0)) else {
             return Err(StoreFault::Damaged { table: Table::Sessions, key: key.to_vec() });
         };
         Ok(match session.admit(claim) {
-            Ok(Rebound::Nothing) => Ok(session),
+            Ok(Rebound::Nothing) => Ok(session.slot),
             Ok(Rebound::Late) => {
                 writes.put(Table::Sessions, key, &session.binding);
-                Ok(session)
+                Ok(session.slot)
             }
             Err(reason) => Err(reason),
         })

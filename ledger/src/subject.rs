@@ -1,6 +1,7 @@
 //! Whose a payload is: said by the entry alone, so that an erasure can be matched with what it destroyed without asking anybody.
 
 use proofline_proto::v1;
+use smallvec::SmallVec;
 
 use crate::event::is_identifier;
 use crate::key::{self, RowKey};
@@ -24,8 +25,11 @@ impl Subject {
     /// Takes a name; `None` when it is none that an event could have.
     #[must_use]
     pub fn new(tenant: &str, issuer: &str, subject: &str) -> Option<Self> {
-        let is_name = is_identifier(tenant) && tenant != "*" && is_identifier(subject) && (issuer.is_empty() || is_identifier(issuer));
-        is_name.then(|| Self { tenant: tenant.to_owned(), issuer: issuer.to_owned(), subject: subject.to_owned() })
+        is_subject(tenant, issuer, subject).then(|| Self {
+            tenant: tenant.to_owned(),
+            issuer: issuer.to_owned(),
+            subject: subject.to_owned(),
+        })
     }
 
     /// Returns whose the content behind a commitment of an event is: whom its reference names, else the event's initiator.
@@ -33,34 +37,43 @@ impl Subject {
     #[must_use]
     pub fn of(event: &v1::Event, commitment: &v1::Commitment) -> Option<Self> {
         let (issuer, subject) = names(event, commitment)?;
-        let named = Self::new(&event.tenant_id, issuer, subject)?;
-        Self::all(event).into_iter().find(|known| *known == named)
+        let named = first_named(event).contains(&(issuer, subject));
+        named.then(|| Self { tenant: event.tenant_id.clone(), issuer: issuer.to_owned(), subject: subject.to_owned() })
     }
 
-    /// Returns the first subjects that the commitments of an event name, each once.
-    pub(crate) fn all(event: &v1::Event) -> Vec<Self> {
-        let mut found: Vec<Self> = Vec::new();
-        for (issuer, subject) in event.payloads.iter().filter_map(|commitment| names(event, commitment)) {
-            // Most events have payloads of one subject.
-            let is_found = found.iter().any(|of| (of.issuer.as_str(), of.subject.as_str()) == (issuer, subject));
-            if found.len() < SUBJECTS_PER_EVENT_MAX && !is_found {
-                found.extend(Self::new(&event.tenant_id, issuer, subject));
-            }
-        }
-        found
+    /// Returns the keys of rows about the first subjects that the commitments of an event name, each once.
+    pub(crate) fn row_keys(event: &v1::Event) -> impl Iterator<Item = RowKey> {
+        first_named(event).into_iter().map(|(issuer, subject)| row_key(&event.tenant_id, issuer, subject))
     }
 
     /// Returns the key of rows about the subject.
     #[must_use]
     pub fn key(&self) -> Vec<u8> {
-        self.row_key().into_vec()
+        row_key(&self.tenant, &self.issuer, &self.subject).into_vec()
     }
+}
 
-    pub(crate) fn row_key(&self) -> RowKey {
-        let mut key = key::scoped(&self.tenant, &self.issuer);
-        key::push_text(&mut key, &self.subject);
-        key
+fn row_key(tenant: &str, issuer: &str, subject: &str) -> RowKey {
+    let mut key = key::scoped(tenant, issuer);
+    key::push_text(&mut key, subject);
+    key
+}
+
+fn is_subject(tenant: &str, issuer: &str, subject: &str) -> bool {
+    is_identifier(tenant) && tenant != "*" && is_identifier(subject) && (issuer.is_empty() || is_identifier(issuer))
+}
+
+/// Returns issuer and subject of the first subjects that the commitments of an event name, each once.
+fn first_named(event: &v1::Event) -> SmallVec<[(&str, &str); 4]> {
+    let mut found = SmallVec::new();
+    for (issuer, subject) in event.payloads.iter().filter_map(|commitment| names(event, commitment)) {
+        // Most events have payloads of one subject.
+        let is_new = found.len() < SUBJECTS_PER_EVENT_MAX && !found.contains(&(issuer, subject));
+        if is_new && is_subject(&event.tenant_id, issuer, subject) {
+            found.push((issuer, subject));
+        }
     }
+    found
 }
 
 /// Returns issuer and subject as a commitment, or else the event, names them.

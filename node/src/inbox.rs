@@ -17,7 +17,7 @@ use crate::replica::LogIndex;
 const BATCHES_MAX: usize = 16_384;
 /// Commands that may wait.
 const COMMANDS_MAX: usize = 256;
-/// Bytes of batches that may wait or be under way. Their parsed forms take about six times as much memory.
+/// Bytes of batches that may wait or be under way. What is made of them before their turn comes takes little beside them.
 const BYTES_MAX: usize = 16 << 20;
 /// What an event costs beside its bytes, as an entry and as rows: a batch of empty events is not free.
 const EVENT_FRAME_BYTES: usize = 300;

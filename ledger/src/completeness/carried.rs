@@ -10,7 +10,7 @@ use foldhash::{HashMap, HashMapExt as _};
 use proofline_proto::v1::{self, Dimension};
 use prost::bytes::Bytes;
 
-use super::keys::{Carrier, carried_by};
+use super::keys::{Carrier, Value, carried_by};
 use crate::hash::{Hash, map_keys, spell_map_key};
 use crate::ids::{EntryIndex, TreeSize};
 use crate::listing;
@@ -56,9 +56,9 @@ impl Carried {
         self.end = TreeSize(core.index + 1);
     }
 
-    fn post(&mut self, dimension: Dimension, tenant: &str, value: &str, behind: u32) {
+    fn post(&mut self, dimension: Dimension, tenant: &str, value: Value<'_>, behind: u32) {
         self.spelled.clear();
-        spell_map_key(dimension, tenant, value, &mut self.spelled);
+        spell_map_key(dimension, tenant, value.pieces(), &mut self.spelled);
         match self.lists.get_mut(self.spelled.as_slice()) {
             // An entry may name a key more than once.
             Some(list) if list.last() == Some(&behind) => return,

@@ -1,7 +1,5 @@
 //! Which keys an entry carries, and whereto an event leads: docs/FORMATS.md, sections 17.3 and 17.5.
 
-use std::borrow::Cow;
-
 use proofline_proto::v1;
 use prost::Message as _;
 use prost::bytes::Bytes;
@@ -18,6 +16,30 @@ pub(crate) struct Key {
     pub(crate) dimension: Dimension,
     pub(crate) tenant: String,
     pub(crate) value: String,
+}
+
+/// The value of a key as an entry spells it: pieces that follow one another, because no memory is taken to find it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Value<'a>([&'a str; 4]);
+
+impl Value<'_> {
+    fn is_empty(&self) -> bool {
+        self.0.iter().all(|piece| piece.is_empty())
+    }
+
+    pub(crate) fn pieces(&self) -> &[&str] {
+        &self.0
+    }
+
+    pub(crate) fn text(&self) -> String {
+        self.0.concat()
+    }
+}
+
+impl<'a> From<&'a str> for Value<'a> {
+    fn from(whole: &'a str) -> Self {
+        Self([whole, "", "", ""])
+    }
 }
 
 impl Key {
@@ -53,14 +75,14 @@ impl Carrier {
 }
 
 /// Calls `each` with dimension, tenant and value of every key of an entry; one may come more than once.
-pub(crate) fn carried_by(core: &v1::EntryCore, event: Option<&v1::Event>, mut each: impl FnMut(Dimension, &str, &str)) {
-    let mut found = |dimension, tenant: &str, value: Cow<'_, str>| {
+pub(crate) fn carried_by(core: &v1::EntryCore, event: Option<&v1::Event>, mut each: impl FnMut(Dimension, &str, Value<'_>)) {
+    let mut found = |dimension, tenant: &str, value: Value<'_>| {
         if !value.is_empty() {
-            each(dimension, tenant, &value);
+            each(dimension, tenant, value);
         }
     };
     if let Some(session) = &core.session {
-        found(Dimension::Session, &session.tenant_id, Cow::Borrowed(&session.session_id));
+        found(Dimension::Session, &session.tenant_id, session.session_id.as_str().into());
     }
     match (event, &core.body) {
         (Some(event), body) => {
@@ -69,7 +91,7 @@ pub(crate) fn carried_by(core: &v1::EntryCore, event: Option<&v1::Event>, mut ea
                 found(Dimension::Collector, "", collector(recorded.at.as_ref()));
             }
             for finding in core.decision.iter().flat_map(|decision| &decision.findings) {
-                found(Dimension::Rule, &event.tenant_id, Cow::Borrowed(&finding.rule_id));
+                found(Dimension::Rule, &event.tenant_id, finding.rule_id.as_str().into());
             }
         }
         (None, Some(body)) => other_keys(body, found),
@@ -77,22 +99,22 @@ pub(crate) fn carried_by(core: &v1::EntryCore, event: Option<&v1::Event>, mut ea
     }
 }
 
-fn collector(at: Option<&v1::BatchPosition>) -> Cow<'_, str> {
-    at.map_or(Cow::Borrowed(""), |at| Cow::Borrowed(&at.collector_id))
+fn collector(at: Option<&v1::BatchPosition>) -> Value<'_> {
+    at.map_or("", |at| &at.collector_id).into()
 }
 
 /// Keys of an entry that is no event.
-fn other_keys(body: &Body, mut found: impl FnMut(Dimension, &str, Cow<'_, str>)) {
+fn other_keys(body: &Body, mut found: impl FnMut(Dimension, &str, Value<'_>)) {
     match body {
         Body::Rejection(it) => found(Dimension::Collector, "", collector(it.at.as_ref())),
         Body::LaneClosed(it) => found(Dimension::Collector, "", collector(it.at.as_ref())),
         Body::LaneOpened(it) => {
             let request = it.request.as_ref().map_or("", |request| &request.collector_id);
-            found(Dimension::Collector, "", Cow::Borrowed(request));
+            found(Dimension::Collector, "", request.into());
         }
         Body::Equivocation(it) => {
             let second = it.second.as_ref().map_or("", |second| &second.collector_id);
-            found(Dimension::Collector, "", Cow::Borrowed(second));
+            found(Dimension::Collector, "", second.into());
         }
         Body::Containment(it) => it.targets.iter().for_each(|target| named(target, &mut found)),
         Body::Command(signed) => {
@@ -109,8 +131,8 @@ fn other_keys(body: &Body, mut found: impl FnMut(Dimension, &str, Cow<'_, str>))
     }
 }
 
-fn command_keys(action: &Action, mut found: impl FnMut(Dimension, &str, Cow<'_, str>)) {
-    let mut one = |dimension, tenant: &str, value: &str| found(dimension, tenant, Cow::Borrowed(value));
+fn command_keys(action: &Action, mut found: impl FnMut(Dimension, &str, Value<'_>)) {
+    let mut one = |dimension, tenant: &str, value: &str| found(dimension, tenant, value.into());
     match action {
         Action::RegisterCollector(it) => one(Dimension::Collector, "", &it.collector_id),
         Action::RevokeCollector(it) => one(Dimension::Collector, "", &it.collector_id),
@@ -145,7 +167,7 @@ fn command_keys(action: &Action, mut found: impl FnMut(Dimension, &str, Cow<'_, 
     }
 }
 
-fn named(target: &v1::Target, found: &mut impl FnMut(Dimension, &str, Cow<'_, str>)) {
+fn named(target: &v1::Target, found: &mut impl FnMut(Dimension, &str, Value<'_>)) {
     let (dimension, value) = match target.kind() {
         TargetKind::Session => (Dimension::Session, target.id.as_str()),
         TargetKind::Agent => (Dimension::Agent, target.id.as_str()),
@@ -154,11 +176,11 @@ fn named(target: &v1::Target, found: &mut impl FnMut(Dimension, &str, Cow<'_, st
         TargetKind::Server => (Dimension::Server, target.id.as_str()),
         TargetKind::Tenant | TargetKind::Unspecified => return,
     };
-    found(dimension, &target.tenant_id, Cow::Borrowed(value));
+    found(dimension, &target.tenant_id, value.into());
 }
 
 /// Keys of an event, its collector and the rules apart. Empty values may come, too.
-fn event_keys(event: &v1::Event, mut found: impl FnMut(Dimension, Cow<'_, str>)) {
+fn event_keys(event: &v1::Event, mut found: impl FnMut(Dimension, Value<'_>)) {
     found(Dimension::Session, own_session(event).into());
     found(Dimension::ParentSession, parent_session(event).into());
     if let Some(attribution) = &event.attribution {
@@ -184,7 +206,7 @@ fn event_keys(event: &v1::Event, mut found: impl FnMut(Dimension, Cow<'_, str>))
 }
 
 /// Tools, servers, resources and systems of an event, but for the server of McpConnected.
-fn touched(event: &v1::Event, found: &mut impl FnMut(Dimension, Cow<'_, str>)) {
+fn touched(event: &v1::Event, found: &mut impl FnMut(Dimension, Value<'_>)) {
     match &event.body {
         Some(EventBody::ActionIntent(it)) => {
             it.tool.iter().for_each(|tool| tool_keys(&tool.server_id, &tool.name, found));
@@ -196,7 +218,8 @@ fn touched(event: &v1::Event, found: &mut impl FnMut(Dimension, Cow<'_, str>)) {
         Some(EventBody::CredentialUsed(it)) => it.target.iter().for_each(|it| resource(it, found)),
         Some(EventBody::MemoryAccess(it)) => {
             if !it.record_id.is_empty() {
-                found(Dimension::Resource, format!("memory:{}", joined(&it.store_id, &it.record_id)).into());
+                let Value([store, slash, record, _]) = joined(&it.store_id, &it.record_id);
+                found(Dimension::Resource, Value(["memory:", store, slash, record]));
             }
             found(Dimension::System, it.store_id.as_str().into());
         }
@@ -205,7 +228,7 @@ fn touched(event: &v1::Event, found: &mut impl FnMut(Dimension, Cow<'_, str>)) {
 }
 
 /// Credentials and sessions that an event brought into being or passed on to.
-fn given(event: &v1::Event, found: &mut impl FnMut(Dimension, Cow<'_, str>)) {
+fn given(event: &v1::Event, found: &mut impl FnMut(Dimension, Value<'_>)) {
     match &event.body {
         Some(EventBody::CredentialIssued(it)) => found(Dimension::Credential, credential(it.credential.as_ref()).into()),
         Some(EventBody::SubAgentSpawned(it)) => {
@@ -217,21 +240,21 @@ fn given(event: &v1::Event, found: &mut impl FnMut(Dimension, Cow<'_, str>)) {
     }
 }
 
-fn tool_keys(server: &str, name: &str, found: &mut impl FnMut(Dimension, Cow<'_, str>)) {
+fn tool_keys(server: &str, name: &str, found: &mut impl FnMut(Dimension, Value<'_>)) {
     if !name.is_empty() {
         found(Dimension::Tool, joined(server, name));
     }
     found(Dimension::Server, server.into());
 }
 
-fn resource(of: &v1::Resource, found: &mut impl FnMut(Dimension, Cow<'_, str>)) {
+fn resource(of: &v1::Resource, found: &mut impl FnMut(Dimension, Value<'_>)) {
     found(Dimension::Resource, of.uri.as_str().into());
     found(Dimension::System, of.system.as_str().into());
 }
 
 /// Two texts with a slash between them, or the second alone.
-fn joined<'a>(first: &str, second: &'a str) -> Cow<'a, str> {
-    if first.is_empty() { second.into() } else { format!("{first}/{second}").into() }
+fn joined<'a>(first: &'a str, second: &'a str) -> Value<'a> {
+    if first.is_empty() { second.into() } else { Value([first, "/", second, ""]) }
 }
 
 fn own_session(event: &v1::Event) -> &str {
@@ -255,11 +278,11 @@ fn attribution_principals(of: &v1::Attribution) -> impl Iterator<Item = &v1::Pri
     of.initiator.iter().chain(of.delegation.iter().flat_map(|hop| hop.from.iter().chain(&hop.to)))
 }
 
-fn principal(of: &v1::Principal) -> Cow<'_, str> {
+fn principal(of: &v1::Principal) -> Value<'_> {
     match (of.issuer.is_empty(), of.subject.is_empty()) {
-        (_, true) => Cow::Borrowed(""),
-        (true, false) => Cow::Borrowed(&of.subject),
-        (false, false) => format!("{} {}", of.issuer, of.subject).into(),
+        (_, true) => Value::default(),
+        (true, false) => of.subject.as_str().into(),
+        (false, false) => Value([&of.issuer, " ", &of.subject, ""]),
     }
 }
 
@@ -297,9 +320,9 @@ impl Leads {
     /// Returns the nodes behind an event that one of the lists of `from` gives, sorted by dimension and value.
     pub(crate) fn next(self, from: &Key, list: Dimension, event: &v1::Event) -> Vec<Key> {
         let mut next = Vec::new();
-        let mut found = |dimension, value: Cow<'_, str>| {
+        let mut found = |dimension, value: Value<'_>| {
             if !value.is_empty() {
-                next.push(Key { dimension, tenant: event.tenant_id.clone(), value: value.into_owned() });
+                next.push(Key { dimension, tenant: event.tenant_id.clone(), value: value.text() });
             }
         };
         let own = own_session(event);
@@ -323,7 +346,7 @@ impl Leads {
     }
 }
 
-fn authority(event: &v1::Event, found: &mut impl FnMut(Dimension, Cow<'_, str>)) {
+fn authority(event: &v1::Event, found: &mut impl FnMut(Dimension, Value<'_>)) {
     found(Dimension::Session, parent_session(event).into());
     if let Some(attribution) = &event.attribution {
         attribution_principals(attribution).for_each(|it| found(Dimension::Principal, principal(it)));
@@ -332,7 +355,7 @@ fn authority(event: &v1::Event, found: &mut impl FnMut(Dimension, Cow<'_, str>))
     }
 }
 
-fn effects(event: &v1::Event, found: &mut impl FnMut(Dimension, Cow<'_, str>)) {
+fn effects(event: &v1::Event, found: &mut impl FnMut(Dimension, Value<'_>)) {
     touched(event, found);
     given(event, found);
     if let Some(EventBody::McpConnected(it)) = &event.body {

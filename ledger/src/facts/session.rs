@@ -1,6 +1,7 @@
 //! What is known of one session, and of those above it.
 
 use proofline_proto::v1;
+use prost::Message as _;
 use v1::event::Body;
 
 use super::act::Act;
@@ -11,8 +12,8 @@ use crate::ids::UnixNanos;
 use crate::key::{self, RowKey};
 use crate::ledger::Ledger;
 use crate::limits::{SESSION_DEPTH_MAX, SESSION_LIST_MAX};
-use crate::row::{SessionRow, SpawnsRow};
-use crate::session::Claim;
+use crate::row::{self, SessionRow, SpawnsRow};
+use crate::session::{Claim, OpenSession, Slot};
 use crate::store::{Store, StoreFault, Table};
 use crate::writes::Writes;
 
@@ -21,9 +22,22 @@ use crate::writes::Writes;
 pub(super) struct SessionState {
     pub(super) key: RowKey,
     pub(super) counts: Held<SessionCounts>,
-    pub(super) traits: Held<SessionTraits>,
+    pub(super) traits: SessionTraits,
     pub(super) above: Vec<Above>,
     pub(super) now: UnixNanos,
+    slot: Slot,
+    /// The row of the traits.
+    row: Vec<u8>,
+    /// Room for the next.
+    room: Vec<u8>,
+}
+
+/// Traits as they were known last: few events change them, so that they are seldom read out of their row again.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct KnownTraits {
+    traits: SessionTraits,
+    row: Vec<u8>,
+    room: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -38,23 +52,45 @@ pub(super) struct Above {
 }
 
 impl SessionState {
-    pub(super) fn open<S: Store>(ledger: &mut Ledger, writes: &mut Writes<'_, S>, event: &v1::Event) -> Result<Option<Self>, StoreFault> {
-        let Some(claim) = Claim::of(event) else { return Ok(None) };
+    /// Opens the session in a slot for an event of `agent`.
+    pub(super) fn open<S: Store>(
+        ledger: &mut Ledger,
+        writes: &mut Writes<'_, S>,
+        event: &v1::Event,
+        agent: &str,
+        slot: Option<Slot>,
+    ) -> Result<Option<Self>, StoreFault> {
+        let Some((claim, slot)) = Claim::of(event).zip(slot) else { return Ok(None) };
         let key = key::scoped(claim.tenant, claim.id);
-        let Some(session) = ledger.sessions.find(writes, &key)? else { return Ok(None) };
-        let agent = session.agent().to_owned();
+        let known = ledger.sessions.at_mut(slot).map(OpenSession::take_traits).unwrap_or_default();
+        let KnownTraits { mut traits, row, room } = known.of(writes, &key)?;
         let counts = Held::<SessionCounts>::read(writes, Table::SessionCounts, key.clone())?;
-        let mut traits = Held::<SessionTraits>::read(writes, Table::SessionTraits, key.clone())?;
-        let was_alone = traits.now.above.is_empty();
+        let was_alone = traits.above.is_empty();
         if was_alone {
             // A spawn may be recorded when what it spawned is long under way.
-            traits.now.above = above_of(writes, claim, &agent)?;
+            traits.above = above_of(writes, claim, &key, agent)?;
         }
-        let above = sessions_above(writes, claim, &agent, &traits.now.above)?;
+        let above = sessions_above(writes, claim, agent, &traits.above)?;
         if was_alone && !above.is_empty() {
             touching::reach_from_below(writes, &key, &above)?;
         }
-        Ok(Some(Self { key, counts, traits, above, now: ledger.log.now() }))
+        Ok(Some(Self { key, counts, traits, above, now: ledger.log.now(), slot, row, room }))
+    }
+
+    /// Writes the rows that changed.
+    pub(super) fn write<S: Store>(self, ledger: &mut Ledger, writes: &mut Writes<'_, S>) -> Result<(), StoreFault> {
+        let Self { key, counts, traits, slot, mut row, mut room, .. } = self;
+        counts.write(writes)?;
+        room.clear();
+        traits.encode_raw(&mut room);
+        if room != row {
+            writes.put_bytes(Table::SessionTraits, key, room.clone());
+            std::mem::swap(&mut row, &mut room);
+        }
+        if let Some(session) = ledger.sessions.at_mut(slot) {
+            session.keep_traits(KnownTraits { traits, row, room });
+        }
+        Ok(())
     }
 
     pub(super) fn count<S: Store>(
@@ -66,8 +102,8 @@ impl SessionState {
     ) -> Result<(), StoreFault> {
         self.turn(writes, act, facts)?;
         self.refusals(facts);
-        facts.session_tool_names.clone_from(&self.traits.now.tools);
-        facts.session_tags.clone_from(&self.traits.now.tags);
+        facts.session_tool_names.clone_from(&self.traits.tools);
+        facts.session_tags.clone_from(&self.traits.tags);
         self.note(writes, event, act, facts)?;
         let counts = &mut self.counts.now;
         counts.calls = add(counts.calls, u64::from(act.is_intent));
@@ -117,13 +153,13 @@ impl SessionState {
     }
 
     fn refusals(&self, facts: &mut v1::Facts) {
-        if self.traits.now.refusals.is_empty() {
+        if self.traits.refusals.is_empty() {
             return;
         }
         let resources: Vec<String> = facts.resources.iter().map(|uri| sets::short(uri)).collect();
         let tool = sets::short(&facts.tool);
         let is_here = |it: &RefusedTool| it.resource.is_empty() && resources.is_empty() || resources.contains(&it.resource);
-        let here = || self.traits.now.refusals.iter().filter(|it| is_here(it));
+        let here = || self.traits.refusals.iter().filter(|it| is_here(it));
         let by_this_tool = || here().filter(|it| it.tool == tool);
         facts.refusals_here = by_this_tool().fold(0, |sum, it| add(sum, it.times));
         facts.failures_here = by_this_tool().fold(0, |sum, it| add(sum, it.failures));
@@ -138,8 +174,8 @@ impl SessionState {
         act: &Act<'_>,
         facts: &v1::Facts,
     ) -> Result<(), StoreFault> {
-        let traits = &mut self.traits.now;
-        if traits.purpose.is_empty() {
+        let traits = &mut self.traits;
+        if traits.purpose.is_empty() && !facts.purpose.is_empty() {
             traits.purpose = sets::short(&facts.purpose);
         }
         let mut is_full = remember(&mut traits.tools, &facts.tool);
@@ -183,7 +219,7 @@ impl SessionState {
     }
 
     fn tell(&self, facts: &mut v1::Facts) {
-        let (counts, traits) = (&self.counts.now, &self.traits.now);
+        let (counts, traits) = (&self.counts.now, &self.traits);
         facts.session_calls = counts.calls;
         facts.session_tools = traits.tools.len() as u64;
         facts.session_servers = traits.servers.len() as u64;
@@ -224,7 +260,7 @@ impl SessionState {
     pub(super) fn refuse(&mut self, refused: &RefusedTool, tool: &str, resources: &[String]) {
         let none = [String::new()];
         for resource in if resources.is_empty() { &none } else { resources } {
-            let refusals = &mut self.traits.now.refusals;
+            let refusals = &mut self.traits.refusals;
             let (tool, resource) = (sets::short(tool), sets::short(resource));
             if let Some(known) = refusals.iter_mut().find(|it| it.tool == tool && it.resource == resource) {
                 known.times = add(known.times, refused.times);
@@ -239,12 +275,26 @@ impl SessionState {
     }
 }
 
+impl KnownTraits {
+    /// Returns the traits as the row under `key` has them; these, where it is still the same row.
+    fn of<S: Store>(self, writes: &Writes<'_, S>, key: &[u8]) -> Result<Self, StoreFault> {
+        writes.look(Table::SessionTraits, key, |row| {
+            // A row that is missing reads like one of nothing but defaults.
+            let row = row.unwrap_or_default();
+            if row == self.row {
+                return Ok(self);
+            }
+            Ok(Self { traits: row::decode(Table::SessionTraits, key, row)?, row: row.to_vec(), room: self.room })
+        })
+    }
+}
+
 /// Returns the session above one that begins: the parent that it names, or the session that said it spawned it.
-fn above_of<S: Store>(writes: &Writes<'_, S>, claim: Claim<'_>, agent: &str) -> Result<String, StoreFault> {
+fn above_of<S: Store>(writes: &Writes<'_, S>, claim: Claim<'_>, key: &[u8], agent: &str) -> Result<String, StoreFault> {
     if !claim.parent.is_empty() {
         return Ok(claim.parent.to_owned());
     }
-    let spawns = writes.read::<SpawnsRow>(Table::Spawns, &key::scoped(claim.tenant, claim.id))?.unwrap_or_default();
+    let spawns = writes.read::<SpawnsRow>(Table::Spawns, key)?.unwrap_or_default();
     Ok(spawns.spawners.into_iter().find(|it| it.child_agent == agent).map(|it| it.session_id).unwrap_or_default())
 }
 

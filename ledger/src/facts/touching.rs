@@ -111,7 +111,7 @@ impl<S: Store> Touching<'_, '_, '_, S> {
             }
             facts.foreign_owner |= initiator.is_some_and(|it| it != owner);
             if let Some(session) = &mut self.session {
-                let first = &mut session.traits.now.owner;
+                let first = &mut session.traits.owner;
                 if first.is_empty() {
                     first.clone_from(&owner);
                 }
@@ -130,7 +130,7 @@ impl<S: Store> Touching<'_, '_, '_, S> {
         facts.memory_tainted = row.now.tainted;
         facts.memory_foreign = !row.now.agent.is_empty() && row.now.agent != self.agent;
         if matches!(it.verb(), v1::MemoryVerb::Create | v1::MemoryVerb::Update | v1::MemoryVerb::Upsert) {
-            let above_tainted = |session: &SessionState| session.traits.now.tainted || session.above.iter().any(|it| it.tainted);
+            let above_tainted = |session: &SessionState| session.traits.tainted || session.above.iter().any(|it| it.tainted);
             row.now = MemoryRow { agent: self.agent.to_owned(), tainted: self.session.as_deref().is_some_and(above_tainted) };
             // What a session writes into a record itself does not taint it.
             facts.memory_tainted = false;

@@ -54,7 +54,7 @@ impl Group {
         Arc::clone(slot.get_or_init(|| Arc::new(PreparedGroup::decode(&self.bytes, origin))))
     }
 
-    /// Frees the parsed form in all clones: the group was applied, and the parsed form is several times its size.
+    /// Frees the parsed form in all clones: the group was applied.
     pub fn release_prepared(&self) {
         self.prepared.store(Arc::default());
     }

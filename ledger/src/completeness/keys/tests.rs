@@ -8,7 +8,7 @@ fn keys(core: v1::EntryCore) -> BTreeSet<(Dimension, String, String)> {
     let mut found = BTreeSet::new();
     let carrier = Carrier::parse(entry.encode_to_vec().into()).unwrap();
     carried_by(&carrier.core, carrier.event.as_ref(), |dimension, tenant, value| {
-        found.insert((dimension, tenant.to_owned(), value.to_owned()));
+        found.insert((dimension, tenant.to_owned(), value.text()));
     });
     found
 }
