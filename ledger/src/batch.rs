@@ -47,7 +47,7 @@ pub(crate) fn apply<S: Store>(ledger: &mut Ledger, writes: &mut Writes<'_, S>, b
         Err(refusal) => return Ok(Err(refusal)),
     };
     let taking = Taking { batch, collector: &collector, quota, lane, lane_key };
-    Ok(Ok(taking.take(ledger, writes, contents)?))
+    Ok(Ok(taking.take(ledger, writes, &contents)?))
 }
 
 /// An event that is well-formed in itself, or why it is rejected.
@@ -136,13 +136,13 @@ impl Taking<'_> {
         mut self,
         ledger: &mut Ledger,
         writes: &mut Writes<'_, S>,
-        contents: Vec<Content>,
+        contents: &[Content],
     ) -> Result<v1::AppendResponse, StoreFault> {
         let first_index = ledger.log.next();
         let mut events = Vec::with_capacity(self.batch.events.len());
         let last = self.batch.events.len().saturating_sub(1);
         for (offset, (prepared, content)) in self.batch.events.iter().zip(contents).enumerate() {
-            let judged = self.judge(ledger, writes, &content)?;
+            let judged = self.judge(ledger, writes, content)?;
             // What is rejected commits to nothing, and entries do not show what it would have committed to.
             self.quota.payload_bytes += judged.map_or(0, |admitted| quota::payload_bytes(admitted.event));
             // The rows of the batch as a whole belong to its last entry, so that entries alone re-derive them.
@@ -227,7 +227,7 @@ impl Taking<'_> {
         if let Some(kept) = &mut ledger.observed {
             kept.push((ledger.log.next(), (*observed.facts).clone()));
         }
-        decision::note_agent(ledger, writes, &event.tenant_id, &agent)?;
+        decision::note_agent(ledger, writes, &observed.scope, &agent)?;
         let contained = if cover.is_empty() { facts::Contained::No } else { facts::Contained::Yes };
         let facts = observed.settle(ledger, writes, decision.verdict(), contained)?;
         containment::note_covered(writes, &cover, ledger.log.next());

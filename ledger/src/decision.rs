@@ -245,10 +245,9 @@ fn built_in(rule: &str, severity: v1::Severity) -> v1::Finding {
     v1::Finding { rule_id: rule.to_owned(), severity: severity.into(), kind: FindingKind::BuiltIn.into(), containment_id: 0 }
 }
 
-/// Records an agent that is seen for the first time as UNREGISTERED.
-pub(crate) fn note_agent<S: Store>(ledger: &Ledger, writes: &mut Writes<'_, S>, tenant: &str, agent: &str) -> Result<(), StoreFault> {
-    let key = key::scoped(tenant, agent);
-    if agent.is_empty() || writes.has(Table::Agents, &key)? {
+/// Records an agent that is seen for the first time as UNREGISTERED; `key` is its row's.
+pub(crate) fn note_agent<S: Store>(ledger: &Ledger, writes: &mut Writes<'_, S>, key: &[u8], agent: &str) -> Result<(), StoreFault> {
+    if agent.is_empty() || writes.has(Table::Agents, key)? {
         return Ok(());
     }
     let row = AgentRow {

@@ -48,7 +48,7 @@ pub(crate) struct Observed<'a> {
     amount: u64,
     learns: Vec<(Set, Member)>,
     /// The agent within its tenant.
-    scope: RowKey,
+    pub(crate) scope: RowKey,
     has_failed: bool,
     ends_turn: bool,
     resolves: Option<EntryIndex>,
@@ -94,7 +94,7 @@ pub(crate) fn observe<'a, S: Store>(
     touching.credential(&mut facts)?;
     let learns = touching.learns;
     authority::purpose(writes, event, &act, &mut facts, now)?;
-    authority::agent(writes, event, agent, session.as_ref().map_or(&[], |it| &it.above), &mut facts)?;
+    authority::agent(writes, event, agent, &scope, session.as_ref().map_or(&[], |it| &it.above), &mut facts)?;
     match &mut session {
         Some(session) => session.count(writes, event, &act, &mut facts)?,
         None => {

@@ -9,26 +9,41 @@ use crate::ids::{EntryIndex, Epoch, Lane, Position, Sequence, SessionOrdinal, Un
 pub(crate) const SINGLE: &[u8] = b"";
 
 /// A key that is built to be looked up: most need no memory of their own.
-pub(crate) type RowKey = SmallVec<[u8; 96]>;
+pub(crate) type RowKey = SmallVec<[u8; SHORT_BYTES]>;
+
+/// How long keys may be that need no memory of their own.
+const SHORT_BYTES: usize = 96;
+
+/// Joins the pieces of a key.
+pub(crate) fn join(pieces: &[&[u8]]) -> RowKey {
+    let mut short = [0; SHORT_BYTES];
+    let mut room = short.as_mut_slice();
+    for piece in pieces {
+        let Some((place, rest)) = room.split_at_mut_checked(piece.len()) else { return pieces.concat().into() };
+        place.copy_from_slice(piece);
+        room = rest;
+    }
+    let length = SHORT_BYTES - room.len();
+    RowKey::from_buf_and_len(short, length)
+}
+
+/// The length of a text, as it stands before it. Identifiers are at most ID_BYTES_MAX long where they enter.
+pub(crate) fn length(text: &str) -> [u8; 2] {
+    u16::try_from(text.len()).unwrap_or(u16::MAX).to_be_bytes()
+}
 
 pub(crate) fn push_text(key: &mut RowKey, text: &str) {
-    // Identifiers are at most ID_BYTES_MAX long where they enter.
-    key.extend_from_slice(&u16::try_from(text.len()).unwrap_or(u16::MAX).to_be_bytes());
+    key.extend_from_slice(&length(text));
     key.extend_from_slice(text.as_bytes());
 }
 
 pub(crate) fn text(one: &str) -> RowKey {
-    let mut key = RowKey::new();
-    push_text(&mut key, one);
-    key
+    join(&[&length(one), one.as_bytes()])
 }
 
 /// Tenant and an identifier within it.
 pub(crate) fn scoped(tenant: &str, id: &str) -> RowKey {
-    let mut key = RowKey::new();
-    push_text(&mut key, tenant);
-    push_text(&mut key, id);
-    key
+    join(&[&length(tenant), tenant.as_bytes(), &length(id), id.as_bytes()])
 }
 
 pub(crate) fn entry(index: EntryIndex) -> [u8; 8] {

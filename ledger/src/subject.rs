@@ -54,9 +54,8 @@ impl Subject {
 }
 
 fn row_key(tenant: &str, issuer: &str, subject: &str) -> RowKey {
-    let mut key = key::scoped(tenant, issuer);
-    key::push_text(&mut key, subject);
-    key
+    let [one, two, three] = [tenant, issuer, subject].map(key::length);
+    key::join(&[&one, tenant.as_bytes(), &two, issuer.as_bytes(), &three, subject.as_bytes()])
 }
 
 fn is_subject(tenant: &str, issuer: &str, subject: &str) -> bool {

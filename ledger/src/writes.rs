@@ -4,7 +4,9 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use foldhash::{HashMap, HashMapExt as _};
+use foldhash::HashMap;
+use foldhash::fast::RandomState;
+use indexmap::IndexMap;
 use prost::Message;
 
 use crate::facts::sets::Member;
@@ -14,6 +16,8 @@ use crate::store::{Change, Changes, Direction, KeyRange, Store, StoreFault, Tabl
 
 /// Rows of one table by key; `None` is a row that is not there.
 type Rows = HashMap<Vec<u8>, Option<Vec<u8>>>;
+/// The same in the order in which they came: keys of most tables rise.
+type Staged = IndexMap<Vec<u8>, Option<Vec<u8>>, RandomState>;
 
 /// Bytes of rows that are held in memory between applies; past this they are read again.
 const HELD_BYTES_MAX: usize = 64 << 20;
@@ -40,7 +44,7 @@ pub(crate) struct HeldRows {
 #[derive(Debug)]
 pub(crate) struct Memory {
     held: HeldRows,
-    staged: [Rows; Table::ALL.len()],
+    staged: [Staged; Table::ALL.len()],
     of_entry: OfEntry,
     spare: Vec<Change>,
     names: Names,
@@ -71,7 +75,7 @@ impl Default for Memory {
     fn default() -> Self {
         Self {
             held: HeldRows::default(),
-            staged: std::array::from_fn(|_| Rows::new()),
+            staged: std::array::from_fn(|_| Staged::default()),
             of_entry: OfEntry::default(),
             spare: Vec::new(),
             names: Names::default(),
@@ -83,9 +87,9 @@ impl Memory {
     /// Bounds the memory.
     pub(crate) fn trim(&mut self) {
         self.held.trim();
-        self.staged.iter_mut().filter(|rows| rows.capacity() > ROOM_MAX).for_each(|rows| *rows = Rows::new());
+        self.staged.iter_mut().filter(|rows| rows.capacity() > ROOM_MAX).for_each(|rows| *rows = Staged::default());
         // An apply that failed may have left rows that were never committed.
-        self.staged.iter_mut().for_each(HashMap::clear);
+        self.staged.iter_mut().for_each(IndexMap::clear);
         self.of_entry.clear();
     }
 
@@ -197,7 +201,7 @@ impl HeldRows {
 pub(crate) struct Writes<'a, S> {
     store: &'a S,
     held: RefCell<&'a mut HeldRows>,
-    staged: &'a mut [Rows; Table::ALL.len()],
+    staged: &'a mut [Staged; Table::ALL.len()],
     of_entry: &'a mut OfEntry,
     /// Rows that nobody looks up before they are committed.
     added: Vec<Change>,
@@ -215,7 +219,7 @@ impl<'a, S: Store> Writes<'a, S> {
     }
 
     #[allow(clippy::indexing_slicing, reason = "there is one place for each table")]
-    fn staged(&self, table: Table) -> &Rows {
+    fn staged(&self, table: Table) -> &Staged {
         &self.staged[table as usize]
     }
 
@@ -364,13 +368,13 @@ impl<'a, S: Store> Writes<'a, S> {
         debug_assert!(self.of_entry.rows.is_empty(), "every digested write belongs to an entry");
         let held = self.held.into_inner();
         let mut changes = self.added;
-        changes.reserve(self.staged.iter().map(HashMap::len).sum());
+        changes.reserve(self.staged.iter().map(IndexMap::len).sum());
         for (table, rows) in Table::ALL.into_iter().zip(self.staged) {
             if held.of(table).is_some() {
                 rows.iter().for_each(|(key, value)| held.hold(table, key, value));
             }
             let first = changes.len();
-            changes.extend(rows.drain().map(|(key, value)| Change { table, key, value }));
+            changes.extend(rows.drain(..).map(|(key, value)| Change { table, key, value }));
             // In the order of keys a store's sorted memory finds the place of each row beside the last one's.
             if let Some(of_table) = changes.get_mut(first..) {
                 of_table.sort_unstable_by(|one: &Change, other| one.key.cmp(&other.key));

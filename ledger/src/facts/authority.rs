@@ -44,18 +44,19 @@ fn covers(allowed: &str, uri: &str) -> bool {
     allowed.strip_suffix('*').map_or(allowed == uri, |beginning| uri.starts_with(beginning))
 }
 
-/// Says what is registered of the agent. Who owns the agent of a session above owns what it spawned.
+/// Says what is registered of the agent, whose row is under `scope`. Who owns the agent of a session above owns what it spawned.
 pub(super) fn agent<S: Store>(
     writes: &Writes<'_, S>,
     event: &v1::Event,
     agent: &str,
+    scope: &[u8],
     above: &[Above],
     facts: &mut v1::Facts,
 ) -> Result<(), StoreFault> {
     if agent.is_empty() {
         return Ok(());
     }
-    let row = writes.read::<AgentRow>(Table::Agents, &key::scoped(&event.tenant_id, agent))?;
+    let row = writes.read::<AgentRow>(Table::Agents, scope)?;
     act::agent_state_name(row.as_ref().map(AgentRow::state).unwrap_or_default()).clone_into(&mut facts.agent_state);
     facts.owned = row.as_ref().is_some_and(is_owned);
     for session in above.iter().take_while(|it| it.is_vouched) {

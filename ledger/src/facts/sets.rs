@@ -56,16 +56,11 @@ impl Touched {
 }
 
 fn prefix(set: Set, scope: &[u8]) -> RowKey {
-    let mut key = RowKey::new();
-    key.push(set as u8);
-    key.extend_from_slice(scope);
-    key
+    key::join(&[&[set as u8], scope])
 }
 
 fn row_key(set: Set, scope: &[u8], member: Member) -> RowKey {
-    let mut key = prefix(set, scope);
-    key.extend_from_slice(&member.0);
-    key
+    key::join(&[&[set as u8], scope, &member.0])
 }
 
 /// Returns who of a session and those below it touched a member.
@@ -153,9 +148,7 @@ pub(crate) fn note_shown<S: Store>(writes: &mut Writes<'_, S>, scope: &[u8], uri
 
 /// The key of a row about a name that may be long.
 pub(crate) fn named<S: Store>(writes: &Writes<'_, S>, tenant: &str, name: &str) -> RowKey {
-    let mut key = key::text(tenant);
-    key.extend_from_slice(&writes.member(name).0);
-    key
+    key::join(&[&key::length(tenant), tenant.as_bytes(), &writes.member(name).0])
 }
 
 /// Returns a name that is short enough to be kept in a row that is written often: itself, or its digest.
@@ -170,7 +163,11 @@ const LENGTH_DIGITS: usize = 8;
 pub(crate) fn joined(one: &str, other: &str) -> String {
     let mut joined = String::with_capacity(one.len() + other.len() + LENGTH_DIGITS);
     // Writing to a string cannot fail.
-    write!(joined, "{}:{one}/{other}", one.len()).unwrap_or_default();
+    write!(joined, "{}", one.len()).unwrap_or_default();
+    joined.push(':');
+    joined.push_str(one);
+    joined.push('/');
+    joined.push_str(other);
     joined
 }
 
@@ -184,16 +181,11 @@ pub(crate) enum Granted {
 
 /// The key of an intent.
 pub(crate) fn intent(tenant: &str, session: &str, event_id: &[u8], granted: Granted) -> RowKey {
-    let mut key = key::scoped(tenant, session);
-    key.extend_from_slice(event_id);
-    key.push(granted as u8);
-    key
+    key::join(&[&key::length(tenant), tenant.as_bytes(), &key::length(session), session.as_bytes(), event_id, &[granted as u8]])
 }
 
 pub(crate) fn unresolved(tenant: &str, index: EntryIndex) -> RowKey {
-    let mut key = key::text(tenant);
-    key.extend_from_slice(&key::entry(index));
-    key
+    key::join(&[&key::length(tenant), tenant.as_bytes(), &key::entry(index)])
 }
 
 /// Reads a key that [`unresolved`] made.
