@@ -93,8 +93,9 @@ async fn grow(client: &Client, mut lane: VolatileLane, of: Grown) -> Result<()> 
     let signing = async move {
         for from in (0..of.entries).step_by(usize::try_from(BATCH)?) {
             let event = |number: u64| {
-                // The exported session takes the turn of another one each time.
-                let place = usize::try_from(number + number / every).unwrap_or_default() % templates.len().max(1);
+                // Those of the exported session come between the turns of the others.
+                let turn = number - number.div_ceil(every);
+                let place = usize::try_from(turn).unwrap_or_default() % templates.len().max(1);
                 let of_session = if number.is_multiple_of(every) { Some(&exported) } else { templates.get(place) };
                 of_session.map(|template| template.event(u128::from(number)))
             };

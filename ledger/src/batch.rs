@@ -41,8 +41,12 @@ pub(crate) fn apply<S: Store>(ledger: &mut Ledger, writes: &mut Writes<'_, S>, b
     if let Err(refusal) = check_key(&collector, &batch.statement.public_key) {
         return Ok(Err(refusal));
     }
+    let hour = match quota::reserve(ledger, writes, &collector.registration, batch.events.len())? {
+        Ok(hour) => hour,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
     let contents = read(batch);
-    let quota = match quota::reserve(ledger, writes, &collector.registration, &contents)? {
+    let quota = match hour.admit(ledger, writes, &contents)? {
         Ok(quota) => quota,
         Err(refusal) => return Ok(Err(refusal)),
     };
@@ -244,7 +248,7 @@ impl Taking<'_> {
         };
         let body = Body::Event(v1::RecordedEvent { at: Some(at), event: exact.clone() });
         ledger.log.append(writes, Draft { event: Some(event), body, decision: Some(Decided { decision, facts: &facts }), session });
-        ledger.facts_room = Some(facts);
+        ledger.room.facts = Some(facts);
         Ok(receipt)
     }
 

@@ -237,9 +237,16 @@ fn intent_at<S: Store>(writes: &Writes<'_, S>, tenant: &str, session: &str, even
     Ok(None)
 }
 
+/// What is made for every event, and whose memory the next one uses again.
+#[derive(Debug, Default)]
+pub(crate) struct Room {
+    pub(crate) facts: Option<Box<v1::Facts>>,
+    row: Vec<u8>,
+}
+
 /// Returns facts that say nothing, in the room of earlier ones: their texts are of nearly the same lengths.
 fn room(ledger: &mut Ledger) -> Box<v1::Facts> {
-    let mut facts = ledger.facts_room.take().unwrap_or_default();
+    let mut facts = ledger.room.facts.take().unwrap_or_default();
     let lists = (std::mem::take(&mut facts.session_tool_names), std::mem::take(&mut facts.session_tags));
     facts.clear();
     (facts.session_tool_names, facts.session_tags) = lists;

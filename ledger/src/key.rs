@@ -159,3 +159,18 @@ pub(crate) fn behind(prefix: &[u8]) -> RowKey {
     }
     RowKey::from_elem(u8::MAX, 64)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_its_pieces_whatever_their_length() {
+        for length in [0, 1, SHORT_BYTES - 4, SHORT_BYTES - 3, SHORT_BYTES - 2, SHORT_BYTES, 600] {
+            let long = vec![7; length];
+            for pieces in [[&[1, 2][..], &long, &[3]], [&long[..], &[1], &[2, 3]], [&[1], &[2, 3], &long]] {
+                assert_eq!(join(&pieces).as_slice(), pieces.concat(), "{length}");
+            }
+        }
+    }
+}

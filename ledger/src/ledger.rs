@@ -11,6 +11,7 @@ use crate::batch;
 use crate::command;
 use crate::completeness::{self, Carried};
 use crate::containment;
+use crate::facts;
 use crate::hash::Hash;
 use crate::ids::{EntryIndex, TreeSize, UnixNanos};
 use crate::key;
@@ -45,8 +46,7 @@ pub struct Ledger {
     pub(crate) rules: Option<RuleSet>,
     /// Facts of each event, for who asks for them.
     pub(crate) observed: Option<Vec<(EntryIndex, v1::Facts)>>,
-    /// Room for the facts of the next event.
-    pub(crate) facts_room: Option<Box<v1::Facts>>,
+    pub(crate) room: facts::Room,
 }
 
 /// What one apply did. `changes` must be committed before the next apply.
@@ -104,7 +104,7 @@ impl Ledger {
             outlet_generation: 0,
             rules: activation::active(store)?,
             observed: None,
-            facts_room: None,
+            room: facts::Room::default(),
         })
     }
 

@@ -25,6 +25,9 @@ use crate::writes::Writes;
 /// Hashes in a tile row: C2SP tlog-tiles.
 pub(crate) const TILE_HASHES: u64 = 256;
 
+/// Bytes of room that are kept from one completion to the next.
+const ROOM_BYTES_MAX: usize = 1 << 20;
+
 /// What the encoding of an entry takes beside its core: two keys, the length of the core, a root and its length.
 const FRAME_BYTES: usize = 40;
 
@@ -204,8 +207,8 @@ impl Log {
             self.digest = state_digest(&self.digest, index, &leaf, of.next_session, written);
             began = of.written;
         }
-        self.written.clear();
-        self.facts.clear();
+        empty(&mut self.written);
+        empty(&mut self.facts);
         appended.clear();
         self.appended = appended;
     }
@@ -285,6 +288,12 @@ impl InSession<'_> {
         let (position, slot) = self.session.enter(index);
         (v1::SessionPosition { tenant_id: self.tenant.to_owned(), session_id: self.id.to_owned(), position: position.0 }, slot)
     }
+}
+
+/// Empties room that is used again; what was unusually large is given back.
+fn empty(room: &mut Vec<u8>) {
+    room.clear();
+    room.shrink_to(ROOM_BYTES_MAX);
 }
 
 /// Cuts what lies one behind the other, by where each ends.

@@ -20,26 +20,11 @@ use crate::writes::Writes;
 
 const HOUR_NS: u64 = 3_600 * 1_000_000_000;
 
-/// Counts a batch against its collector's hour; it is refused whole when it does not fit. Nothing is written: the row
-/// belongs to the entry that the caller makes.
-pub(crate) fn reserve<S: Store>(
-    ledger: &mut Ledger,
-    writes: &Writes<'_, S>,
-    of: &v1::RegisterCollector,
-    batch: &[Content],
-) -> Judged<QuotaRow> {
+/// Counts a batch of `events` against its collector's hour; it is refused whole when it does not fit, before anything is read
+/// of it. Nothing is written: the row belongs to the entry that the caller makes.
+pub(crate) fn reserve<S: Store>(ledger: &Ledger, writes: &Writes<'_, S>, of: &v1::RegisterCollector, events: usize) -> Judged<Hour> {
     let mut hour = Hour::of(ledger, writes, of)?;
-    let count = batch.len() as u64;
-    if let Err(refusal) = hour.take_events(count).and_then(|()| hour.check_payloads(batch)) {
-        return Ok(Err(refusal));
-    }
-    // No batch begins more sessions than it has events, so the sessions are only looked for when they might be too many.
-    if hour.row.sessions.saturating_add(count) > hour.sessions_max
-        && let Err(refusal) = hour.check_sessions(new_sessions(ledger, writes, batch)?)
-    {
-        return Ok(Err(refusal));
-    }
-    Ok(Ok(hour.row))
+    Ok(hour.take_events(events as u64).map(|()| hour))
 }
 
 /// Counts the opening of a lane against its collector's hour: it is an entry, and each allows two more that are not counted.
@@ -49,7 +34,7 @@ pub(crate) fn reserve_opening<S: Store>(ledger: &Ledger, writes: &Writes<'_, S>,
 }
 
 /// A collector's current hour.
-struct Hour {
+pub(crate) struct Hour {
     row: QuotaRow,
     events_max: u64,
     sessions_max: u64,
@@ -75,6 +60,20 @@ impl Hour {
         self.check("events", self.row.events, count, self.events_max)?;
         self.row.events += count;
         Ok(())
+    }
+
+    /// Checks what the events of the batch say of payloads and sessions.
+    pub(crate) fn admit<S: Store>(self, ledger: &mut Ledger, writes: &Writes<'_, S>, batch: &[Content]) -> Judged<QuotaRow> {
+        if let Err(refusal) = self.check_payloads(batch) {
+            return Ok(Err(refusal));
+        }
+        // No batch begins more sessions than it has events, so the sessions are only looked for when they might be too many.
+        if self.row.sessions.saturating_add(batch.len() as u64) > self.sessions_max
+            && let Err(refusal) = self.check_sessions(new_sessions(ledger, writes, batch)?)
+        {
+            return Ok(Err(refusal));
+        }
+        Ok(Ok(self.row))
     }
 
     /// Payloads are counted when their events are recorded; here they only have to fit.

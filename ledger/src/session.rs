@@ -16,6 +16,10 @@ use crate::writes::Writes;
 
 /// Sessions whose rows are held in memory; past this the cache starts again from nothing.
 const CACHED_MAX: usize = 50_000;
+/// About how much memory their known traits may take between two applies.
+const TRAITS_BYTES_MAX: usize = 16 << 20;
+/// Traits of a session that take more are not held.
+const TRAITS_OF_ONE_MAX: usize = 4 << 10;
 
 /// A session as its rows have it.
 #[derive(Clone, Debug)]
@@ -127,15 +131,6 @@ impl OpenSession {
         self.shared = Some((generation, cases));
     }
 
-    /// Takes what was known last of the session's traits, and is to be given back.
-    pub(crate) fn take_traits(&mut self) -> KnownTraits {
-        self.traits.as_deref_mut().map(std::mem::take).unwrap_or_default()
-    }
-
-    pub(crate) fn keep_traits(&mut self, known: KnownTraits) {
-        **self.traits.get_or_insert_default() = known;
-    }
-
     pub(crate) fn is_sealed(&self) -> bool {
         self.sealed_at.is_some()
     }
@@ -221,13 +216,19 @@ pub(crate) struct Sessions {
     open: Vec<OpenSession>,
     /// Those that grew since their heads were written.
     grown: Vec<Slot>,
+    /// About how much memory the known traits take.
+    traits_bytes: usize,
 }
 
 impl Sessions {
     /// Bounds the cache; between two applies every cached session equals its rows.
     pub(crate) fn trim(&mut self) {
         if self.open.len() > CACHED_MAX {
-            (self.slots, self.open) = (HashMap::new(), Vec::new());
+            (self.slots, self.open, self.traits_bytes) = (HashMap::new(), Vec::new(), 0);
+        }
+        if self.traits_bytes > TRAITS_BYTES_MAX {
+            self.open.iter_mut().for_each(|session| session.traits = None);
+            self.traits_bytes = 0;
         }
     }
 
@@ -258,8 +259,24 @@ impl Sessions {
         self.open.get(slot.0)
     }
 
-    pub(crate) fn at_mut(&mut self, slot: Slot) -> Option<&mut OpenSession> {
-        self.open.get_mut(slot.0)
+    /// Keeps what is known of the traits of the session in a slot, where that is little.
+    pub(crate) fn keep_traits(&mut self, slot: Slot, known: KnownTraits) {
+        let Some(session) = self.open.get_mut(slot.0) else { return };
+        let bytes = known.bytes();
+        if bytes > TRAITS_OF_ONE_MAX {
+            session.traits = None;
+            return;
+        }
+        self.traits_bytes += bytes;
+        **session.traits.get_or_insert_default() = known;
+    }
+
+    /// Takes what is known of the traits of the session in a slot, and is to be given back.
+    pub(crate) fn take_traits(&mut self, slot: Slot) -> KnownTraits {
+        let held = self.open.get_mut(slot.0).and_then(|session| session.traits.as_deref_mut());
+        let known = held.map(std::mem::take).unwrap_or_default();
+        self.traits_bytes = self.traits_bytes.saturating_sub(known.bytes());
+        known
     }
 
     /// Adds the leaves of entries to the sessions that they entered, and returns the root of its session after each that has one.

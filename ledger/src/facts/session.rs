@@ -13,7 +13,7 @@ use crate::key::{self, RowKey};
 use crate::ledger::Ledger;
 use crate::limits::{SESSION_DEPTH_MAX, SESSION_LIST_MAX};
 use crate::row::{self, SessionRow, SpawnsRow};
-use crate::session::{Claim, OpenSession, Slot};
+use crate::session::{Claim, Slot};
 use crate::store::{Store, StoreFault, Table};
 use crate::writes::Writes;
 
@@ -28,16 +28,16 @@ pub(super) struct SessionState {
     slot: Slot,
     /// The row of the traits.
     row: Vec<u8>,
-    /// Room for the next.
-    room: Vec<u8>,
 }
+
+/// What a text takes beside its letters.
+const TEXT_BYTES: usize = 48;
 
 /// Traits as they were known last: few events change them, so that they are seldom read out of their row again.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct KnownTraits {
     traits: SessionTraits,
     row: Vec<u8>,
-    room: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -62,8 +62,7 @@ impl SessionState {
     ) -> Result<Option<Self>, StoreFault> {
         let Some((claim, slot)) = Claim::of(event).zip(slot) else { return Ok(None) };
         let key = key::scoped(claim.tenant, claim.id);
-        let known = ledger.sessions.at_mut(slot).map(OpenSession::take_traits).unwrap_or_default();
-        let KnownTraits { mut traits, row, room } = known.of(writes, &key)?;
+        let KnownTraits { mut traits, row } = ledger.sessions.take_traits(slot).of(writes, &key)?;
         let counts = Held::<SessionCounts>::read(writes, Table::SessionCounts, key.clone())?;
         let was_alone = traits.above.is_empty();
         if was_alone {
@@ -74,22 +73,21 @@ impl SessionState {
         if was_alone && !above.is_empty() {
             touching::reach_from_below(writes, &key, &above)?;
         }
-        Ok(Some(Self { key, counts, traits, above, now: ledger.log.now(), slot, row, room }))
+        Ok(Some(Self { key, counts, traits, above, now: ledger.log.now(), slot, row }))
     }
 
     /// Writes the rows that changed.
     pub(super) fn write<S: Store>(self, ledger: &mut Ledger, writes: &mut Writes<'_, S>) -> Result<(), StoreFault> {
-        let Self { key, counts, traits, slot, mut row, mut room, .. } = self;
+        let Self { key, counts, traits, slot, mut row, .. } = self;
         counts.write(writes)?;
-        room.clear();
-        traits.encode_raw(&mut room);
-        if room != row {
-            writes.put_bytes(Table::SessionTraits, key, room.clone());
-            std::mem::swap(&mut row, &mut room);
+        let now = &mut ledger.room.row;
+        now.clear();
+        traits.encode_raw(now);
+        if *now != row {
+            writes.put_bytes(Table::SessionTraits, key, now.clone());
+            row.clone_from(now);
         }
-        if let Some(session) = ledger.sessions.at_mut(slot) {
-            session.keep_traits(KnownTraits { traits, row, room });
-        }
+        ledger.sessions.keep_traits(slot, KnownTraits { traits, row });
         Ok(())
     }
 
@@ -276,6 +274,13 @@ impl SessionState {
 }
 
 impl KnownTraits {
+    /// Returns about how much memory they take.
+    pub(crate) fn bytes(&self) -> usize {
+        let of = &self.traits;
+        let texts = of.tools.len() + of.servers.len() + of.tags.len() + 2 * of.refusals.len() + of.reads.len();
+        size_of::<Self>() + 2 * self.row.len() + TEXT_BYTES * texts
+    }
+
     /// Returns the traits as the row under `key` has them; these, where it is still the same row.
     fn of<S: Store>(self, writes: &Writes<'_, S>, key: &[u8]) -> Result<Self, StoreFault> {
         writes.look(Table::SessionTraits, key, |row| {
@@ -284,7 +289,7 @@ impl KnownTraits {
             if row == self.row {
                 return Ok(self);
             }
-            Ok(Self { traits: row::decode(Table::SessionTraits, key, row)?, row: row.to_vec(), room: self.room })
+            Ok(Self { traits: row::decode(Table::SessionTraits, key, row)?, row: row.to_vec() })
         })
     }
 }

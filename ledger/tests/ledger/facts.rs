@@ -7,7 +7,7 @@ use prost::bytes::Bytes;
 use v1::event::Body;
 
 use crate::deciding::{activate, alert, findings};
-use crate::world::{Collector, HOUR_NS, SECOND_NS, TENANT, World, child, event, rules};
+use crate::world::{Collector, HOUR_NS, SECOND_NS, TENANT, World, child, event, rules, unattributed};
 
 fn resource(uri: &str, system: &str) -> v1::Resource {
     v1::Resource { uri: uri.to_owned(), system: system.to_owned(), ..Default::default() }
@@ -62,6 +62,19 @@ fn a_resource_is_new_to_its_agent_once_over_all_sessions() {
     assert_eq!(seen(&mut world, &mut collector, touch("s-1")), ["r0", "r1"]);
     assert!(seen(&mut world, &mut collector, touch("s-1")).is_empty());
     assert!(seen(&mut world, &mut collector, touch("s-2")).is_empty(), "the agent knows it from another session");
+}
+
+#[test]
+fn an_event_without_a_session_has_nothing_of_the_session_before_it() {
+    let (mut world, mut collector) =
+        watching(&[r#"context.session_tags.contains("secret")"#, r#"context.session_tool_names.contains("query")"#]);
+    let resource = v1::Resource { tags: vec!["secret".to_owned()], ..resource("db://prod/customers", "crm") };
+    let read = v1::DataAccess { resource: Some(resource), verb: v1::ActionVerb::ResourceRead.into(), ..Default::default() };
+    seen(&mut world, &mut collector, intent("s-1", 1, "query", Vec::new()));
+    seen(&mut world, &mut collector, v1::Event { body: Some(Body::DataAccess(read)), ..event("s-1", "agent-1") });
+    assert_eq!(seen(&mut world, &mut collector, event("s-1", "agent-1")), ["r0", "r1"]);
+    let lone = v1::Event { session: None, ..unattributed("") };
+    assert!(seen(&mut world, &mut collector, lone).is_empty());
 }
 
 #[test]

@@ -22,6 +22,7 @@ mod governing;
 mod listings;
 mod lists;
 mod outlets;
+mod pinned;
 mod proofs;
 mod replays;
 mod rules;

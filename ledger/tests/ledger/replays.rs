@@ -9,7 +9,7 @@ use crate::world::*;
 
 /// One thing that happens to a ledger.
 #[derive(Clone, Debug)]
-enum Step {
+pub enum Step {
     Append { lane: usize, events: Vec<Shape> },
     Repeat { lane: usize },
     Fork { lane: usize },
@@ -41,7 +41,7 @@ enum Step {
 }
 
 #[derive(Clone, Debug)]
-enum Shape {
+pub enum Shape {
     Good { session: u8, agent: u8, parent: Option<u8>, credential: Option<u8> },
     Spawn { session: u8, agent: u8, child: u8, of: u8 },
     Act { session: u8, agent: u8, parent: Option<u8>, act: u8, resource: u8 },
@@ -88,7 +88,7 @@ fn shape() -> impl Strategy<Value = Shape> {
     ]
 }
 
-fn step() -> impl Strategy<Value = Step> {
+pub fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => (0..3_usize, prop::collection::vec(shape(), 1..6)).prop_map(|(lane, events)| Step::Append { lane, events }),
         1 => (0..3_usize).prop_map(|lane| Step::Repeat { lane }),
@@ -218,7 +218,7 @@ fn bytes(shape: &Shape) -> prost::bytes::Bytes {
 }
 
 /// Carries out the steps one by one, and keeps what was submitted: times and items.
-fn live(steps: &[Step]) -> (World, Vec<(u64, peer::item::Item)>) {
+pub fn live(steps: &[Step]) -> (World, Vec<(u64, peer::item::Item)>) {
     let mut script = Script::new();
     for step in steps {
         script.carry_out(step);

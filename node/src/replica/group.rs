@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 /// What one Raft entry carries: the exact bytes of a `peer.v1.Group`, and beside them, once somebody made it, the parsed
 /// form whose signatures were checked.
 ///
-/// Cloning is cheap, and clones share the parsed form, so that each batch is parsed and checked once per node: by the node
+/// Cloning is cheap, and clones share the parsed form, so that each batch is hashed and checked once per node: by the node
 /// that received it from its client when it is proposed, elsewhere when it arrives from the leader. Only the bytes are
 /// replicated; they alone decide.
 #[derive(Clone, Serialize, Deserialize)]

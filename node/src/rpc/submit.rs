@@ -34,7 +34,7 @@ const APPLIED_WITHIN: Duration = Duration::from_secs(10);
 /// Batches of one stream that may be under way.
 const STREAM_WINDOW: usize = 128;
 
-/// A batch up to this is parsed where it came in, so that small appends take no detour.
+/// A batch up to this is hashed, and its signature checked, where it came in, so that small appends take no detour.
 const EVENTS_AT_ONCE: usize = 128;
 const BYTES_AT_ONCE: usize = 64 << 10;
 

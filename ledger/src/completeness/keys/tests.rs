@@ -3,11 +3,15 @@ use std::collections::BTreeSet;
 
 use super::*;
 
+/// Returns the keys of an entry; each is hashed in its pieces as it is whole.
 fn keys(core: v1::EntryCore) -> BTreeSet<(Dimension, String, String)> {
     let entry = v1::Entry { core: core.encode_to_vec().into(), session_root: Vec::new() };
     let mut found = BTreeSet::new();
     let carrier = Carrier::parse(entry.encode_to_vec().into()).unwrap();
     carried_by(&carrier.core, carrier.event.as_ref(), |dimension, tenant, value| {
+        let mut spelled = Vec::new();
+        hash::spell_map_key(dimension, tenant, value.pieces(), &mut spelled);
+        assert_eq!(hash::map_keys(&[spelled]), [hash::map_key(dimension, tenant, &value.text())]);
         found.insert((dimension, tenant.to_owned(), value.text()));
     });
     found
