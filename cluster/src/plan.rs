@@ -378,11 +378,21 @@ fn public(key: &SigningKey) -> Vec<u8> {
     key.verifying_key().to_bytes().to_vec()
 }
 
-/// Picks free ports. They are free now and may be taken before a node binds them: then the node says so and ends.
+/// Where ports are looked for: below those from which systems take one for each outgoing connection (Linux from 32768, others
+/// from 49152), because a node binds its ports some time after they were found free.
+const PORTS: std::ops::Range<u16> = 12_000..32_000;
+
+/// Picks free ports, beginning at a random one. They are free now and may be taken before a node binds them: then the node says
+/// so and ends.
 fn plan_nodes(count: u64) -> Result<Vec<PlannedNode>> {
+    let mut random = [0; 2];
+    getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("the system gives no randomness: {error}"))?;
+    let begin = usize::from(u16::from_ne_bytes(random)) % PORTS.len();
+    let mut ports = PORTS.cycle().skip(begin).take(PORTS.len());
     let mut held = Vec::new();
     let mut free = || -> Result<SocketAddr> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let listener = ports.find_map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok());
+        let listener = listener.with_context(|| format!("no port of {PORTS:?} is free"))?;
         let address = listener.local_addr()?;
         held.push(listener);
         Ok(address)
