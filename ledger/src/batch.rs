@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use proofline_proto::v1;
+use prost::bytes::Bytes;
 use v1::entry_core::Body;
 
 use crate::containment;
@@ -119,10 +120,11 @@ fn last_digest(lane: &LaneRow) -> Hash {
     lane.last.as_ref().and_then(|last| Hash::from_slice(&last.digest)).unwrap_or(Hash::ZERO)
 }
 
-/// An event that is recorded next, and its session, which exists.
+/// An event that is recorded next, its exact bytes, and its session, which exists.
 #[derive(Clone, Copy)]
 struct Admitted<'a> {
     event: &'a v1::Event,
+    exact: &'a Bytes,
     session: Option<Slot>,
 }
 
@@ -146,7 +148,7 @@ impl Taking<'_> {
         let mut events = Vec::with_capacity(self.batch.events.len());
         let last = self.batch.events.len().saturating_sub(1);
         for (offset, (prepared, content)) in self.batch.events.iter().zip(contents).enumerate() {
-            let judged = self.judge(ledger, writes, content)?;
+            let judged = self.judge(ledger, writes, prepared, content)?;
             // What is rejected commits to nothing, and entries do not show what it would have committed to.
             self.quota.payload_bytes += judged.map_or(0, |admitted| quota::payload_bytes(admitted.event));
             // The rows of the batch as a whole belong to its last entry, so that entries alone re-derive them.
@@ -170,22 +172,23 @@ impl Taking<'_> {
         &mut self,
         ledger: &mut Ledger,
         writes: &mut Writes<'_, S>,
+        prepared: &'e PreparedEvent,
         content: &'e Content,
     ) -> Result<Result<Admitted<'e>, v1::RejectionReason>, StoreFault> {
-        let event = match content {
-            Ok(event) => event,
-            Err(reason) => return Ok(Err(*reason)),
+        let (event, exact) = match (content, &prepared.exact) {
+            (Ok(event), Ok(exact)) => (event, exact),
+            (Err(reason), _) | (_, Err(reason)) => return Ok(Err(*reason)),
         };
         if let Err(reason) = check_scope(&self.collector.registration, event) {
             return Ok(Err(reason));
         }
-        let Some(claim) = Claim::of(event) else { return Ok(Ok(Admitted { event, session: None })) };
+        let Some(claim) = Claim::of(event) else { return Ok(Ok(Admitted { event, exact, session: None })) };
         if claim.agent.is_empty() && !self.may_write_for_agent_of(ledger, writes, claim)? {
             return Ok(Err(v1::RejectionReason::AgentOutOfScope));
         }
         let before = ledger.log.next_session;
         let mut next = NextSession { first_index: ledger.log.next(), ordinal: &mut ledger.log.next_session };
-        let entered = ledger.sessions.enter(writes, claim, &mut next)?.map(|slot| Admitted { event, session: Some(slot) });
+        let entered = ledger.sessions.enter(writes, claim, &mut next)?.map(|slot| Admitted { event, exact, session: Some(slot) });
         self.quota.sessions += ledger.log.next_session - before;
         Ok(entered)
     }
@@ -207,7 +210,7 @@ impl Taking<'_> {
         judged: Result<Admitted<'_>, v1::RejectionReason>,
     ) -> Result<v1::EventReceipt, StoreFault> {
         let at = self.place(offset);
-        let (admitted, exact) = match judged.and_then(|admitted| Ok((admitted, prepared.exact.as_ref().map_err(|reason| *reason)?))) {
+        let admitted = match judged {
             Ok(admitted) => admitted,
             Err(reason) => {
                 let event_leaf = prepared.leaf.0.to_vec();
@@ -216,7 +219,7 @@ impl Taking<'_> {
                 return Ok(v1::EventReceipt { rejection: reason.into(), ..Default::default() });
             }
         };
-        let Admitted { event, session } = admitted;
+        let Admitted { event, exact, session } = admitted;
         let agent = agent_of(ledger, admitted);
         let cover = containment::cover(ledger, writes, event, &agent)?;
         containment::note(ledger, writes, event, &agent, &cover)?;

@@ -271,10 +271,11 @@ impl Sessions {
         **session.traits.get_or_insert_default() = known;
     }
 
-    /// Takes what is known of the traits of the session in a slot, and is to be given back.
+    /// Takes what is known of the traits of the session in a slot, to be given back.
     pub(crate) fn take_traits(&mut self, slot: Slot) -> KnownTraits {
         let held = self.open.get_mut(slot.0).and_then(|session| session.traits.as_deref_mut());
-        let known = held.map(std::mem::take).unwrap_or_default();
+        // What is not held was not counted.
+        let Some(known) = held.map(std::mem::take) else { return KnownTraits::default() };
         self.traits_bytes = self.traits_bytes.saturating_sub(known.bytes());
         known
     }
@@ -449,5 +450,45 @@ impl NextSession<'_> {
             parent: claim.parent.to_owned(),
             first_index: self.first_index.0,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hold(sessions: &mut Sessions, number: usize) -> Slot {
+        sessions.hold(&number.to_be_bytes(), OpenSession::new(SessionRow::default()))
+    }
+
+    #[test]
+    fn traits_are_counted_as_long_as_they_are_held() {
+        let mut sessions = Sessions::default();
+        let (one, other) = (hold(&mut sessions, 1), hold(&mut sessions, 2));
+        sessions.keep_traits(one, KnownTraits::of_row(vec![1; 100]));
+        let held = sessions.traits_bytes;
+        assert_eq!(held, KnownTraits::of_row(vec![1; 100]).bytes());
+        for _ in 0..9 {
+            let unknown = sessions.take_traits(other);
+            assert_eq!(unknown.bytes(), KnownTraits::default().bytes());
+            sessions.keep_traits(other, KnownTraits::of_row(vec![1; TRAITS_OF_ONE_MAX]));
+            assert_eq!(sessions.traits_bytes, held, "what is not held is not counted, in or out");
+        }
+        assert_eq!(sessions.take_traits(one).bytes(), held);
+        assert_eq!(sessions.traits_bytes, 0);
+    }
+
+    #[test]
+    fn too_much_of_traits_is_forgotten_between_two_applies() {
+        let row = vec![1; TRAITS_OF_ONE_MAX / 2 - 512];
+        let mut sessions = Sessions::default();
+        for number in 0..TRAITS_BYTES_MAX / (2 * row.len()) {
+            let slot = hold(&mut sessions, number);
+            sessions.keep_traits(slot, KnownTraits::of_row(row.clone()));
+        }
+        assert!(sessions.traits_bytes > TRAITS_BYTES_MAX, "{}", sessions.traits_bytes);
+        sessions.trim();
+        assert_eq!(sessions.traits_bytes, 0);
+        assert!(sessions.open.iter().all(|session| session.traits.is_none()));
     }
 }

@@ -274,6 +274,11 @@ impl SessionState {
 }
 
 impl KnownTraits {
+    #[cfg(test)]
+    pub(crate) fn of_row(row: Vec<u8>) -> Self {
+        Self { row, ..Self::default() }
+    }
+
     /// Returns about how much memory they take.
     pub(crate) fn bytes(&self) -> usize {
         let of = &self.traits;
