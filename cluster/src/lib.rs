@@ -2,6 +2,8 @@
 //!
 //! For development, demonstration and tests. What it starts it stops: a dropped [`Cluster`] leaves no process behind.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 pub mod authority;
 pub mod http;
 mod plan;

@@ -3,7 +3,12 @@
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr, TcpListener},
+    os::{
+        linux::net::SocketAddrExt as _,
+        unix::net::{self, UnixDatagram},
+    },
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -73,6 +78,9 @@ pub struct Plan {
     pub tls: Tls,
     /// The nodes.
     pub nodes: Vec<PlannedNode>,
+    /// Their ports, where this plan found them.
+    #[serde(skip)]
+    ports: Vec<Arc<UnixDatagram>>,
 }
 
 /// The operators that stand in the genesis of a development cluster, and what they may sign.
@@ -89,7 +97,8 @@ impl Plan {
     /// # Errors
     /// When the directory is not empty or not writable.
     pub fn create(root: &Path, nodes: u64, tls: Tls) -> Result<Self> {
-        Self::create_at(root, plan_nodes(nodes)?, tls)
+        let (nodes, ports) = plan_nodes(nodes)?;
+        Ok(Self { ports, ..Self::create_at(root, nodes, tls)? })
     }
 
     /// Makes a new cluster of nodes whose addresses are given, in an empty directory.
@@ -101,7 +110,7 @@ impl Plan {
         if fs::read_dir(root)?.next().is_some() {
             bail!("{} is not empty; `proofline-cluster down` removes a cluster", root.display());
         }
-        let plan = Self { root: root.canonicalize()?, tls, nodes };
+        let plan = Self { root: root.canonicalize()?, tls, nodes, ports: Vec::new() };
         plan.write_keys()?;
         plan.write_certificates()?;
         for node in &plan.nodes {
@@ -164,7 +173,8 @@ impl Plan {
     /// When the files cannot be written.
     pub fn add_node(&mut self) -> Result<(PlannedNode, v1::NodeKey)> {
         let node_id = self.nodes.iter().map(|node| node.node_id).max().unwrap_or(0) + 1;
-        let mut planned = plan_nodes(1)?;
+        let (mut planned, ports) = plan_nodes(1)?;
+        self.ports.extend(ports);
         let mut node = planned.pop().context("no free ports")?;
         node.node_id = node_id;
         node.name = format!("node-{node_id}");
@@ -382,22 +392,45 @@ fn public(key: &SigningKey) -> Vec<u8> {
 /// from 49152), because a node binds its ports some time after they were found free.
 const PORTS: std::ops::Range<u16> = 12_000..32_000;
 
-/// Picks free ports, beginning at a random one. They are free now and may be taken before a node binds them: then the node says
-/// so and ends.
-fn plan_nodes(count: u64) -> Result<Vec<PlannedNode>> {
+/// Picks free ports, beginning at a random one. No other plan picks them while what is returned beside the nodes is held, also
+/// while their nodes do not run. Somebody else may still take them before a node binds them: then the node says so and ends.
+fn plan_nodes(count: u64) -> Result<(Vec<PlannedNode>, Vec<Arc<UnixDatagram>>)> {
     let mut random = [0; 2];
     getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("the system gives no randomness: {error}"))?;
     let begin = usize::from(u16::from_ne_bytes(random)) % PORTS.len();
     let mut ports = PORTS.cycle().skip(begin).take(PORTS.len());
     let mut held = Vec::new();
     let mut free = || -> Result<SocketAddr> {
-        let listener = ports.find_map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok());
-        let listener = listener.with_context(|| format!("no port of {PORTS:?} is free"))?;
-        let address = listener.local_addr()?;
-        held.push(listener);
+        let (address, port) = ports.find_map(reserve).with_context(|| format!("no port of {PORTS:?} is free"))?;
+        held.push(Arc::new(port));
         Ok(address)
     };
-    (1..=count)
+    let nodes = (1..=count)
         .map(|node_id| Ok(PlannedNode { node_id, name: format!("node-{node_id}"), peer: free()?, client: free()?, tiles: free()? }))
-        .collect()
+        .collect::<Result<_>>()?;
+    Ok((nodes, held))
+}
+
+/// Takes a port on which nobody listens and that no other plan has: a plan holds a name for each of its ports, which the system
+/// gives once and takes back when its holder is gone, however it ended.
+fn reserve(port: u16) -> Option<(SocketAddr, UnixDatagram)> {
+    let name = net::SocketAddr::from_abstract_name(format!("proofline-cluster/{port}")).ok()?;
+    let held = UnixDatagram::bind_addr(&name).ok()?;
+    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()?;
+    Some((free.local_addr().ok()?, held))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_of_nodes_that_do_not_run_belong_to_their_plan() {
+        // Below those that plans look through, so that none of them takes it in the end.
+        let (address, held) = (11_000..PORTS.start).find_map(reserve).unwrap();
+        assert!(TcpListener::bind(address).is_ok(), "nobody listens");
+        assert!(reserve(address.port()).is_none(), "and nobody else gets it");
+        drop(held);
+        assert!(reserve(address.port()).is_some(), "until it is given back");
+    }
 }
