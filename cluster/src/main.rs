@@ -6,8 +6,13 @@ mod lifecycle;
 
 use std::{path::PathBuf, process::ExitCode};
 
+use anyhow::Result;
 use clap::{Parser, Subcommand};
 use proofline_cluster::Tls;
+use tokio::signal::unix::{SignalKind, signal};
+
+const SIGINT: u8 = 2;
+const SIGTERM: u8 = 15;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -60,7 +65,30 @@ enum Command {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let done = match Cli::parse().command {
+    done(Cli::parse().command).await.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+/// Carries a command out. What one has started that is told to end meanwhile is stopped, and its temporary directory goes.
+async fn done(command: Command) -> Result<ExitCode> {
+    if !matches!(command, Command::Up { .. } | Command::Demo { .. }) {
+        return run(command).await;
+    }
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let number = tokio::select! {
+        biased;
+        _ = interrupt.recv() => SIGINT,
+        _ = terminate.recv() => SIGTERM,
+        done = run(command) => return done,
+    };
+    eprintln!("interrupted: what was started is stopped");
+    Ok(ExitCode::from(128 + number))
+}
+
+async fn run(command: Command) -> Result<ExitCode> {
+    match command {
         Command::Up { dir, nodes, insecure_loopback } => {
             let tls = if insecure_loopback { Tls::Off } else { Tls::Mutual };
             lifecycle::up(&directory(dir), nodes, tls).await.map(|()| ExitCode::SUCCESS)
@@ -68,11 +96,7 @@ async fn main() -> ExitCode {
         Command::Demo { keep } => demo::run(keep).await.map(|()| ExitCode::SUCCESS),
         Command::Down { dir, remove } => lifecycle::down(&directory(dir), remove).map(|()| ExitCode::SUCCESS),
         Command::Status { dir } => lifecycle::status(&directory(dir)).await,
-    };
-    done.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
-        ExitCode::FAILURE
-    })
+    }
 }
 
 /// Where a cluster lies when nobody says where.

@@ -3,11 +3,15 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Stdio,
     time::Duration,
 };
 
 use tempfile::TempDir;
-use tokio::process::Command;
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::Command,
+};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_proofline-cluster");
 const IN_TIME: Duration = Duration::from_secs(180);
@@ -89,6 +93,25 @@ async fn the_demonstration_shows_what_it_promises_and_leaves_nothing() {
     }
     assert_eq!(processes_of(place.root.path()), [0_u32; 0], "nodes run on");
     assert!(fs::read_dir(place.root.path()).unwrap().next().is_none(), "files are left");
+}
+
+#[tokio::test]
+async fn a_demonstration_that_is_interrupted_leaves_nothing() {
+    for (signal, code) in [("-TERM", 143), ("-INT", 130)] {
+        let place = Place::new();
+        let mut command = Command::new(PROGRAM);
+        command.arg("demo").env("TMPDIR", place.root.path()).stdout(Stdio::piped()).kill_on_drop(true);
+        let mut demo = command.spawn().unwrap();
+        let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines();
+        let begun = async { while !lines.next_line().await.unwrap().expect("it goes on").contains("any one of the three may fail") {} };
+        tokio::time::timeout(IN_TIME, begun).await.expect("nodes are up");
+        assert_eq!(processes_of(place.root.path()).len(), 3);
+        assert!(Command::new("kill").args([signal, &demo.id().unwrap().to_string()]).status().await.unwrap().success());
+        let ended = tokio::time::timeout(IN_TIME, demo.wait()).await.expect("it ends").unwrap();
+        assert_eq!(ended.code(), Some(code), "{signal}");
+        assert_eq!(processes_of(place.root.path()), [0_u32; 0], "nodes run on after {signal}");
+        assert!(fs::read_dir(place.root.path()).unwrap().next().is_none(), "files are left after {signal}");
+    }
 }
 
 #[tokio::test]
