@@ -24,5 +24,5 @@ pub use self::{
     commitment::{CommitmentAt, newest_commitment, next_commitment},
     index::{KeyIndex, confirmed_commitment, indexed_commitment},
     lineage::{Lineage, LineageFault, Under},
-    question::QuestionProblem,
+    question::{QuestionProblem, Reach, reach},
 };

@@ -55,8 +55,8 @@ mod writes;
 
 pub use command::check_genesis;
 pub use completeness::{
-    Carried, CommitmentAt, KeyIndex, Lineage, LineageFault, QuestionProblem, RecentKeys, Under, confirmed_commitment, indexed_commitment,
-    newest_commitment, next_commitment,
+    Carried, CommitmentAt, KeyIndex, Lineage, LineageFault, QuestionProblem, Reach, RecentKeys, Under, confirmed_commitment,
+    indexed_commitment, newest_commitment, next_commitment, reach,
 };
 pub use containment::ContainmentEntry;
 pub use endpoint::{Endpoint, Scheme};

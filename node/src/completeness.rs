@@ -163,6 +163,8 @@ pub struct Indexer {
     pub questions: mpsc::Receiver<Question>,
     /// Where it says what is true.
     pub confirmed: watch::Sender<Confirmed>,
+    /// Where it says that questions by key are answered over more entries than before.
+    pub answers: watch::Sender<()>,
     /// How often a commitment is proposed while entries with keys come.
     pub interval: Duration,
     /// What is counted.
@@ -243,7 +245,9 @@ impl Indexer {
             }
         }
         let covered = self.published.borrow().as_ref().map_or(TreeSize(0), |published| published.size);
-        work.write_covered(covered)?;
+        if work.write_covered(covered)? {
+            self.answers.send_replace(());
+        }
         Ok(work)
     }
 

@@ -1,7 +1,8 @@
 //! `proofline-node`: one node of a Proofline ledger.
 
 use std::{
-    env, io,
+    env,
+    io::{self, IsTerminal as _},
     num::NonZeroUsize,
     os::unix::process::CommandExt as _,
     process::{self, ExitCode as ProcessExitCode},
@@ -27,7 +28,9 @@ const C_ARENAS: &str = "MALLOC_ARENA_MAX";
 pub(crate) fn main() -> ProcessExitCode {
     let cli = Cli::parse();
     let filter = EnvFilter::try_from_env("PROOFLINE_LOG").unwrap_or_else(|_| EnvFilter::new("info,openraft=error"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    // A file is searched with grep: colours are for terminals, and for who wants them there.
+    let has_colours = io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(has_colours).init();
     let code = match cli.command {
         Command::Init { source, bootstrap } => {
             let founding = if bootstrap { Founding::Bootstrap } else { Founding::Join };

@@ -16,6 +16,7 @@ mod receipt;
 mod repaired;
 mod status;
 mod submit;
+mod window;
 
 use std::{sync::Arc, time::Duration};
 
@@ -87,10 +88,14 @@ pub struct Api {
     pub outlets: Arc<OutletSettings>,
     /// Which state commitments this node found to be true.
     pub confirmed: watch::Receiver<Confirmed>,
+    /// Changes when questions by key are answered over more entries than before.
+    pub answers: watch::Receiver<()>,
     /// Signs receipts.
     pub log_key: Arc<SigningKey>,
     /// Signs who reads evidence.
     pub node_key: Arc<SigningKey>,
+    /// Room for questions about lineage that wait for a commitment.
+    pub asking: Answering,
     /// Room for answers about lineage.
     pub answering: Answering,
     /// Room for those who read the log in order.

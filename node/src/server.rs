@@ -309,6 +309,7 @@ impl Node {
         let (published, newest) = watch::channel(None);
         let (reading, clock) = watch::channel(ClockReading::default());
         let (confirming, confirmed) = watch::channel(Confirmed::NOTHING);
+        let (answering, answers) = watch::channel(());
         let peers = Peers::new(config.node_id, raft.clone(), secure.transport.clone());
         let cosigner = Cosigner {
             genesis: config.genesis.clone(),
@@ -339,8 +340,10 @@ impl Node {
             forwarding,
             outlets: Arc::new(config.outlets.clone()),
             confirmed,
+            answers,
             log_key: Arc::new(config.log_key.clone()),
             node_key: Arc::new(config.node_key.clone()),
+            asking: Answering::waiting(),
             answering: Answering::lineage(),
             reading: Answering::reading(),
             payloads,
@@ -358,6 +361,7 @@ impl Node {
             voters: Arc::new(api.peers.clone()),
             questions,
             confirmed: confirming,
+            answers: answering,
             interval: config.commitment_interval,
             metrics: Arc::clone(&api.metrics),
             failures: failures.clone(),

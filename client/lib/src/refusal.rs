@@ -172,6 +172,8 @@ reasons! {
     NotPublished = "NOT_PUBLISHED",
     /// The window of the question reaches beyond what a published state commitment covers.
     BeyondCommitment = "BEYOND_COMMITMENT",
+    /// What was in the log when the question came is not covered by a published state commitment in time.
+    CommitmentBehind = "COMMITMENT_BEHIND",
     /// A state commitment is not behind the one before it, or covers entries that are not there.
     CommitmentOutOfPlace = "COMMITMENT_OUT_OF_PLACE",
     /// The node has no confirmed and published state commitment to answer from yet.

@@ -97,6 +97,55 @@ async fn every_node_gives_the_same_answer_and_the_log_says_who_asked() {
 }
 
 #[tokio::test]
+async fn a_question_without_an_end_is_about_everything_before_it() {
+    // As shipped: a commitment comes up to a second behind what it covers.
+    let world = World::committing_every(1_000, 3, Tls::Mutual).await;
+    let mut gateway = world.collector("gateway").await;
+    committed(&world, 1).await;
+    for round in 1..=6 {
+        // At the node that took the events, and at the others, which may have applied less.
+        let size = fill(&world, &mut gateway).await;
+        let pages = ask(&world, round % 3, "auditor", about(vec![session("s-1")])).await.unwrap();
+        let reach = pages[0].question.as_ref().unwrap().to_index;
+        assert!(reach >= size, "asked right behind entry {}, answered up to {reach}", size - 1);
+        let given: usize = pages.iter().map(|page| page.entries.len() - 1).sum();
+        assert_eq!(given, 100 * round, "each entry of the session, and on each page that of the commitment");
+        // Nothing with a key came since: there is nothing to wait for.
+        let again = ask(&world, round % 3, "auditor", about(vec![session("s-1")])).await.unwrap();
+        assert_eq!(again[0].question, pages[0].question);
+        let everything = ask(&world, round % 3, "auditor", about(Vec::new())).await.unwrap();
+        assert!(everything[0].question.as_ref().unwrap().to_index > reach, "the records of who asked, too");
+    }
+}
+
+#[tokio::test]
+async fn a_question_that_no_commitment_covers_in_time_says_how_far_answers_reach() {
+    // The pause between two commitments is longer than a question waits, so of two questions one right behind the other each
+    // meets at most one.
+    let world = World::committing_every(13_000, 1, Tls::Mutual).await;
+    let mut gateway = world.collector("gateway").await;
+    committed(&world, 1).await;
+    let mut asked_behind_an_append = async || {
+        let status = world.control(0, "admin").cluster_status(v1::ClusterStatusRequest {}).await.unwrap().into_inner();
+        fill(&world, &mut gateway).await;
+        (status.nodes[0].answered_size, ask(&world, 0, "auditor", about(vec![session("s-1")])).await)
+    };
+    let (covered, refused) = match asked_behind_an_append().await {
+        (_, Ok(_)) => asked_behind_an_append().await,
+        refused => refused,
+    };
+    let refused = refused.unwrap_err();
+    let reason = refused.get_details_error_info().unwrap().reason;
+    assert_eq!((refused.code(), reason.as_str()), (Code::Unavailable, "COMMITMENT_BEHIND"), "{refused:?}");
+    assert!(refused.get_details_retry_info().is_some(), "another node may do better: {refused:?}");
+    assert!(refused.message().contains(&format!("answers reach over {covered}: ")), "{refused:?}");
+    let mut until_then = about(vec![session("s-1")]);
+    until_then.question.as_mut().unwrap().to_index = covered;
+    let pages = ask(&world, 0, "auditor", until_then).await.unwrap();
+    assert_eq!(pages[0].question.as_ref().unwrap().to_index, covered, "with that end it is answered");
+}
+
+#[tokio::test]
 async fn a_question_that_is_none_or_not_for_the_caller_is_refused_with_a_reason() {
     let world = World::committing_every(200, 1, Tls::Mutual).await;
     let mut gateway = world.collector("gateway").await;

@@ -23,6 +23,8 @@ const STEP_ENTRIES: u64 = 20_000;
 const STEP_POSTINGS: usize = 250_000;
 /// Entries that are read at once.
 const READ_ENTRIES: usize = 256;
+/// Entries that are read at once where one with a key is looked for.
+const LOOK_ENTRIES: u64 = 16;
 /// About how much memory keys take that wait to be indexed; the oldest go first.
 const WAITING_BYTES_MAX: usize = 12 << 20;
 /// What a key takes beside its letters, and what an apply takes beside its keys.
@@ -159,4 +161,17 @@ fn read(store: &impl Store, next: TreeSize, to: TreeSize) -> Result<Carried, Sto
         found.add(&carrier.core, carrier.event.as_ref());
     }
     if found.end == next { Err(damaged(EntryIndex(next.0))) } else { Ok(found) }
+}
+
+/// Tells whether an entry between two sizes carries a key. Usually one of the first does, or none.
+pub(super) fn carries_keys(store: &impl Store, from: TreeSize, to: TreeSize) -> Result<bool, StoreFault> {
+    let mut next = from;
+    while next < to {
+        let found = read(store, next, TreeSize(to.0.min(next.0 + LOOK_ENTRIES)))?;
+        if !found.lists.is_empty() {
+            return Ok(true);
+        }
+        next = found.end;
+    }
+    Ok(false)
 }

@@ -6,6 +6,8 @@ use proofline_proto::v1;
 use thiserror::Error;
 use v1::{Dimension, LineageDirection};
 
+use super::carried::carries_keys;
+use super::index::indexed_commitment;
 use super::keys::Key;
 use crate::entry;
 use crate::ids::{EntryIndex, TreeSize};
@@ -93,6 +95,34 @@ fn is_node(dimension: Dimension) -> bool {
 
 fn is_long(start: &v1::Key) -> bool {
     start.value.len() > usize::from(u16::MAX) || start.tenant_id.len() > usize::from(u16::MAX)
+}
+
+/// How far a question by key is answered, of the log that it is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// As far as it asks.
+    Whole,
+    /// Over so many entries, and one behind them carries a key.
+    Short(TreeSize),
+    /// There is nothing to answer from.
+    Nothing,
+}
+
+/// Tells whether a question by key that names no last entry would miss some of a log of `size` entries. What is no question
+/// reaches as far as it asks: it is refused by whoever begins to answer.
+///
+/// # Errors
+/// [`StoreFault`] when the store fails, holds damaged rows, or has fewer entries.
+pub fn reach(store: &impl Store, of: &v1::LineageQuestion, size: TreeSize) -> Result<Reach, StoreFault> {
+    let has_edge_twice = of.from_unix_ns != 0 && of.from_index != 0;
+    if of.to_index != 0 || has_edge_twice || check_question(of).is_err() {
+        return Ok(Reach::Whole);
+    }
+    let Some(commitment) = indexed_commitment(store)? else { return Ok(Reach::Nothing) };
+    let covered = commitment.size;
+    // What ends at a time ends within what is covered when an entry there is as late.
+    let ends_before = of.to_unix_ns != 0 && first_at(store, of.to_unix_ns, covered)? < covered.0;
+    Ok(if ends_before || !carries_keys(store, covered, size)? { Reach::Whole } else { Reach::Short(covered) })
 }
 
 /// Fills in what the times of a question mean in a log of which `covered` entries can be asked about.

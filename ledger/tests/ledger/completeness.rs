@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ed25519_dalek::Signer as _;
 use proofline_ledger::{
     ContentHash, Divergence, EntryIndex, Hash, KeyIndex, Lineage, LineageFault, LogHash, LogTree, MapStore, Outcome, QuestionProblem,
-    Refusal, Replay, TreeHash, TreeSize, Under, indexed_commitment, listing, newest_commitment, signed,
+    Reach, Refusal, Replay, TreeHash, TreeSize, Under, indexed_commitment, listing, newest_commitment, reach, signed,
 };
 use proofline_proto::{peer, v1};
 use prost::Message as _;
@@ -508,6 +508,39 @@ fn what_is_no_question_is_refused() {
     let begun = Lineage::begin(&uncommitted, question(vec![mid], LineageDirection::Up, 1), nothing);
     assert!(matches!(begun, Err(LineageFault::NothingCommitted)));
     assert!(listing::entry(&world.store, EntryIndex(0)).unwrap().is_some());
+}
+
+#[test]
+fn a_question_without_an_end_falls_short_while_an_entry_with_a_key_is_not_committed_to() {
+    let (mut world, mut collector) = World::with_collector();
+    let reached = |world: &World, of: &v1::LineageQuestion| reach(&world.store, of, world.ledger.tree_size()).unwrap();
+    let by_key = question(vec![start(Dimension::Session, "s")], LineageDirection::Up, 1);
+    assert_eq!(reached(&world, &by_key), Reach::Nothing, "nothing is committed to");
+
+    collector.append(&mut world, vec![event("s", "agent-1")]).unwrap();
+    let covered = TreeSize(commit(&mut world).size);
+    assert_eq!(reached(&world, &by_key), Reach::Whole, "the commitment itself carries no key");
+    for _ in 0..100 {
+        world.apply(peer::item::Item::Access(access(1, 21, &by_key)));
+    }
+    assert_eq!(reached(&world, &by_key), Reach::Whole, "nor do the records of who asked");
+    let last = listing::entry(&world.store, EntryIndex(covered.0 - 1)).unwrap().unwrap();
+    let committed_at = v1::EntryCore::decode(v1::Entry::decode(&last[..]).unwrap().core).unwrap().committed_unix_ns;
+
+    collector.append(&mut world, vec![event("s", "agent-1")]).unwrap();
+    let with = |alter: fn(&mut v1::LineageQuestion, u64)| {
+        let mut of = by_key.clone();
+        alter(&mut of, committed_at);
+        of
+    };
+    assert_eq!(reached(&world, &by_key), Reach::Short(covered), "an event of a session does");
+    assert_eq!(reached(&world, &with(|it, at| it.to_unix_ns = at + 1)), Reach::Short(covered), "this may reach to it");
+    assert_eq!(reached(&world, &with(|it, at| it.to_unix_ns = at)), Reach::Whole, "it came later than what is asked for");
+    assert_eq!(reached(&world, &with(|it, _| it.to_index = 3)), Reach::Whole, "not asked for");
+    assert_eq!(reached(&world, &with(|it, _| it.depth = 99)), Reach::Whole, "no question");
+    assert_eq!(reached(&world, &with(|it, _| (it.from_index, it.from_unix_ns) = (1, 1))), Reach::Whole, "nor this");
+    commit(&mut world);
+    assert_eq!(reached(&world, &by_key), Reach::Whole);
 }
 
 #[test]

@@ -25,6 +25,8 @@ const BEHIND_MAX: u64 = 200_000;
 const LEFT: u64 = 100_000;
 /// Entries between two looks at the clock.
 const STEP: u64 = 20_000;
+/// Entries without keys after which the same map is committed to again: who asks looks through what no commitment covers.
+const KEYLESS_MAX: u64 = 1_000;
 /// How long a node goes ahead without looking for commitments.
 const AHEAD_WITHIN: Duration = Duration::from_secs(5);
 
@@ -155,14 +157,14 @@ impl Work {
 
     /// Writes the map of the newest confirmed commitment, when the index is at it and a checkpoint of `covered` entries shows it.
     ///
-    /// On return: questions by key are answered from it. A crash takes all of it away or nothing.
-    pub(super) fn write_covered(&mut self, covered: TreeSize) -> Result<(), Untrue> {
+    /// On return: questions by key are answered from it. A crash takes all of it away or nothing. Tells whether there was something
+    /// to write.
+    pub(super) fn write_covered(&mut self, covered: TreeSize) -> Result<bool, Untrue> {
         let servable = self.confirmed.filter(|of| of.size == self.index.size() && of.index.0 < covered.0);
-        if let Some(of) = servable.filter(|of| self.written != Some(of.index)) {
-            self.state.write_own(self.index.take_changes(Some(of.index)))?;
-            self.written = Some(of.index);
-        }
-        Ok(())
+        let Some(of) = servable.filter(|of| self.written != Some(of.index)) else { return Ok(false) };
+        self.state.write_own(self.index.take_changes(Some(of.index)))?;
+        self.written = Some(of.index);
+        Ok(true)
     }
 
     /// Tells whether a commitment of `size` may follow, when a checkpoint of `covered` entries is the newest.
@@ -200,12 +202,14 @@ impl Work {
         blocking.await.map_err(|_| Untrue::Interrupted)?
     }
 
-    /// Computes the map at a size; `None` when no entry with keys came since the last commitment, or the node shuts down.
+    /// Computes the map at a size; `None` when no entry with keys came since the last commitment, and few without, or the node
+    /// shuts down.
     pub(super) async fn candidate(mut self, size: TreeSize, shutdown: CancellationToken) -> Result<(Option<Hash>, Self), Untrue> {
         let blocking = tokio::task::spawn_blocking(move || {
             let is_there = self.reach(size, &shutdown)?;
             let committed = self.confirmed.map_or(Hash::ZERO, |of| of.map_root);
-            let root = Some(self.index.root()).filter(|root| is_there && *root != committed);
+            let keyless = size.0 - self.confirmed.map_or(0, |of| of.size.0);
+            let root = Some(self.index.root()).filter(|root| is_there && (*root != committed || keyless >= KEYLESS_MAX));
             Ok((root, self))
         });
         blocking.await.map_err(|_| Untrue::Interrupted)?

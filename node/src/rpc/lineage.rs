@@ -44,6 +44,9 @@ const ANSWERS_OF_ONE_MAX: usize = 3;
 /// Callers who read the log in order at once: each holds up to two messages of a megabyte.
 const READERS_MAX: usize = 48;
 const READERS_OF_ONE_MAX: usize = 16;
+/// Questions that wait at once until a commitment covers them: each holds no more than itself.
+const WAITING_MAX: usize = 128;
+const WAITING_OF_ONE_MAX: usize = 32;
 /// Longest time of an answer: a state that is held keeps what was compacted since on the disk.
 const ANSWER_WITHIN: Duration = Duration::from_secs(900);
 /// Pages that are made ahead of the reader.
@@ -86,6 +89,12 @@ impl Answering {
         Self::of(READERS_MAX, READERS_OF_ONE_MAX)
     }
 
+    /// Makes the room for questions that wait.
+    #[must_use]
+    pub fn waiting() -> Self {
+        Self::of(WAITING_MAX, WAITING_OF_ONE_MAX)
+    }
+
     fn of(places: usize, places_of_one: usize) -> Self {
         Self { places, places_of_one, room: Arc::new(Semaphore::new(places)), readers: Arc::default() }
     }
@@ -93,11 +102,11 @@ impl Answering {
     pub(super) fn admit(&self, reader: &str) -> Result<Room, Status> {
         let full = |what: String| busy("TOO_MANY_QUESTIONS", format!("{what} already; ask again, or another node"));
         let place = Arc::clone(&self.room).try_acquire_owned();
-        let place = place.map_err(|_| full(format!("this node gives {} answers", self.places)))?;
+        let place = place.map_err(|_| full(format!("this node has {} questions under way", self.places)))?;
         let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
         let given = readers.entry(reader.to_owned()).or_default();
         if *given >= self.places_of_one {
-            return Err(full(format!("this node gives {} answers to {reader}", self.places_of_one)));
+            return Err(full(format!("this node has {} questions of {reader} under way", self.places_of_one)));
         }
         *given += 1;
         Ok(Room { reader: reader.to_owned(), of: self.clone(), _place: place })
@@ -127,6 +136,10 @@ impl Api {
         }
         let access = self.access(caller, kind, &asked.purpose)?;
         self.check_scope(caller, &question)?;
+        recordable(&question)?;
+        let waiting = self.asking.admit(&caller.to_string())?;
+        self.covered(&question).await?;
+        drop(waiting);
         let room = self.answering.admit(&caller.to_string())?;
         let (resolved, to_record) = oneshot::channel();
         let (recorded, may_answer) = oneshot::channel();
@@ -177,10 +190,22 @@ impl Api {
     pub(super) async fn record(&self, access: AccessRecorded) -> Result<(), Status> {
         let signature = self.node_key.sign(&signed::access(&self.origin, &access)).to_bytes().to_vec();
         let recorded = self.submit(item::Item::Access(AccessRecorded { signature, ..access })).await;
-        let not_recorded =
-            |status: Status| again("NOT_RECORDED", format!("who asks could not be recorded, so nothing is answered: {}", status.message()));
         recorded.map(drop).map_err(not_recorded)
     }
+}
+
+pub(super) fn not_recorded(status: Status) -> Status {
+    again("NOT_RECORDED", format!("who asks could not be recorded, so nothing is answered: {}", status.message()))
+}
+
+/// Returns the exact bytes of a question, as far as they can be recorded.
+fn recordable(of: &LineageQuestion) -> Result<Vec<u8>, Status> {
+    let exact = of.encode_to_vec();
+    if exact.len() <= ACCESS_QUESTION_BYTES_MAX {
+        return Ok(exact);
+    }
+    let message = format!("the question has {} bytes, {ACCESS_QUESTION_BYTES_MAX} are the limit", exact.len());
+    Err(malformed("MALFORMED_QUESTION", message))
 }
 
 /// It is in the log who asked.
@@ -213,12 +238,9 @@ impl Answer {
             Ok(lineage) => lineage,
             Err(status) => return drop(resolved.send(Err(status))),
         };
-        let exact = lineage.question().encode_to_vec();
-        if exact.len() > ACCESS_QUESTION_BYTES_MAX {
-            let message = format!("the question has {} bytes, {ACCESS_QUESTION_BYTES_MAX} are the limit", exact.len());
-            return drop(resolved.send(Err(malformed("MALFORMED_QUESTION", message))));
-        }
-        if resolved.send(Ok(exact)).is_err() || may_answer.blocking_recv().is_err() {
+        let exact = recordable(lineage.question());
+        let may_be_recorded = exact.is_ok();
+        if resolved.send(exact).is_err() || !may_be_recorded || may_answer.blocking_recv().is_err() {
             return;
         }
         loop {
@@ -273,7 +295,7 @@ impl<'a> Look<'a> {
     }
 }
 
-fn lineage_status(error: LineageFault) -> Status {
+pub(super) fn lineage_status(error: LineageFault) -> Status {
     let message = error.to_string();
     match error {
         LineageFault::Question(QuestionProblem::BeyondCommitment { covered, .. }) => beyond_commitment(covered),

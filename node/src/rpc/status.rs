@@ -138,7 +138,7 @@ impl From<Lost> for Status {
     }
 }
 
-fn shutting_down(message: String) -> Status {
+pub(super) fn shutting_down(message: String) -> Status {
     Answer::new(Code::Unavailable, "SHUTTING_DOWN").retry(SOON).status(message)
 }
 

@@ -5,9 +5,10 @@ use std::{
     time::Duration,
 };
 
+use ed25519_dalek::Signer as _;
 use futures::future::BoxFuture;
 use proofline_ledger::{
-    CommitmentAt, Hash, KeyIndex, LogTree, Store as _, Table, TreeSize, indexed_commitment, listing, newest_commitment,
+    CommitmentAt, Hash, KeyIndex, LogTree, Store as _, Table, TreeSize, indexed_commitment, listing, newest_commitment, signed,
 };
 use proofline_node::{
     completeness::{Checker, Confirmed, Indexer, Voters},
@@ -73,6 +74,7 @@ struct Voter {
     published: watch::Sender<Option<Published>>,
     leadership: watch::Sender<Leadership>,
     confirmed: watch::Receiver<Confirmed>,
+    answers: watch::Receiver<()>,
     others: Arc<Others>,
     checker: Checker,
     indexer: Option<Indexer>,
@@ -97,6 +99,7 @@ impl Voter {
         let (published, seen) = watch::channel(None);
         let (leadership, leads) = watch::channel(Leadership::Nobody);
         let (confirming, confirmed) = watch::channel(Confirmed::NOTHING);
+        let (answering, answers) = watch::channel(());
         let (inbox, proposals) = inbox();
         let signed = tempfile::tempdir().unwrap();
         let file = signed.path().join("signed-tree");
@@ -115,6 +118,7 @@ impl Voter {
             voters,
             questions,
             confirmed: confirming,
+            answers: answering,
             interval: Duration::from_millis(100),
             metrics: Arc::new(Metrics::default()),
             failures: failures.clone(),
@@ -139,6 +143,7 @@ impl Voter {
             published,
             leadership,
             confirmed,
+            answers,
             others,
             checker,
             indexer,
@@ -177,13 +182,8 @@ impl Voter {
     async fn publish(&self) {
         let size = listing::head(&*self.node.store.view()).unwrap().size;
         self.published.send_replace(Some(Published { note: Vec::new(), size }));
-        for _ in 0..1_000 {
-            if indexed_commitment(&*self.node.store.view()).unwrap().is_some() {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        panic!("nothing was written");
+        tokio::time::timeout(PATIENCE, self.answers.clone().changed()).await.expect("it is written in time").unwrap();
+        assert!(indexed_commitment(&*self.node.store.view()).unwrap().is_some());
     }
 }
 
@@ -291,6 +291,26 @@ async fn the_leader_commits_to_what_is_true_once_and_every_node_finds_it_so() {
     // The commitment itself carries no key, so there is nothing to commit to.
     let silent = tokio::time::timeout(Duration::from_millis(500), proposals.group()).await;
     assert!(silent.is_err(), "the leader has nothing new to say");
+    // Whoever asks looks through what no commitment covers: it does not become long.
+    let asked = (0..1_000).map(|_| Item::Access(access())).collect();
+    write(&voters[place].node, asked).await;
+    let gathered = tokio::time::timeout(PATIENCE, proposals.group()).await.expect("it proposes").unwrap();
+    let Some(Item::Commitment(again)) = gathered.items[0].item.clone() else { panic!("{:?}", gathered.items) };
+    assert_eq!((again.map_root, again.size), (commitment.map_root.0.to_vec(), commitment.index.0 + 1 + 1_000));
+}
+
+/// The record of a question.
+fn access() -> v1::AccessRecorded {
+    let node = genesis().nodes.remove(0);
+    let mut access = v1::AccessRecorded {
+        kind: v1::AccessKind::Lineage.into(),
+        reader: "spiffe://test/auditor".to_owned(),
+        node_id: node.node_id,
+        public_key: node.public_key,
+        ..Default::default()
+    };
+    access.signature = key(20).sign(&signed::access(&genesis().origin, &access)).to_bytes().to_vec();
+    access
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
