@@ -8,10 +8,10 @@ export ROCKSDB_LIB_DIR = $(ROCKSDB)/lib
 export ROCKSDB_INCLUDE_DIR = $(ROCKSDB)/include
 export ROCKSDB_STATIC = 1
 
-.PHONY: help setup build demo test check fmt clippy wasm bench jepsen fuzz
+.PHONY: help setup build demo test check fmt clippy wasm bench bench-core jepsen fuzz
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what is missing and compile RocksDB once for this machine
 	@PROOFLINE_CACHE=$(CACHE) .ci/setup.sh
@@ -46,6 +46,9 @@ fuzz: ## fuzz what the verifier reads, a minute for each of four targets (FUZZ_S
 		mkdir -p $(CARGO_TARGET_DIR)/fuzz/$$form && \
 		RUSTC_BOOTSTRAP=1 cargo fuzz run --target-dir $(CARGO_TARGET_DIR)/fuzz/build $$form $(CARGO_TARGET_DIR)/fuzz/$$form $(CURDIR)/verifier/vectors \
 			-- -max_total_time=$(or $(FUZZ_SECONDS),60) -max_len=200000 || exit 1; done
+
+bench-core: setup ## micro-benchmarks of the core: apply, trees, proofs, verification
+	cargo bench --workspace --bench core
 
 bench: ## measure beside etcd and PostgreSQL (under 15 minutes), write bench-results.json
 	@PROOFLINE_CACHE=$(CACHE) .ci/setup.sh bench

@@ -51,7 +51,7 @@ Examples:
   proofline verify run-42.session-evidence --policy ledger.policy
 
 Exit codes:
-  0  done               3  proven wrong          6  denied
+  0  done               3  proven wrong          6  not allowed
   1  failed             4  could not be decided  7  degraded (status)
   2  wrong arguments    5  unreachable, or no quorum
 

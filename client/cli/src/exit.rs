@@ -109,7 +109,10 @@ impl Exit {
             TileArchiveError::Call(call) => Self::of_call(call),
             TileArchiveError::Differs { .. } | TileArchiveError::OtherRoot { .. } => Self::ProvenWrong,
             TileArchiveError::Missing { .. } => Self::Undecided,
-            TileArchiveError::File { .. } | TileArchiveError::Newer { .. } | TileArchiveError::TooLong { .. } => Self::Failed,
+            TileArchiveError::File { .. }
+            | TileArchiveError::OtherLog { .. }
+            | TileArchiveError::Newer { .. }
+            | TileArchiveError::TooLong { .. } => Self::Failed,
         }
     }
 
@@ -224,6 +227,9 @@ pub(crate) fn hint(error: &anyhow::Error) -> Option<&'static str> {
     if let Some(EvidenceExportError::Exists(_)) = error.downcast_ref() {
         return Some("--force replaces it");
     }
+    if let Some(TileArchiveError::OtherLog { .. }) = error.downcast_ref() {
+        return Some("name another directory: each log has one of its own");
+    }
     if let Some(TileArchiveError::OtherRoot { .. }) = error.downcast_ref() {
         return Some(
             "keep the directory as it is, and begin an archive in an empty one: an interrupted run may have left another node's entries",
@@ -298,6 +304,9 @@ fn hint_of_reason(reason: Reason) -> Option<&'static str> {
         Reason::UnknownOperator => Some("is the operator registered, with this key?"),
         Reason::OperatorLacksRole => Some("registrations take a registrar; seals, containments and releases a responder"),
         Reason::BeyondCheckpoint => Some("a checkpoint that covers it is not published yet; try again"),
+        Reason::CommitmentBehind => {
+            Some("--timeout gives it longer; --to N asks for the entries before N alone, which need not be all that there are")
+        }
         Reason::ClockNotTrusted => Some("the clocks of the nodes differ: `proofline status` shows by how much"),
         Reason::ErasureDeferred => Some("`proofline hold list` shows what is held; two responders lift a hold, then erase again"),
         Reason::PayloadsNotRepaired => {

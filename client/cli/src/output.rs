@@ -52,6 +52,11 @@ impl Answer {
     pub(crate) fn print(&self, format: OutputFormat) -> io::Result<()> {
         match format {
             OutputFormat::Json if self.json.is_null() => Ok(()),
+            // An empty list is an answer; beside the rows, so that whoever counts lines counts none.
+            OutputFormat::Table if self.text.is_empty() && !self.json.is_null() => {
+                anstream::eprintln!("nothing to list");
+                Ok(())
+            }
             OutputFormat::Table => print_text(&self.text),
             OutputFormat::Json => print_json(self.schema, &self.json, Layout::Pretty),
         }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use proofline_verifier::{Checkpoint, EntryIndex, LogHash, SignedNote, TreeHead, TreeSize, VerifiedCheckpoint};
+use proofline_verifier::{Checkpoint, EntryIndex, KeyName, LogHash, SignedNote, TreeHead, TreeSize, VerifiedCheckpoint};
 use thiserror::Error;
 
 use crate::{
@@ -61,6 +61,14 @@ pub enum TileArchiveError {
         computed: LogHash,
         /// Root in the checkpoint.
         expected: LogHash,
+    },
+    /// The directory holds the archive of a log of another name or key.
+    #[error("the directory holds the archive of another log: its checkpoint is of {archived}, and is not signed by the key of {origin}")]
+    OtherLog {
+        /// By its checkpoint.
+        archived: KeyName,
+        /// Of the log that is to be archived.
+        origin: KeyName,
     },
     /// The archive is ahead of the checkpoint that was fetched.
     #[error("the archive holds {archived} entries already, the ledger's checkpoint covers {size}")]
@@ -139,7 +147,8 @@ impl TileArchive {
         note: &[u8],
         mut progress: impl FnMut(u64),
     ) -> Result<Archived, TileArchiveError> {
-        let mut run = Run { archive: self, tree: TileTree::default(), before: self.head()?, written: Vec::new() };
+        let before = self.head(to, note)?;
+        let mut run = Run { archive: self, tree: TileTree::default(), before, written: Vec::new() };
         if let Some(before) = run.before.filter(|before| before.size > to.size) {
             return Err(TileArchiveError::Newer { archived: before.size, size: to.size });
         }
@@ -190,11 +199,22 @@ impl TileArchive {
         Ok(entries.into_iter().map(Bytes::copy_from_slice).collect())
     }
 
-    /// Size and root that the archive's checkpoint names, when there is one.
-    fn head(&self) -> Result<Option<TreeHead<LogHash>>, TileArchiveError> {
+    /// Size and root that the archive's checkpoint names, when there is one. It has to be of the log that signed `newer`.
+    fn head(&self, to: &VerifiedCheckpoint, newer: &[u8]) -> Result<Option<TreeHead<LogHash>>, TileArchiveError> {
         let Some(note) = self.read(CHECKPOINT)? else { return Ok(None) };
-        let parsed = SignedNote::parse(&note).ok().and_then(|note| Checkpoint::parse_text(note.text()).ok());
-        parsed.map(|it| Some(it.head())).ok_or_else(|| TileArchiveError::Differs { file: CHECKPOINT.to_owned() })
+        let read = |bytes: &[u8]| {
+            let note = SignedNote::parse(bytes).ok()?;
+            Some((Checkpoint::parse_text(note.text()).ok()?, note))
+        };
+        let differs = || TileArchiveError::Differs { file: CHECKPOINT.to_owned() };
+        let ((archived, ours), (_, newer)) = read(&note).zip(read(newer)).ok_or_else(differs)?;
+        let by_log = |note: &SignedNote| -> BTreeSet<[u8; 4]> {
+            note.signatures().iter().filter(|one| one.name == to.origin).map(|one| one.id.0).collect()
+        };
+        if by_log(&ours).is_disjoint(&by_log(&newer)) {
+            return Err(TileArchiveError::OtherLog { archived: archived.origin, origin: to.origin.clone() });
+        }
+        Ok(Some(archived.head()))
     }
 
     fn read(&self, path: &str) -> Result<Option<Vec<u8>>, TileArchiveError> {

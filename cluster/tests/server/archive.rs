@@ -144,3 +144,29 @@ async fn an_altered_archive_is_not_gone_on_with() {
     expect(&auditor.archive(), PROVEN_WRONG, "tile/");
     expect(&auditor.check(), PROVEN_WRONG, "tile/entries/000");
 }
+
+#[tokio::test]
+async fn the_archive_of_another_ledger_of_the_same_name_is_left_alone() {
+    let (one, other) = (Auditor::of(20).await, Auditor::of(20).await);
+    expect(&one.archive(), VERIFIED, "kept");
+    let theirs = fs::read(one.path("archive/checkpoint")).unwrap();
+    fs::rename(one.path("archive"), other.path("archive")).unwrap();
+    // Two clusters of one name: nobody is proven wrong by that.
+    expect(&other.archive(), 1, "the archive of another log");
+    assert_eq!(fs::read(other.path("archive/checkpoint")).unwrap(), theirs, "it is as it was");
+}
+
+#[tokio::test]
+async fn evidence_that_is_there_is_not_replaced_unasked() {
+    let auditor = Auditor::of(5).await;
+    let profile = auditor.world.plan().profile("auditor");
+    let prove = |rest: &[&str]| auditor.run("proofline", &[&["--profile", profile.to_str().unwrap(), "prove"], rest].concat());
+    expect(&prove(&["--index", "2", "--out", "a.tlog-proof"]), VERIFIED, "VERIFIED");
+    let first = fs::read(auditor.path("a.tlog-proof")).unwrap();
+    expect(&prove(&["--index", "3", "--out", "a.tlog-proof"]), 1, "a.tlog-proof is there already");
+    fs::write(auditor.path("3.checkpoint"), "somebody's").unwrap();
+    expect(&prove(&["--receipt", "3", "--out", "3.cose-receipt"]), 1, "3.checkpoint is there already");
+    assert_eq!(fs::read(auditor.path("a.tlog-proof")).unwrap(), first);
+    expect(&prove(&["--index", "3", "--out", "a.tlog-proof", "--force"]), VERIFIED, "VERIFIED");
+    assert_ne!(fs::read(auditor.path("a.tlog-proof")).unwrap(), first);
+}

@@ -24,8 +24,8 @@ fn questions(world: &World) -> Vec<(&'static str, Vec<String>)> {
     vec![
         ("checkpoint", of(&["checkpoint"])),
         ("entry", of(&["entry", "5"])),
-        ("prove", of(&["prove", "--index", "5", "--out", &file("5.tlog-proof")])),
-        ("session", of(&["prove", "--session", "run-1", "--out", &file("run-1.session-evidence")])),
+        ("prove", of(&["prove", "--index", "5", "--force", "--out", &file("5.tlog-proof")])),
+        ("session", of(&["prove", "--session", "run-1", "--force", "--out", &file("run-1.session-evidence")])),
         ("export", of(&["evidence", "export", "--session", "run-1", "--force", "--out", &file("run-1.evidence.zip")])),
         ("replay", of(&["replay"])),
         ("archive", of(&["archive", &file("archive")])),

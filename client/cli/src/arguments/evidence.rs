@@ -79,6 +79,9 @@ pub(crate) struct ProveArguments {
     /// File to write
     #[arg(long, value_name = "FILE")]
     pub(crate) out: PathBuf,
+    /// Replace files that are there
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 #[derive(Debug, Args)]

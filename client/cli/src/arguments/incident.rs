@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand, ValueEnum};
 use proofline_proto::v1;
 
-use super::Signing;
+use super::{Signing, WindowEnd};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum IncidentCommand {
@@ -39,6 +39,9 @@ pub(crate) enum IncidentCommand {
         /// Tenant
         #[arg(long, env = "PROOFLINE_TENANT")]
         tenant: String,
+        /// End before this entry, or with what was committed before this time [default: everything before the question; it waits until that can be proven]
+        #[arg(long, value_name = "INDEX|TIME")]
+        to: Option<WindowEnd>,
         /// Why you ask; stands in the log with who asked
         #[arg(long, value_name = "TEXT", default_value = "")]
         purpose: String,

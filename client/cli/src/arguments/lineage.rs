@@ -58,7 +58,7 @@ pub(crate) struct ReachArguments {
     /// Begin at this entry, or with what was committed at this time (RFC 3339) or later
     #[arg(long, value_name = "INDEX|TIME")]
     pub(crate) from: Option<WindowEnd>,
-    /// End before this entry, or with what was committed before this time
+    /// End before this entry, or with what was committed before this time [default: everything before the question; it waits until that can be proven]
     #[arg(long, value_name = "INDEX|TIME")]
     pub(crate) to: Option<WindowEnd>,
     /// Why you ask; stands in the log with who asked
@@ -89,13 +89,28 @@ pub(crate) struct LineageArguments {
 #[command(after_help = "Example:\n  proofline blast-radius run-42 --tenant acme")]
 pub(crate) struct BlastRadiusArguments {
     /// Session id
-    pub(crate) session: String,
+    #[arg(value_name = "SESSION", required_unless_present = "named")]
+    session: Option<String>,
+    /// The same, as other commands take it
+    #[arg(long = "session", value_name = "SESSION", conflicts_with = "session", hide = true)]
+    named: Option<String>,
     /// Whose session
     #[arg(long, env = "PROOFLINE_TENANT")]
     pub(crate) tenant: String,
+    /// End before this entry, or with what was committed before this time [default: everything before the question; it waits until that can be proven]
+    #[arg(long, value_name = "INDEX|TIME")]
+    pub(crate) to: Option<WindowEnd>,
     /// Why you ask; stands in the log with who asked
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub(crate) purpose: String,
+}
+
+impl BlastRadiusArguments {
+    /// The keys to begin with: one session.
+    pub(crate) fn keys(&self) -> KeyArguments {
+        let session = self.session.iter().chain(&self.named).cloned().collect();
+        KeyArguments { session, tenant: Some(self.tenant.clone()), ..KeyArguments::default() }
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -10,7 +10,7 @@ pub(crate) struct WindowArguments {
     /// Begin at this entry, or with what was committed at this time (RFC 3339) or later
     #[arg(long, value_name = "INDEX|TIME")]
     pub(crate) from: Option<WindowEnd>,
-    /// End before this entry, or with what was committed before this time
+    /// End before this entry, or with what was committed before this time [default: everything before the question; it waits until that can be proven]
     #[arg(long, value_name = "INDEX|TIME")]
     pub(crate) to: Option<WindowEnd>,
     /// Why you ask; stands in the log with who asked
@@ -25,6 +25,9 @@ pub(crate) enum ReviewCommand {
     Action {
         /// Entry of the action: an intent, its outcome, an access to data, a model call
         index: u64,
+        /// End before this entry, or with what was committed before this time [default: everything before the question; it waits until that can be proven]
+        #[arg(long, value_name = "INDEX|TIME")]
+        to: Option<WindowEnd>,
         /// Why you ask; stands in the log with who asked
         #[arg(long, value_name = "TEXT", default_value = "")]
         purpose: String,

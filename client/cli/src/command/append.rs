@@ -102,18 +102,23 @@ impl Appending {
     /// A rejected event is in the log as a rejection; the sender is to know that it does not stand there as an event.
     fn answer(self) -> Answer {
         let mut text = table(["ENTRY", "SESSION POSITION", "VERDICT", "FINDINGS"], self.rows);
-        text.push_str(&format!("\n{} appended, {} known before\n", self.summary.appended, self.summary.known));
+        let rejected = self.summary.rejected();
+        let but = if rejected > 0 { format!(", {rejected} REJECTED: recorded as that, and in no session") } else { String::new() };
+        text.push_str(&format!("\n{} appended, {} known before{but}\n", self.summary.appended, self.summary.known));
         let json = json!({ "receipts": self.receipts, "summary": self.summary.json() });
-        let exit = if self.summary.rejected() > 0 { Exit::Failed } else { Exit::Done };
+        let exit = if rejected > 0 { Exit::Failed } else { Exit::Done };
         Answer::new("proofline.append/v1", json, text).ending(exit)
     }
 }
 
 fn row(index: u64, of: &v1::EventReceipt) -> [String; 4] {
-    let verdict = match of.rejection() {
-        v1::RejectionReason::Unspecified => crate::describe::verdict(of.verdict()).to_owned(),
-        reason => format!("rejected: {}", reason.as_str_name().trim_start_matches("REJECTION_REASON_").to_ascii_lowercase()),
+    let (position, verdict) = match of.rejection() {
+        v1::RejectionReason::Unspecified => (of.session_position.to_string(), crate::describe::verdict(of.verdict()).to_owned()),
+        reason => {
+            let reason = reason.as_str_name().trim_start_matches("REJECTION_REASON_").to_ascii_lowercase();
+            ("-".to_owned(), format!("rejected: {reason}"))
+        }
     };
     let findings: Vec<_> = of.findings.iter().map(|finding| finding.rule_id.as_str()).collect();
-    [index.to_string(), of.session_position.to_string(), verdict, findings.join(" ")]
+    [index.to_string(), position, verdict, findings.join(" ")]
 }

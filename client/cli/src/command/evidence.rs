@@ -62,7 +62,9 @@ async fn export(arguments: EvidenceArguments, connection: &Connection) -> Result
     let held = held.map(|(checkpoint, _)| HeldCheckpoint { checkpoint, proof: None });
     let name = order.out.display().to_string();
     let checked = FileReport { file: name.clone(), report: verify(&bytes, &connection.policy()?, held.as_ref()) };
-    let text = format!("{name}: {} bytes\n{}", bytes.len(), checked.report);
+    // Nothing that speaks for a control is no misspelled key.
+    let note = if control.is_some() { "" } else { lineage::nothing_found(&summary) };
+    let text = format!("{name}: {} bytes\n{}{note}", bytes.len(), checked.report);
     let json = json!({
         "file": name,
         "bytes": bytes.len().to_string(),

@@ -63,6 +63,8 @@ struct Import {
     summary: Summary,
     counts: Counts,
     progress: ProgressBar,
+    /// Whether a file says what the calls of tools do.
+    has_tools: bool,
 }
 
 #[derive(Default)]
@@ -99,6 +101,7 @@ impl Import {
             summary: Summary::default(),
             counts: Counts::default(),
             progress: progress::counter("events"),
+            has_tools: arguments.tools.is_some(),
         })
     }
 
@@ -156,7 +159,14 @@ impl Import {
         self.progress.set_message("waiting for the last receipts");
         self.summary.add(&self.collector.close().await?);
         self.progress.finish_and_clear();
-        Ok(answer(&self.summary, &self.counts, since))
+        let answer = answer(&self.summary, &self.counts, since);
+        if self.has_tools && self.summary.known > 0 {
+            anstream::eprintln!(
+                "note: {} events were in the log before; they stay as they were imported, and say of tools what was known then",
+                self.summary.known
+            );
+        }
+        Ok(answer)
     }
 }
 

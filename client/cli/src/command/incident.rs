@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{containment, lineage, signing::submit};
 use crate::{
-    arguments::{AdvanceArguments, DirectionName, HoldArguments, HoldCommand, IncidentCommand, KeyArguments},
+    arguments::{AdvanceArguments, DirectionName, HoldArguments, HoldCommand, IncidentCommand, KeyArguments, WindowEnd},
     connection::Connection,
     describe, form,
     output::{Answer, table},
@@ -33,13 +33,13 @@ pub(super) async fn run(command: IncidentCommand, connection: &Connection) -> Re
             };
             submit(Action::AdvanceIncident(step), &signing, connection).await
         }
-        IncidentCommand::Scope { id, tenant, purpose } => scope(&id, tenant, purpose, connection).await,
+        IncidentCommand::Scope { id, tenant, to, purpose } => scope(&id, tenant, to, purpose, connection).await,
         IncidentCommand::List { tenant, closed } => list(&tenant, closed, connection).await,
     }
 }
 
 /// Says what was in reach of what the incident's containments stop: on whose authority, and everything it touched.
-async fn scope(id: &str, tenant: String, purpose: String, connection: &Connection) -> Result<Answer> {
+async fn scope(id: &str, tenant: String, to: Option<WindowEnd>, purpose: String, connection: &Connection) -> Result<Answer> {
     let mut keys = KeyArguments { tenant: Some(tenant.clone()), ..KeyArguments::default() };
     for containment in containment::containments(&tenant, true, connection).await?.into_iter().filter(|it| it.incident_id == id) {
         for target in containment.targets {
@@ -63,7 +63,7 @@ async fn scope(id: &str, tenant: String, purpose: String, connection: &Connectio
             "no containment of a session, agent, credential or server names incident {id:?} in this tenant (`proofline containment list`)"
         );
     }
-    let reached = lineage::reached_from(&keys, DirectionName::Both, purpose, "proofline.incident-scope/v1", connection).await?;
+    let reached = lineage::reached_from(&keys, DirectionName::Both, to, purpose, "proofline.incident-scope/v1", connection).await?;
     Ok(reached
         .resting_on("which containments name the incident is the node's word; what is around them is proven as far as the summary says"))
 }

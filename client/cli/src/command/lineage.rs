@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::question;
 use crate::{
-    arguments::{BlastRadiusArguments, DirectionName, KeyArguments, LineFormat, LineageArguments, OutputFormat, ReachArguments},
+    arguments::{BlastRadiusArguments, DirectionName, KeyArguments, LineFormat, LineageArguments, OutputFormat, ReachArguments, WindowEnd},
     connection::Connection,
     describe::Described,
     exit::Exit,
@@ -57,19 +57,19 @@ pub(super) async fn run(arguments: LineageArguments, connection: &Connection, fo
 }
 
 pub(super) async fn blast_radius(arguments: BlastRadiusArguments, connection: &Connection) -> Result<Answer> {
-    let keys = KeyArguments { session: vec![arguments.session], tenant: Some(arguments.tenant), ..KeyArguments::default() };
-    reached_from(&keys, DirectionName::Down, arguments.purpose, "proofline.blast-radius/v1", connection).await
+    reached_from(&arguments.keys(), DirectionName::Down, arguments.to, arguments.purpose, "proofline.blast-radius/v1", connection).await
 }
 
 /// Counts everything that keys lead to.
 pub(super) async fn reached_from(
     keys: &KeyArguments,
     direction: DirectionName,
+    to: Option<WindowEnd>,
     purpose: String,
     schema: &'static str,
     connection: &Connection,
 ) -> Result<Answer> {
-    let reach = ReachArguments { direction, depth: DEPTH_MAX, kind: Vec::new(), from: None, to: None, purpose: String::new() };
+    let reach = ReachArguments { direction, depth: DEPTH_MAX, kind: Vec::new(), from: None, to, purpose: String::new() };
     let mut reached = BTreeMap::<Dimension, BTreeSet<String>>::new();
     let summary = trace(question::of_keys(keys, &reach)?, purpose, connection, |traced, _| {
         for node in &traced.verified.nodes {
@@ -81,6 +81,7 @@ pub(super) async fn reached_from(
         Ok(())
     })
     .await?;
+    reached.retain(|_, values| !values.is_empty());
     let rows = reached.iter().map(|(dimension, values)| {
         let some: Vec<_> = values.iter().take(12).cloned().collect();
         let more = if values.len() > some.len() { format!(", and {} more", values.len() - some.len()) } else { String::new() };
@@ -185,12 +186,23 @@ fn extent(of: &Extent) -> (&'static str, String) {
 
 pub(super) fn summary_text(of: &AnswerSummary) -> String {
     let (completeness, why) = extent(&of.extent);
-    facts([
+    let mut text = facts([
         ("entries", of.entries.to_string()),
         ("window", format!("{} to {}, the last excluded", of.question.from, of.question.to)),
         ("commitment", of.commitment.map_or_else(String::new, |(index, size)| format!("entry {index}, over {size} entries"))),
         ("completeness", format!("{completeness}: {why}")),
-    ])
+    ]);
+    text.push_str(nothing_found(of));
+    text
+}
+
+/// Nothing is an answer, and the answer to a misspelled question, too.
+pub(super) fn nothing_found(of: &AnswerSummary) -> &'static str {
+    if of.entries == 0 && of.extent == Extent::Complete && !of.question.starts.is_empty() {
+        "it is proven that no entry of the window carries what was asked for. Is it spelled right, and of that tenant?\n"
+    } else {
+        ""
+    }
 }
 
 pub(super) fn summary_json(of: &AnswerSummary) -> Value {

@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result};
-use proofline_client::SessionName;
+use proofline_client::{EvidenceExportError, Existing, SessionName};
 use proofline_verifier::{EntryIndex, FileReport, HeldCheckpoint, SessionPosition, verify, verify_cose_receipt};
 use prost::Message as _;
 use serde_json::json;
@@ -13,9 +13,11 @@ use crate::{arguments::ProveArguments, connection::Connection, output::Answer};
 
 pub(super) async fn run(arguments: ProveArguments, connection: &Connection) -> Result<Answer> {
     let policy = connection.policy()?;
+    let existing = if arguments.force { Existing::Replaced } else { Existing::Kept };
     if let Some(index) = arguments.receipt {
-        return receipt(EntryIndex(index), &arguments.out, connection).await;
+        return receipt(EntryIndex(index), &arguments.out, existing, connection).await;
     }
+    check_free([&*arguments.out], existing)?;
     let file = fetch(&arguments, connection).await?;
     // What was fetched is checked here too: a file that does not verify is evidence against the ledger, and is written.
     let name = arguments.out.display().to_string();
@@ -26,10 +28,19 @@ pub(super) async fn run(arguments: ProveArguments, connection: &Connection) -> R
     Ok(Answer::new("proofline.prove/v1", json, text).ending(exit_of(checked.report.integrity())))
 }
 
+/// Evidence that somebody may have handed on is not replaced by what the ledger says now, unless that is wished.
+fn check_free<const N: usize>(files: [&Path; N], existing: Existing) -> Result<()> {
+    match files.into_iter().find(|file| existing == Existing::Kept && file.is_file()) {
+        Some(file) => Err(EvidenceExportError::Exists(file.to_owned()).into()),
+        None => Ok(()),
+    }
+}
+
 /// Writes a receipt, and beside it what it does not hold.
-async fn receipt(index: EntryIndex, out: &Path, connection: &Connection) -> Result<Answer> {
-    let fetched = connection.client.receipt(index).await?;
+async fn receipt(index: EntryIndex, out: &Path, existing: Existing, connection: &Connection) -> Result<Answer> {
     let (entry, checkpoint) = (out.with_extension("entry"), out.with_extension("checkpoint"));
+    check_free([out, &entry, &checkpoint], existing)?;
+    let fetched = connection.client.receipt(index).await?;
     let files = [(out, &fetched.receipt), (&*entry, &fetched.entry), (&*checkpoint, &fetched.checkpoint)];
     for (path, bytes) in files {
         fs::write(path, bytes).with_context(|| path.display().to_string())?;

@@ -10,14 +10,14 @@ use serde_json::{Value, json};
 
 use super::{lineage, purpose, question};
 use crate::{
-    arguments::{DirectionName, KeyArguments, ReachArguments, ReviewCommand, WindowArguments},
+    arguments::{DirectionName, KeyArguments, ReachArguments, ReviewCommand, WindowArguments, WindowEnd},
     connection::Connection,
     output::{Answer, table},
 };
 
 pub(super) async fn run(command: ReviewCommand, connection: &Connection) -> Result<Answer> {
     match command {
-        ReviewCommand::Action { index, purpose } => action(index, purpose, connection).await,
+        ReviewCommand::Action { index, to, purpose } => action(index, to, purpose, connection).await,
         ReviewCommand::Authority { session, tenant, window } => {
             let keys = KeyArguments { session: vec![session], tenant: Some(tenant), ..KeyArguments::default() };
             let (entries, summary) = of_keys(&keys, window, connection).await?;
@@ -75,11 +75,11 @@ fn answer(schema: &'static str, mut json: Value, text: &str, summary: &AnswerSum
     Answer::new(schema, json, format!("{text}\n{}", lineage::summary_text(summary))).ending(lineage::exit_of(&summary.extent))
 }
 
-async fn action(index: u64, purpose: String, connection: &Connection) -> Result<Answer> {
+async fn action(index: u64, to: Option<WindowEnd>, purpose: String, connection: &Connection) -> Result<Answer> {
     let entry = LogEntry::parse(&connection.client.entry(EntryIndex(index)).await?)?;
     let place = entry.session.context("the entry belongs to no session, so no action stands in it")?;
     let keys = KeyArguments { session: vec![place.session_id], tenant: Some(place.tenant_id), ..KeyArguments::default() };
-    let (entries, summary) = of_keys(&keys, WindowArguments { from: None, to: None, purpose }, connection).await?;
+    let (entries, summary) = of_keys(&keys, WindowArguments { from: None, to, purpose }, connection).await?;
     let own: Vec<LogEntry> = entries.into_iter().filter(|it| it.session.is_some()).collect();
     let explained = explain(&own, EntryIndex(index))?;
     let rows = explained.links.iter().map(|(name, found)| match found {

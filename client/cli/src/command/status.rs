@@ -27,7 +27,7 @@ pub(super) async fn run(connection: &Connection) -> Result<Answer> {
         ("may still fail", format!("{} of {} nodes", status.failure_tolerance, status.nodes.len())),
     ]);
     text.push('\n');
-    let headings = ["NODE", "ROLE", "CLIENTS", "ENTRIES", "CHECKPOINT", "APPLIED", "CLOCK", "VERSION", "ERROR"];
+    let headings = ["NODE", "ROLE", "CLIENTS", "ENTRIES", "CHECKPOINT", "RAFT LOG", "CLOCK", "VERSION", "ERROR"];
     text.push_str(&table(headings, status.nodes.iter().map(row)));
     let json = json!({ "state": health.as_str(), "status": form::to_json("ClusterStatusResponse", &status)? });
     Ok(Answer::new("proofline.status/v1", json, text).ending(health.exit()))

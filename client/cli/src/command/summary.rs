@@ -11,6 +11,7 @@ use crate::describe;
 /// Counts over receipts.
 #[derive(Debug, Default)]
 pub(super) struct Summary {
+    /// Events that were taken; those that were rejected are not among them.
     pub(super) appended: u64,
     pub(super) known: u64,
     pub(super) batches: u64,
@@ -34,7 +35,7 @@ impl Summary {
     fn add_receipt(&mut self, receipt: &v1::AppendResponse) {
         let events = receipt.events.len() as u64;
         self.batches += 1;
-        self.appended += events;
+        self.appended += receipt.events.iter().filter(|event| event.rejection == 0).count() as u64;
         let last = receipt.first_index + events.saturating_sub(1);
         self.first = Some(self.first.map_or(receipt.first_index, |first| first.min(receipt.first_index)));
         self.last = Some(self.last.map_or(last, |before| before.max(last)));
@@ -53,7 +54,11 @@ impl Summary {
 
     /// Rows of name and count, for people.
     pub(super) fn rows(&self) -> Vec<[String; 2]> {
-        let mut rows = vec![row("events appended", self.appended), row("events known before", self.known), row("batches", self.batches)];
+        let mut rows = vec![row("events appended", self.appended), row("events known before", self.known)];
+        if self.rejected() > 0 {
+            rows.push(row("events rejected", self.rejected()));
+        }
+        rows.push(row("batches", self.batches));
         if let (Some(first), Some(last)) = (self.first, self.last) {
             rows.push(["entries".to_owned(), format!("{first} to {last}")]);
         }
@@ -72,6 +77,7 @@ impl Summary {
         json!({
             "appended": self.appended.to_string(),
             "known": self.known.to_string(),
+            "rejected": self.rejected().to_string(),
             "batches": self.batches.to_string(),
             "earlier_batches": self.earlier.to_string(),
             "first_index": self.first.map(|it| it.to_string()),
@@ -82,7 +88,7 @@ impl Summary {
         })
     }
 
-    /// Counts the events that the ledger rejected.
+    /// Counts the events that the ledger rejected: each is recorded as a rejection, and none stands in a session.
     pub(super) fn rejected(&self) -> u64 {
         self.rejections.values().sum()
     }
