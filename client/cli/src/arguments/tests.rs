@@ -53,6 +53,14 @@ fn a_signer_is_an_operator_with_a_file() {
 }
 
 #[test]
+fn the_session_of_a_blast_radius_is_typed_either_way() {
+    for typed in ["proofline blast-radius run-42 --tenant t", "proofline blast-radius --session run-42 --tenant t"] {
+        let Command::BlastRadius(arguments) = parse(typed).unwrap().command else { panic!("another command") };
+        assert_eq!(arguments.keys().session, ["run-42"], "{typed}");
+    }
+}
+
+#[test]
 fn what_belongs_together_is_asked_for_together() {
     for wrong in [
         "proofline prove --out f",
@@ -65,6 +73,8 @@ fn what_belongs_together_is_asked_for_together() {
         "proofline collector register c --public-key 00 --spiffe-id s --tenant t --signer a=b",
         "proofline operator register o --key k --role registrar",
         "proofline append - --collector c --key k --lane 64",
+        "proofline blast-radius --tenant t",
+        "proofline blast-radius s --session s --tenant t",
     ] {
         assert!(parse(wrong).is_err(), "{wrong}");
     }

@@ -97,3 +97,24 @@ impl Summary {
 pub(super) fn row(name: &str, count: u64) -> [String; 2] {
     [name.to_owned(), count.to_string()]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_rejected_is_not_appended() {
+        let taken = v1::EventReceipt { verdict: v1::Verdict::Deny.into(), ..Default::default() };
+        let rejected = v1::EventReceipt { rejection: v1::RejectionReason::TenantOutOfScope.into(), ..Default::default() };
+        let receipt = v1::AppendResponse { first_index: 7, events: vec![taken, rejected.clone(), rejected], ..Default::default() };
+        let mut summary = Summary::default();
+        summary.add(&Appended { receipts: vec![receipt], earlier: Vec::new(), known: 4 });
+        let rows = summary.rows();
+        let count = |name: &str| rows.iter().find(|[of, _]| of == name).map(|[_, count]| count.as_str());
+        assert_eq!((count("events appended"), count("events rejected"), count("events known before")), (Some("1"), Some("2"), Some("4")));
+        assert_eq!(count("rejected: tenant_out_of_scope"), Some("2"));
+        assert_eq!(count("entries"), Some("7 to 9"), "each has an entry");
+        let json = summary.json();
+        assert_eq!((&json["appended"], &json["rejected"]), (&json!("1"), &json!("2")));
+    }
+}
