@@ -10,7 +10,7 @@ use tonic::Status;
 use super::{
     Api,
     lineage::{lineage_status, not_recorded},
-    status::{again, shutting_down},
+    status::{again, no_leader, shutting_down},
     submit::Route,
 };
 
@@ -26,9 +26,12 @@ impl Api {
         if question.to_index != 0 {
             return Ok(());
         }
-        let size = self.log_size().await.map_err(not_recorded)?;
-        let mut covered = None;
-        match tokio::time::timeout(COVERED_WITHIN, self.covered_at_last(question, size, &mut covered)).await {
+        let (mut size, mut covered) = (None, None);
+        let covering = async {
+            let size = *size.insert(self.log_size().await.map_err(not_recorded)?);
+            self.covered_at_last(question, size, &mut covered).await
+        };
+        match tokio::time::timeout(COVERED_WITHIN, covering).await {
             Ok(done) => done,
             Err(_) => Err(behind(size, covered)),
         }
@@ -64,7 +67,8 @@ impl Api {
     }
 }
 
-fn behind(size: TreeSize, covered: Option<TreeSize>) -> Status {
+fn behind(size: Option<TreeSize>, covered: Option<TreeSize>) -> Status {
+    let Some(size) = size else { return not_recorded(no_leader("whoever leads does not say how long the log is")) };
     let how_far = match covered {
         Some(covered) => format!("answers reach over {covered}: ask again, or for a window that ends there (to_index, --to)"),
         None => "this node has not applied them: ask again, or another one".to_owned(),
