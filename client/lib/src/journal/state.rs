@@ -91,13 +91,25 @@ impl State {
             (Step::Opened(it), Some(_)) => self.open(it)?,
             (Step::Signed(it), Some(_)) => self.sign(it)?,
             (Step::Acknowledged(it), Some(_)) => {
-                let of = self.waiting.remove(&Submission(it.submission)).ok_or("a receipt for a batch that does not wait")?.batch;
-                self.acknowledged = self.acknowledged.max(Some((Epoch(of.epoch), Sequence(of.sequence))));
+                let of = self.waiting.remove(&Submission(it.submission)).ok_or("a receipt for a batch that does not wait")?;
+                self.acknowledged = self.acknowledged.max(Some((Epoch(of.batch.epoch), Sequence(of.batch.sequence))));
+                self.forget_rejected(&of.sources, &it.receipt.unwrap_or_default());
             }
             (Step::Orphaned(it), Some(_)) => self.orphan(Submission(it.submission))?,
             (Step::Kept(it), Some(_)) => self.keep(it)?,
         }
         Ok(())
+    }
+
+    /// What was rejected is no event of the log: read again, it is sent again, by then perhaps within the collector's scope. Where
+    /// not every event has a source, it cannot be told which of them were rejected.
+    fn forget_rejected(&mut self, sources: &[SourceKey], receipt: &v1::AppendResponse) {
+        if sources.len() != receipt.events.len() {
+            return;
+        }
+        for (source, _) in sources.iter().zip(&receipt.events).filter(|(_, event)| event.rejection != 0) {
+            self.sources.remove(source);
+        }
     }
 
     fn open(&mut self, it: Opened) -> Result<(), &'static str> {

@@ -227,3 +227,22 @@ async fn a_journal_of_a_process_that_never_ends_stays_short() {
     let journal = world.open().unwrap();
     assert_eq!((journal.state().waiting_count(), journal.state().source_count()), (0, 20));
 }
+
+#[tokio::test]
+async fn what_was_rejected_is_sent_again_when_it_is_read_again() {
+    let world = World::new();
+    let mut journal = world.open().unwrap();
+    journal.opened(Epoch(1)).unwrap();
+    let two = |sequence| v1::Batch { events: vec![Bytes::from_static(b"x"); 2], ..batch(sequence, "x") };
+    let rejected = v1::EventReceipt { rejection: v1::RejectionReason::AgentOutOfScope.into(), ..Default::default() };
+    let half = |sequence| v1::AppendResponse { events: vec![v1::EventReceipt::default(), rejected.clone()], ..receipt(sequence) };
+    journal.signed(Submission(0), two(1), &[source("taken"), source("rejected")]).await.unwrap();
+    journal.acknowledged(Submission(0), half(1)).unwrap();
+    // One of these two events came from nowhere, and nobody can say which.
+    journal.signed(Submission(1), two(2), &[source("either")]).await.unwrap();
+    journal.acknowledged(Submission(1), half(2)).unwrap();
+    let known = |journal: &Journal| ["taken", "rejected", "either"].map(|name| journal.state().knows(&source(name)));
+    assert_eq!(known(&journal), [true, false, true]);
+    drop(journal);
+    assert_eq!(known(&world.open().unwrap()), [true, false, true], "also when the journal is read again");
+}
