@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 use proofline_cluster::Tls;
 use tokio::signal::unix::{SignalKind, signal};
 
+const SIGHUP: u8 = 1;
 const SIGINT: u8 = 2;
 const SIGTERM: u8 = 15;
 
@@ -77,10 +78,12 @@ async fn done(command: Command) -> Result<ExitCode> {
         return run(command).await;
     }
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let mut hangup = signal(SignalKind::hangup())?;
     let number = tokio::select! {
         biased;
         _ = interrupt.recv() => SIGINT,
         _ = terminate.recv() => SIGTERM,
+        _ = hangup.recv() => SIGHUP,
         done = run(command) => return done,
     };
     eprintln!("interrupted: what was started is stopped");

@@ -303,7 +303,10 @@ fn hint_of_reason(reason: Reason) -> Option<&'static str> {
         }
         Reason::UnknownOperator => Some("is the operator registered, with this key?"),
         Reason::OperatorLacksRole => Some("registrations take a registrar; seals, containments and releases a responder"),
-        Reason::BeyondCheckpoint => Some("a checkpoint that covers it is not published yet; try again"),
+        Reason::BeyondCheckpoint => {
+            Some("there is no such entry, or no checkpoint that covers it yet: try again where it was acknowledged")
+        }
+        Reason::BeyondCommitment => Some("without --to it is waited for; with it, try again in a second"),
         Reason::CommitmentBehind => {
             Some("--timeout gives it longer; --to N asks for the entries before N alone, which need not be all that there are")
         }

@@ -54,7 +54,7 @@ impl Answer {
             OutputFormat::Json if self.json.is_null() => Ok(()),
             // An empty list is an answer; beside the rows, so that whoever counts lines counts none.
             OutputFormat::Table if self.text.is_empty() && !self.json.is_null() => {
-                anstream::eprintln!("nothing to list");
+                anstream::eprintln!("nothing to list so far");
                 Ok(())
             }
             OutputFormat::Table => print_text(&self.text),

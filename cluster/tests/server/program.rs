@@ -97,7 +97,7 @@ async fn the_demonstration_shows_what_it_promises_and_leaves_nothing() {
 
 #[tokio::test]
 async fn a_demonstration_that_is_interrupted_leaves_nothing() {
-    for (signal, code) in [("-TERM", 143), ("-INT", 130)] {
+    for (signal, code) in [("-TERM", 143), ("-INT", 130), ("-HUP", 129)] {
         let place = Place::new();
         let mut command = Command::new(PROGRAM);
         command.arg("demo").env("TMPDIR", place.root.path()).stdout(Stdio::piped()).kill_on_drop(true);
