@@ -8,6 +8,7 @@ use std::{
 };
 
 use ed25519_dalek::{Signer, SigningKey};
+use futures::{StreamExt as _, stream::FuturesUnordered};
 use proofline_ledger::{Hash, LogTree, Outcome, PreparedItem, StoreFault, TreeSize, cosigners, listing, note_size, signed};
 use proofline_proto::{
     peer::{CosignRequest, Item, item},
@@ -37,6 +38,8 @@ use crate::{
 const PERIOD: Duration = Duration::from_millis(200);
 /// How long a voter may take to cosign.
 const COSIGN_WITHIN: Duration = Duration::from_secs(2);
+/// How long the others may take once a majority has cosigned: everybody who waits for a checkpoint would wait for a node that hangs.
+const GRACE: Duration = Duration::from_millis(500);
 /// How often the log says why one and the same node does not cosign.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
 
@@ -130,47 +133,78 @@ impl Publisher {
         let text = checkpoint.note_text();
         let log_key = VerifierKey::new(origin, SignatureType::Ed25519, self.log_key.verifying_key().as_bytes())?;
         let mut signatures = vec![NoteSignature::of_log(&log_key, &self.log_key.sign(text.as_bytes()).to_bytes())];
-        let asked = nodes.iter().map(|voter| async move { (voter, self.ask(voter, tree).await) });
-        let mut cosigned = BTreeSet::new();
-        for (voter, cosignature) in futures::future::join_all(asked).await {
-            let cosignature = match cosignature {
-                Ok(cosignature) => cosignature,
-                Err(reason) => {
-                    missing.tell(voter, &reason, Instant::now());
-                    continue;
-                }
-            };
-            if !is_by(voter, &cosignature, &text) {
-                tracing::error!(voter = voter.name, "a cosignature does not verify under the registered key of its node; it is left out");
-                continue;
-            }
-            let key = VerifierKey::new(KeyName::parse(&voter.name)?, SignatureType::CosignatureV1, &voter.public_key)?;
-            signatures.push(NoteSignature::of_cosigner(&key, cosignature.unix_s, &cosignature.signature));
-            cosigned.insert(voter.node_id);
-        }
         let registered: BTreeSet<u64> = nodes.iter().map(|node| node.node_id).collect();
         let voters = self.peers.voters().into_iter().filter(|voter| registered.contains(voter)).collect();
-        check_majority("registered nodes", &registered, &cosigned, tree.size)?;
-        check_majority("registered voters", &voters, &cosigned, tree.size)?;
+        let check = |cosigned: &BTreeSet<u64>| {
+            check_majority("registered nodes", &registered, cosigned, tree.size)?;
+            check_majority("registered voters", &voters, cosigned, tree.size)
+        };
+        let asked = nodes.iter().map(|node| async { (node.node_id, self.ask(node, tree, &text).await) });
+        let answered = gather(asked, |given| check(&cosigners_of(given)).is_ok()).await;
+        for node in nodes {
+            match answered.get(&node.node_id) {
+                Some(Ok(signature)) => signatures.push(signature.clone()),
+                Some(Err(reason)) => missing.tell(node, reason, Instant::now()),
+                None => missing.tell(node, &no_answer(GRACE), Instant::now()),
+            }
+        }
+        check(&cosigners_of(&answered))?;
         Ok(SignedNote::new(text, signatures)?)
     }
 
-    /// Asks a node to cosign, and returns why it did not.
-    async fn ask(&self, voter: &NodeKey, tree: SignedTree) -> Result<Cosignature, String> {
+    /// Asks a node to cosign, and returns its signature line, or why there is none.
+    async fn ask(&self, node: &NodeKey, tree: SignedTree, text: &str) -> Result<NoteSignature, String> {
         let asked = async {
-            if voter.node_id == self.peers.node_id() {
+            if node.node_id == self.peers.node_id() {
                 return self.cosigner.cosign(tree).await.map_err(|error| error.to_string());
             }
             let request = CosignRequest { size: tree.size.0, root: tree.root.0.to_vec() };
-            let answer = self.peers.cosign(voter.node_id, request).await.map_err(|status| status.message().to_owned())?;
+            let answer = self.peers.cosign(node.node_id, request).await.map_err(|status| status.message().to_owned())?;
             let signature = answer.signature.as_slice().try_into().map_err(|_| "the signature is not 64 bytes".to_owned())?;
             Ok(Cosignature { unix_s: answer.unix_s, signature })
         };
-        match tokio::time::timeout(COSIGN_WITHIN, asked).await {
-            Ok(answer) => answer,
-            Err(_) => Err(format!("no answer within {} s", COSIGN_WITHIN.as_secs())),
+        let cosignature = tokio::time::timeout(COSIGN_WITHIN, asked).await.map_err(|_| no_answer(COSIGN_WITHIN))??;
+        if !is_by(node, &cosignature, text) {
+            return Err("its cosignature does not verify under the key that is registered for it".to_owned());
+        }
+        let key = KeyName::parse(&node.name).and_then(|name| VerifierKey::new(name, SignatureType::CosignatureV1, &node.public_key));
+        let key = key.map_err(|error| error.to_string())?;
+        Ok(NoteSignature::of_cosigner(&key, cosignature.unix_s, &cosignature.signature))
+    }
+}
+
+/// What the nodes that answered have said, by their ids.
+type Answers<T> = BTreeMap<u64, Result<T, String>>;
+
+/// Takes answers until all are here, or until those that are here have been enough for the length of [`GRACE`].
+async fn gather<T>(
+    asked: impl Iterator<Item = impl Future<Output = (u64, Result<T, String>)>>,
+    is_enough: impl Fn(&Answers<T>) -> bool,
+) -> Answers<T> {
+    let mut coming: FuturesUnordered<_> = asked.collect();
+    let mut given = Answers::new();
+    while !is_enough(&given) {
+        match coming.next().await {
+            Some((node, answer)) => drop(given.insert(node, answer)),
+            None => return given,
         }
     }
+    let rest = async {
+        while let Some((node, answer)) = coming.next().await {
+            given.insert(node, answer);
+        }
+    };
+    // Those who did not come in time are asked again in the next round.
+    let _ = tokio::time::timeout(GRACE, rest).await;
+    given
+}
+
+fn cosigners_of<T>(answers: &Answers<T>) -> BTreeSet<u64> {
+    answers.iter().filter(|(_, answer)| answer.is_ok()).map(|(node, _)| *node).collect()
+}
+
+fn no_answer(within: Duration) -> String {
+    format!("no answer within {} ms", within.as_millis())
 }
 
 /// Which nodes did not cosign, and when the log said so last: a node is asked several times a second.
@@ -326,6 +360,26 @@ mod tests {
         let due: Vec<bool> = [0, 1, 59, 60, 61].iter().map(|second| missing.is_due(3, began + Duration::from_secs(*second))).collect();
         assert_eq!(due, [true, false, false, true, false]);
         assert!(missing.is_due(4, began), "another node is another matter");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_hangs_is_waited_for_a_moment_and_only_once_a_majority_answered() {
+        let began = tokio::time::Instant::now();
+        let after = |node: u64, ms: u64| async move {
+            tokio::time::sleep(Duration::from_millis(ms)).await;
+            (node, if node == 9 { Err("it refuses".to_owned()) } else { Ok(()) })
+        };
+        let is_enough = |given: &Answers<()>| cosigners_of(given).len() >= 2;
+        let gathered = async |asked: [(u64, u64); 3]| {
+            let given = gather(asked.into_iter().map(|(node, ms)| after(node, ms)), is_enough).await;
+            (given.into_keys().collect::<Vec<_>>(), tokio::time::Instant::now())
+        };
+        let (nodes, at) = gathered([(1, 0), (2, 40), (3, 60_000)]).await;
+        assert_eq!((nodes, at - began), (vec![1, 2], Duration::from_millis(40) + GRACE), "the third hangs");
+        let (nodes, then) = gathered([(1, 0), (2, 40), (3, 300)]).await;
+        assert_eq!((nodes, then - at), (vec![1, 2, 3], Duration::from_millis(300)), "the third is slow: no longer than it takes");
+        let (nodes, last) = gathered([(1, 0), (9, 40), (3, 1_900)]).await;
+        assert_eq!((nodes, last - then), (vec![1, 3, 9], Duration::from_millis(1_900)), "a refusal is no part of a majority");
     }
 
     #[test]
