@@ -3,7 +3,10 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -23,7 +26,9 @@ use crate::{
 };
 
 const ALPN: &[u8] = b"h2";
-const CONNECT_TIME: Duration = Duration::from_secs(3);
+/// How long a connection may take at first, and at the most.
+const CONNECT_FIRST: Duration = Duration::from_secs(1);
+const CONNECT_LONGEST: Duration = Duration::from_secs(4);
 /// A connection whose other end is gone without a word is given up after these two.
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(5);
 const KEEP_ALIVE_TIME: Duration = Duration::from_secs(5);
@@ -66,30 +71,75 @@ enum ConnectError {
     PlaintextBeyondLoopback(String),
     #[error("{0:?} is no host name")]
     Host(String),
+    #[error("not connected within {} ms", .0.as_millis())]
+    TimedOut(Duration),
 }
 
-/// Returns a channel to a node. It connects on first use, and again whenever it broke.
+/// How long a node is waited for while a connection is made: little at first, so that one that hangs costs little where
+/// others answer, and twice as long after each time that was too short, so that one far away or under load is reached, too.
+#[derive(Debug)]
+struct Patience {
+    first: Duration,
+    /// Times in a row that it was too short.
+    lost: AtomicU32,
+}
+
+impl Patience {
+    fn new(first: Duration) -> Self {
+        Self { first, lost: AtomicU32::new(0) }
+    }
+
+    fn now(&self) -> Duration {
+        let doubled = 1_u32.checked_shl(self.lost.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
+        self.first.saturating_mul(doubled).min(CONNECT_LONGEST)
+    }
+
+    async fn wait<T>(&self, connecting: impl Future<Output = Result<T, ConnectError>>) -> Result<T, ConnectError> {
+        let within = self.now();
+        match tokio::time::timeout(within, connecting).await {
+            Ok(connected) => {
+                if connected.is_ok() {
+                    self.lost.store(0, Ordering::Relaxed);
+                }
+                connected
+            }
+            Err(_) => {
+                self.lost.fetch_add(1, Ordering::Relaxed);
+                Err(ConnectError::TimedOut(within))
+            }
+        }
+    }
+}
+
+/// Returns a channel to a node. It connects on first use, and again whenever it broke; the first time within `share`, if
+/// that is shorter than a connection may take.
 ///
 /// # Errors
 /// [`TlsError`] when the files cannot be used as they are now.
-pub(crate) fn channel(endpoint: &Endpoint, tls: Option<&TlsFiles>) -> Result<Channel, TlsError> {
+pub(crate) fn channel(endpoint: &Endpoint, tls: Option<&TlsFiles>, share: Duration) -> Result<Channel, TlsError> {
     // The scheme is `http` for tonic in either case: the connector below does TLS itself.
     let authority = endpoint.uri().authority().map(ToString::to_string).unwrap_or_default();
     let uri = Uri::builder().scheme("http").authority(authority).path_and_query("/").build().unwrap_or_default();
     let settings = tonic::transport::Endpoint::from(uri)
-        .connect_timeout(CONNECT_TIME)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(KEEP_ALIVE_EVERY)
         .keep_alive_timeout(KEEP_ALIVE_TIME)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
+    let patience = Arc::new(Patience::new(share.min(CONNECT_FIRST)));
     match (endpoint.channel(), tls) {
-        (ChannelKind::Plaintext, _) => Ok(settings.connect_with_connector_lazy(service_fn(connect_plaintext))),
+        (ChannelKind::Plaintext, _) => Ok(settings.connect_with_connector_lazy(service_fn(move |uri| {
+            let patience = Arc::clone(&patience);
+            async move { patience.wait(connect_plaintext(uri)).await }
+        }))),
         (ChannelKind::Tls, None) => Err(TlsError::Missing(endpoint.to_string())),
         (ChannelKind::Tls, Some(files)) => {
             client_config(files)?;
             let files = files.clone();
-            Ok(settings.connect_with_connector_lazy(service_fn(move |uri| connect_tls(uri, files.clone()))))
+            Ok(settings.connect_with_connector_lazy(service_fn(move |uri| {
+                let (patience, files) = (Arc::clone(&patience), files.clone());
+                async move { patience.wait(connect_tls(uri, files)).await }
+            })))
         }
     }
 }
@@ -149,4 +199,32 @@ fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
         store.add(certificate).map_err(|source| TlsError::Refused { path: path.to_owned(), source })?;
     }
     Ok(store)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn within(patience: &Patience, ms: u64) -> bool {
+        let connecting = async {
+            tokio::time::sleep(Duration::from_millis(ms)).await;
+            Ok(())
+        };
+        patience.wait(connecting).await.is_ok()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_is_waited_for_longer_each_time_it_did_not_connect() {
+        let patience = Patience::new(CONNECT_FIRST);
+        assert!(!within(&patience, 3_000).await, "one second is too short");
+        assert!(!within(&patience, 3_000).await, "so are two");
+        assert!(within(&patience, 3_000).await, "four are not");
+        assert_eq!(patience.now(), CONNECT_FIRST, "and then it is as at first");
+        for _ in 0..40 {
+            assert!(!within(&patience, 60_000).await);
+        }
+        assert_eq!(patience.now(), CONNECT_LONGEST);
+        let refused = patience.wait(async { Err::<(), _>(ConnectError::Host(String::new())) }).await;
+        assert!(refused.is_err() && patience.now() == CONNECT_LONGEST, "a refusal says nothing about how long it takes");
+    }
 }
