@@ -3,7 +3,6 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -17,6 +16,7 @@ use proofline_cluster::{Binaries, Cluster, ORIGIN, Plan, TENANT, Tls, spiffe};
 use proofline_proto::v1::{self, command::Action};
 use proofline_verifier::EntryIndex;
 use prost::Message as _;
+use tokio::process::Command;
 
 use crate::incident::{self, AGENT, CHILD_SESSION, SESSION, Scene};
 
@@ -31,8 +31,8 @@ pub(crate) async fn run(keep: Option<PathBuf>) -> Result<()> {
     let seal = demo.stop_the_agent().await?;
     let files = demo.export(last, seal).await?;
     demo.check_offline(&files).await?;
-    demo.forge(&files)?;
-    println!(
+    demo.forge(&files).await?;
+    print_line!(
         "\nThat is all: the ledger is stopped, nothing of it is left{}.",
         keep.map_or_else(String::new, |dir| format!(" but {}", dir.display()))
     );
@@ -53,11 +53,11 @@ struct Files {
 }
 
 fn step(number: u8, title: &str) {
-    println!("\n{number}. {title}");
+    print_line!("\n{number}. {title}");
 }
 
 fn say(words: &str) {
-    println!("   {words}");
+    print_line!("   {words}");
 }
 
 impl Demo {
@@ -113,26 +113,26 @@ impl Demo {
         };
         let index = self.command("alice", Action::RegisterAgent(agent)).await?;
         say(&format!("entry {}: the agent {AGENT}, with a business owner, a technical owner and a way to revoke it", index.0));
-        self.activate_rule()
+        self.activate_rule().await
     }
 
     /// Puts a rule in force with the command line, as two persons would: judged on what the log holds, then signed by both.
-    fn activate_rule(&self) -> Result<()> {
+    async fn activate_rule(&self) -> Result<()> {
         let (rules, report) = (self.evidence.join("rules.cedar"), self.evidence.join("simulation.json"));
         fs::write(&rules, incident::RULE)?;
         let signer = |operator: &str| format!("{operator}={}", self.cluster.plan.operator_key(operator).display());
-        self.proofline(&["rules", "simulate", &text(&rules), "--out", &text(&report)])?;
+        self.proofline(&["rules", "simulate", &text(&rules), "--out", &text(&report)]).await?;
         let activate = ["rules", "activate", &text(&rules), "--simulation", &text(&report), "--reason", "demo"];
-        let said = self.proofline(&[&activate[..], &["--signer", &signer("alice"), "--signer", &signer("bob")]].concat())?;
+        let said = self.proofline(&[&activate[..], &["--signer", &signer("alice"), "--signer", &signer("bob")]].concat()).await?;
         let index = said.get("index").and_then(|index| index.as_str()).context("no index")?;
         say(&format!("entry {index}: a rule, by operators alice and bob: a sub-agent that sends data out on a person's token is revoked"));
         Ok(())
     }
 
-    fn proofline(&self, arguments: &[&str]) -> Result<serde_json::Value> {
+    async fn proofline(&self, arguments: &[&str]) -> Result<serde_json::Value> {
         let mut command = Command::new(self.binaries.path("proofline"));
         command.arg("--profile").arg(self.cluster.plan.profile("admin")).args(["--output", "json"]).args(arguments);
-        let output = command.output()?;
+        let output = command.output().await?;
         ensure!(output.status.success(), "proofline {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         Ok(serde_json::from_slice(&output.stdout)?)
     }
@@ -215,15 +215,15 @@ impl Demo {
         step(6, "The ledger is stopped. An auditor has the files, a policy file with the public keys, and one program");
         self.cluster.stop_all().await?;
         for file in [&files.session, &files.entry] {
-            let (code, report) = self.verify(file)?;
-            println!();
+            let (code, report) = self.verify(file).await?;
+            print_line!("");
             report.lines().for_each(say);
             ensure!(code == Some(0), "a good file was not verified (exit code {code:?})");
         }
         Ok(())
     }
 
-    fn forge(&self, files: &Files) -> Result<()> {
+    async fn forge(&self, files: &Files) -> Result<()> {
         step(7, "Somebody with access to the file changes one byte of what the agent did");
         let mut bytes = fs::read(&files.session)?;
         let at = find(&bytes, b"paste.example").context("the evidence does not name the paste site")?;
@@ -232,8 +232,8 @@ impl Demo {
         }
         let forged = self.evidence.join("forged.session-evidence");
         fs::write(&forged, bytes)?;
-        let (code, report) = self.verify(&forged)?;
-        println!();
+        let (code, report) = self.verify(&forged).await?;
+        print_line!("");
         report.lines().for_each(say);
         if code != Some(3) {
             bail!("the forged file was not proven wrong (exit code {code:?})");
@@ -242,12 +242,13 @@ impl Demo {
         Ok(())
     }
 
-    fn verify(&self, file: &Path) -> Result<(Option<i32>, String)> {
+    async fn verify(&self, file: &Path) -> Result<(Option<i32>, String)> {
         let output = Command::new(self.binaries.path("proofline-verify"))
             .arg(file)
             .arg("--policy")
             .arg(self.cluster.plan.policy())
             .output()
+            .await
             .context("cannot run proofline-verify; build the whole workspace")?;
         let report = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
         Ok((output.status.code(), report))

@@ -39,11 +39,11 @@ pub(crate) async fn up(root: &Path, nodes: u64, tls: Tls) -> Result<()> {
     let plan = cluster.plan.clone();
     let ids: Vec<String> = cluster.detach().iter().map(ToString::to_string).collect();
     fs::write(plan.root.join(PROCESSES), ids.join("\n"))?;
-    println!("{} nodes are ready. Logs: {}/node-*.log", plan.nodes.len(), plan.root.display());
+    print_line!("{} nodes are ready. Logs: {}/node-*.log", plan.nodes.len(), plan.root.display());
     for node in &plan.nodes {
-        println!("  {}  clients {}  tiles and metrics {}", node.name, node.client, node.tiles);
+        print_line!("  {}  clients {}  tiles and metrics {}", node.name, node.client, node.tiles);
     }
-    println!("\nNext:\n  export PROOFLINE_PROFILE={}\n  proofline status", plan.profile("admin").display());
+    print_line!("\nNext:\n  export PROOFLINE_PROFILE={}\n  proofline status", plan.profile("admin").display());
     Ok(())
 }
 
@@ -60,10 +60,10 @@ pub(crate) fn down(root: &Path, remove: bool) -> Result<()> {
         }
         std::thread::sleep(Duration::from_millis(50));
     }
-    println!("{} nodes stopped", processes.len());
+    print_line!("{} nodes stopped", processes.len());
     if remove {
         fs::remove_dir_all(&plan.root).with_context(|| format!("cannot remove {}", plan.root.display()))?;
-        println!("{} removed", plan.root.display());
+        print_line!("{} removed", plan.root.display());
     }
     Ok(())
 }
@@ -75,15 +75,20 @@ pub(crate) async fn status(root: &Path) -> Result<ExitCode> {
     let client = Client::connect(&Profile::load(&plan.profile("admin"))?, retry)?;
     let asked = client.call(|link| async move { link.control().cluster_status(v1::ClusterStatusRequest {}).await }).await;
     let Ok(status) = asked else {
-        println!("{processes} of {} processes run, and no node answers", plan.nodes.len());
+        print_line!("{processes} of {} processes run, and no node answers", plan.nodes.len());
         return Ok(ExitCode::from(DEGRADED));
     };
-    println!("{}  leader: node-{}  term {}  may lose {} more", status.origin, status.leader_id, status.term, status.failure_tolerance);
+    let leader = if status.leader_id == 0 { "none".to_owned() } else { format!("node-{}", status.leader_id) };
+    print_line!("{}  leader: {leader}  term {}  may lose {} more", status.origin, status.term, status.failure_tolerance);
     for node in &status.nodes {
         let how = if node.error.is_empty() { format!("{:?}", node.role()) } else { format!("does not answer: {}", node.error) };
-        println!(
+        print_line!(
             "  {:<8} {:<10} {:>10} entries, checkpoint {:>10}  {}",
-            node.name, how, node.tree_size, node.checkpoint_size, node.client_address
+            node.name,
+            how,
+            node.tree_size,
+            node.checkpoint_size,
+            node.client_address
         );
     }
     let is_well = status.leader_id != 0 && status.nodes.iter().all(|node| node.error.is_empty());

@@ -1,5 +1,12 @@
 //! `proofline-cluster`: a Proofline cluster on this machine, for development and demonstration.
 
+/// Prints a line. Whoever stopped reading has seen enough: what was begun is brought to its end all the same.
+macro_rules! print_line {
+    ($($words:tt)*) => {
+        drop(::std::io::Write::write_fmt(&mut ::std::io::stdout(), format_args!("{}\n", format_args!($($words)*))))
+    };
+}
+
 mod demo;
 mod incident;
 mod lifecycle;

@@ -165,7 +165,8 @@ impl Publisher {
         };
         let cosignature = tokio::time::timeout(COSIGN_WITHIN, asked).await.map_err(|_| no_answer(COSIGN_WITHIN))??;
         if !is_by(node, &cosignature, text) {
-            return Err("its cosignature does not verify under the key that is registered for it".to_owned());
+            tracing::error!(voter = node.name, "a cosignature does not verify under the registered key of its node; it is left out");
+            return Err("its cosignature does not verify".to_owned());
         }
         let key = KeyName::parse(&node.name).and_then(|name| VerifierKey::new(name, SignatureType::CosignatureV1, &node.public_key));
         let key = key.map_err(|error| error.to_string())?;

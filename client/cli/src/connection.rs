@@ -5,11 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use proofline_client::{Client, Comparison, HeldCheckpoints, HeldError, Profile, RetryPolicy};
 use proofline_verifier::{Policy, VerifiedCheckpoint};
 
-use crate::arguments::Global;
+use crate::{arguments::Global, exit::WrongArguments};
 
 /// How long a node may know less than is held before it is said.
 const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(3);
@@ -34,7 +34,7 @@ pub(crate) struct Checked {
 impl Connection {
     /// Reads the profile. Connections are made on first use.
     pub(crate) fn new(global: &Global) -> Result<Self> {
-        let path = global.profile.as_ref().context("no profile: give --profile FILE, or set PROOFLINE_PROFILE")?;
+        let path = global.profile.as_ref().ok_or(WrongArguments("no profile: give --profile FILE, or set PROOFLINE_PROFILE"))?;
         let profile = Profile::load(path)?;
         let profile = match &global.node {
             Some(node) => profile.only(node)?,

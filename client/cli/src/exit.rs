@@ -8,6 +8,7 @@ use proofline_client::{
 };
 use proofline_ledger::Divergence;
 use proofline_verifier::{KeyError, Outcome, PolicyError, PolicyLineError, Refusal as _, TrustError};
+use thiserror::Error;
 use tonic::Code;
 
 const HINT_IN_USE: &str = "wait for the other process, or use another --lane";
@@ -33,6 +34,11 @@ pub(crate) enum Exit {
     Degraded,
 }
 
+/// Arguments that are well formed and ask for nothing that can be done.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub(crate) struct WrongArguments(pub(crate) &'static str);
+
 impl Exit {
     pub(crate) fn number(self) -> u8 {
         match self {
@@ -57,6 +63,9 @@ impl Exit {
         }
         if let Some(outcome) = lineage_error(error).and_then(refused) {
             return if outcome == Outcome::Failed { Self::ProvenWrong } else { Self::Undecided };
+        }
+        if error.is::<WrongArguments>() {
+            return Self::Usage;
         }
         if let Some(membership) = error.downcast_ref() {
             return Self::of_membership(membership);
@@ -110,6 +119,7 @@ impl Exit {
             TileArchiveError::Differs { .. } | TileArchiveError::OtherRoot { .. } => Self::ProvenWrong,
             TileArchiveError::Missing { .. } => Self::Undecided,
             TileArchiveError::File { .. }
+            | TileArchiveError::InUse { .. }
             | TileArchiveError::OtherLog { .. }
             | TileArchiveError::Newer { .. }
             | TileArchiveError::TooLong { .. } => Self::Failed,
@@ -229,6 +239,9 @@ pub(crate) fn hint(error: &anyhow::Error) -> Option<&'static str> {
     }
     if let Some(TileArchiveError::OtherLog { .. }) = error.downcast_ref() {
         return Some("name another directory: each log has one of its own");
+    }
+    if let Some(TileArchiveError::InUse { .. }) = error.downcast_ref() {
+        return Some("wait until that run has ended, then run it again: it goes on from there");
     }
     if let Some(TileArchiveError::OtherRoot { .. }) = error.downcast_ref() {
         return Some(
@@ -377,6 +390,11 @@ mod tests {
             assert_eq!(Exit::of(&refused), exit, "{refused}");
             assert!(hint(&refused).is_some_and(|hint| hint.contains(said)), "{refused}");
         }
+    }
+
+    #[test]
+    fn arguments_that_ask_for_nothing_are_wrong_arguments() {
+        assert_eq!(Exit::of(&WrongArguments("give --tenant").into()), Exit::Usage);
     }
 
     #[test]

@@ -17,6 +17,8 @@ pub(crate) struct Answer {
     pub(crate) json: Value,
     /// For people.
     pub(crate) text: String,
+    /// For people, too, and not among the lines that somebody counts.
+    pub(crate) beside: String,
     /// How the program ends.
     pub(crate) exit: Exit,
     /// What ended the command after a part of it was done.
@@ -25,7 +27,12 @@ pub(crate) struct Answer {
 
 impl Answer {
     pub(crate) fn new(schema: &'static str, json: Value, text: String) -> Self {
-        Self { schema, json, text, exit: Exit::Done, failure: None }
+        Self { schema, json, text, beside: String::new(), exit: Exit::Done, failure: None }
+    }
+
+    /// Says more on standard error.
+    pub(crate) fn beside(self, beside: String) -> Self {
+        Self { beside, ..self }
     }
 
     pub(crate) fn ending(self, exit: Exit) -> Self {
@@ -52,12 +59,15 @@ impl Answer {
     pub(crate) fn print(&self, format: OutputFormat) -> io::Result<()> {
         match format {
             OutputFormat::Json if self.json.is_null() => Ok(()),
-            // An empty list is an answer; beside the rows, so that whoever counts lines counts none.
-            OutputFormat::Table if self.text.is_empty() && !self.json.is_null() => {
-                anstream::eprintln!("nothing to list so far");
+            OutputFormat::Table => {
+                print_text(&self.text)?;
+                // An empty list is an answer; beside the rows, so that whoever counts lines counts none.
+                let is_empty_list = self.text.is_empty() && !self.json.is_null();
+                let empty = is_empty_list.then_some("nothing to list so far");
+                let beside = empty.into_iter().chain(Some(&*self.beside).filter(|it| !it.is_empty()));
+                beside.for_each(|line| anstream::eprintln!("{line}"));
                 Ok(())
             }
-            OutputFormat::Table => print_text(&self.text),
             OutputFormat::Json => print_json(self.schema, &self.json, Layout::Pretty),
         }
     }

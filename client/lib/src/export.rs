@@ -8,7 +8,9 @@ use std::{
 };
 
 use proofline_proto::v1;
-use proofline_verifier::{EntryIndex, LogHash, SESSION_EVIDENCE_FORMAT, SessionPosition, TlogProof, TreeError, parse_path};
+use proofline_verifier::{
+    Checkpoint, EntryIndex, LogHash, SESSION_EVIDENCE_FORMAT, SessionPosition, SignedNote, TlogProof, TreeError, TreeSize, parse_path,
+};
 use prost::Message as _;
 use thiserror::Error;
 use tokio::time::Instant;
@@ -53,6 +55,17 @@ pub struct Receipt {
     pub entry: Vec<u8>,
     /// A signed note about the tree whose root the receipt signs.
     pub checkpoint: Vec<u8>,
+}
+
+/// A session to look at: what a node says of it, unproven.
+#[derive(Clone, Debug)]
+pub struct SessionView {
+    /// What is counted and summed up of it.
+    pub summary: v1::SessionSummary,
+    /// Its entries, by position.
+    pub members: Vec<v1::SessionMember>,
+    /// Entries of the log that the node's checkpoint covers; what came behind them is not here.
+    pub size: TreeSize,
 }
 
 /// Names one session.
@@ -121,14 +134,25 @@ impl Client {
         self.call(call).await?.proof.ok_or(ExportError::Missing("proof"))
     }
 
+    /// Returns what is summed up of a session, for looking at: nothing is proven.
+    ///
+    /// # Errors
+    /// [`CallError`]; its refusal is `NOT_FOUND` when no entry that is published belongs to such a session.
+    pub async fn session_summary(&self, session: &SessionName) -> Result<v1::SessionSummary, CallError> {
+        Ok(self.fetch_page(session, 0, 1).await?.session.unwrap_or_default())
+    }
+
     /// Fetches every entry of a session, for looking at: nothing is proven.
     ///
     /// # Errors
     /// [`ExportError`].
-    pub async fn session_members(&self, session: &SessionName) -> Result<(v1::SessionSummary, Vec<v1::SessionMember>), ExportError> {
+    pub async fn session(&self, session: &SessionName) -> Result<SessionView, ExportError> {
         let mut parts = SessionParts::default();
         self.fetch_members(session, &mut parts).await?;
-        Ok((parts.summary.ok_or(ExportError::Missing("summary of the session"))?, parts.members))
+        let note = SignedNote::parse(&parts.checkpoint).ok();
+        let checkpoint = note.and_then(|note| Checkpoint::parse_text(note.text()).ok()).ok_or(ExportError::Missing("checkpoint"))?;
+        let summary = parts.summary.ok_or(ExportError::Missing("summary of the session"))?;
+        Ok(SessionView { summary, members: parts.members, size: checkpoint.size })
     }
 
     /// Fetches a `.session-evidence`: the whole session, as far as the newest checkpoint covers it.
@@ -155,7 +179,7 @@ impl Client {
 
     async fn fetch_members(&self, session: &SessionName, parts: &mut SessionParts) -> Result<(), CallError> {
         loop {
-            let page = self.fetch_page(session, parts.members.len() as u64).await?;
+            let page = self.fetch_page(session, parts.members.len() as u64, PAGE_SIZE).await?;
             let is_last = page.next_position == 0;
             parts.add(page);
             if is_last {
@@ -164,9 +188,9 @@ impl Client {
         }
     }
 
-    async fn fetch_page(&self, session: &SessionName, from_position: u64) -> Result<v1::ListSessionResponse, CallError> {
+    async fn fetch_page(&self, session: &SessionName, from_position: u64, page_size: u32) -> Result<v1::ListSessionResponse, CallError> {
         let SessionName { tenant_id, session_id } = session.clone();
-        let request = v1::ListSessionRequest { tenant_id, session_id, from_position, page_size: PAGE_SIZE };
+        let request = v1::ListSessionRequest { tenant_id, session_id, from_position, page_size };
         let call = |link: Link| {
             let request = request.clone();
             async move { link.audit().list_session(request).await }

@@ -52,7 +52,7 @@ pub use collector::{AppendError, Appended, Collector};
 pub use command::{CommandError, Committed, Signatory, sign_command};
 pub use entries::{EntryReader, EntryRun, Reading};
 pub use evidence_export::{EvidenceExportError, EvidenceOrder, PayloadsWanted};
-pub use export::{ExportError, Receipt, SessionName};
+pub use export::{ExportError, Receipt, SessionName, SessionView};
 pub use gathering::Gathering;
 pub use genesis::{GenesisPolicyError, policy_of};
 pub use held::{Comparison, HeldCheckpoints, HeldError};

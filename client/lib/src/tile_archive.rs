@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs::{self, File},
+    fs::{self, File, TryLockError},
     io::{self, Write as _},
     path::{Path, PathBuf},
 };
@@ -23,6 +23,8 @@ use crate::{
 
 const CHECKPOINT: &str = "checkpoint";
 const PART: &str = ".part";
+/// Held by the run that extends the archive. It stays, empty: a file that comes and goes could be held twice.
+const LOCK: &str = ".lock";
 
 /// Why an archive could not be written or read.
 #[derive(Debug, Error)]
@@ -77,6 +79,12 @@ pub enum TileArchiveError {
         archived: TreeSize,
         /// In the checkpoint that was fetched.
         size: TreeSize,
+    },
+    /// Another run extends the archive: what both wrote would be a mixture.
+    #[error("{path} is in use by another run")]
+    InUse {
+        /// The archive.
+        path: PathBuf,
     },
     /// An entry does not fit a bundle.
     #[error("an entry from {first} on is longer than 65,535 bytes")]
@@ -147,6 +155,7 @@ impl TileArchive {
         note: &[u8],
         mut progress: impl FnMut(u64),
     ) -> Result<Archived, TileArchiveError> {
+        let _lock = self.lock()?;
         let before = self.head(to, note)?;
         let mut run = Run { archive: self, tree: TileTree::default(), before, written: Vec::new() };
         if let Some(before) = run.before.filter(|before| before.size > to.size) {
@@ -169,7 +178,9 @@ impl TileArchive {
     /// [`TileArchiveError::File`] when a file cannot be read.
     pub fn check(&self, checkpoint: &VerifiedCheckpoint, mut progress: impl FnMut(u64)) -> Result<ArchiveFinding, TileArchiveError> {
         let mut check = Check { archive: self, unseen: self.list()?, files: 1, altered: None, missing: None };
-        check.unseen.remove(CHECKPOINT);
+        for file in [CHECKPOINT, LOCK] {
+            check.unseen.remove(file);
+        }
         let mut tree = TileTree::default();
         for (number, width) in bundles(checkpoint.size) {
             let path = bundle_path(number, width);
@@ -185,6 +196,19 @@ impl TileArchive {
         let above = tree.partial().into_iter().filter(|file| !file.path.starts_with("tile/0/"));
         above.into_iter().try_for_each(|file| check.compare(&file, CHECKPOINT))?;
         Ok(check.finding(tree.root(), checkpoint.root))
+    }
+
+    /// Keeps other runs out for as long as the file is open.
+    fn lock(&self) -> Result<File, TileArchiveError> {
+        let path = self.root.join(LOCK);
+        let opened = fs::create_dir_all(&self.root)
+            .and_then(|()| File::options().create(true).truncate(false).write(true).open(&path))
+            .and_then(|file| match file.try_lock() {
+                Ok(()) => Ok(Some(file)),
+                Err(TryLockError::WouldBlock) => Ok(None),
+                Err(TryLockError::Error(error)) => Err(error),
+            });
+        opened.map_err(|source| TileArchiveError::File { path, source })?.ok_or_else(|| TileArchiveError::InUse { path: self.root.clone() })
     }
 
     /// Reads the entries below `size`, bundle by bundle. They are not verified: compare their root.

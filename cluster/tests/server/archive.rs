@@ -1,7 +1,7 @@
 //! What leaves a running cluster for others to keep: receipts and an archive of the log, and what altered files of them are called.
 
 use std::{
-    fs,
+    fs::{self, File},
     path::{Path, PathBuf},
     process::{Command, Output},
 };
@@ -133,6 +133,18 @@ async fn an_archive_grows_with_the_log_and_names_the_file_that_was_altered() {
     expect(&auditor.check(), UNDECIDED, "tile/0/004 belongs to no archive of this size");
     fs::remove_file(auditor.path("archive/tile/0/004")).unwrap();
     expect(&auditor.check(), VERIFIED, "VERIFIED");
+}
+
+#[tokio::test]
+async fn two_runs_do_not_write_one_archive() {
+    let auditor = Auditor::of(20).await;
+    expect(&auditor.archive(), VERIFIED, "kept");
+    let held = File::options().write(true).open(auditor.path("archive/.lock")).unwrap();
+    held.try_lock().unwrap();
+    expect(&auditor.archive(), 1, "in use by another run");
+    expect(&auditor.check(), VERIFIED, "VERIFIED");
+    drop(held);
+    expect(&auditor.archive(), VERIFIED, "kept");
 }
 
 #[tokio::test]

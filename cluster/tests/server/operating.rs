@@ -6,7 +6,7 @@ use std::{
 };
 
 use proofline_client::{Signatory, read_key};
-use proofline_cluster::{Binaries, Tls};
+use proofline_cluster::{Binaries, TENANT, Tls};
 use proofline_proto::v1::{self, command::Action};
 use proofline_verifier::Policy;
 use prost::Message as _;
@@ -14,11 +14,12 @@ use tonic::Code;
 
 use crate::{
     archive::{expect, told},
-    world::World,
+    world::{World, append_through},
 };
 
 const DONE: i32 = 0;
 const FAILED: i32 = 1;
+const WRONG_ARGUMENTS: i32 = 2;
 const DENIED: i32 = 6;
 
 fn run(world: &World, identity: &str, arguments: &[&str]) -> Output {
@@ -51,6 +52,41 @@ async fn a_command_that_goes_twice_is_proven_twice_to_whoever_may_read_nothing()
     }
     let index = committed.rsplit(' ').next().unwrap();
     expect(&run(&world, "clerk", &["entry", index]), DENIED, "LACKS_ROLE");
+}
+
+/// Entries that the checkpoint of an answer covers, by its own words; state commitments follow what was appended.
+fn covered(answer: &Output) -> u64 {
+    let told = told(answer);
+    let number = told.split("the newest checkpoint, which covers ").nth(1).and_then(|rest| rest.split(' ').next());
+    number.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("{told}"))
+}
+
+#[tokio::test]
+async fn what_is_listed_says_how_far_it_goes_and_a_session_that_nobody_knows_is_asked_about() {
+    let world = World::found(3, Tls::Mutual).await;
+    let mut gateway = world.collector("gateway").await;
+    let size = 1 + append_through(&world, &mut gateway, &[0]).await;
+    world.published(1, size).await;
+    let node = world.node(1).client.to_string();
+    let ask = |arguments: &[&str]| run(&world, "admin", &[&["--node", &node], arguments].concat());
+
+    let tenant = ["--tenant", TENANT];
+    let listed = ask(&[&["session", "list"][..], &tenant].concat());
+    assert!(covered(&listed) >= size, "{}", told(&listed));
+    let table = String::from_utf8(listed.stdout).unwrap();
+    let session = table.lines().nth(1).unwrap().split(' ').next().unwrap();
+    assert_eq!(table.lines().count(), 2, "rows, and nothing that is none: {table}");
+    let shown = ask(&[&["session", "show", session][..], &tenant].concat());
+    assert!(covered(&shown) >= size, "{}", told(&shown));
+
+    let signer = format!("rita={}", world.plan().operator_key("rita").display());
+    let contain = |id: &str| ask(&[&["contain", "suspend", id, "--reason", "a test", "--signer", &signer][..], &tenant].concat());
+    expect(&contain("s-unheard-of"), DONE, "no session of this id is in the log so far");
+    let known = contain(session);
+    expect(&known, DONE, "in force");
+    assert!(!told(&known).contains("spelled"), "{}", told(&known));
+
+    expect(&ask(&["lineage"]), WRONG_ARGUMENTS, "nothing to begin with");
 }
 
 /// Another command of Alice's, which could be taken for this one.

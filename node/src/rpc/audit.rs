@@ -78,12 +78,17 @@ impl Audit for Api {
         let asked = request.into_inner();
         self.check_role(&caller, Rpc::ListSessions, Scope::Tenant(&asked.tenant_id))?;
         let limit = page(asked.page_size)?;
-        let found = self
-            .read(move |view| listing::sessions(&*view.state, &asked.tenant_id, &asked.after_session_id, limit, view.size()).map_err(fault))
+        let (found, size) = self
+            .read(move |view| {
+                let size = view.size();
+                let found = listing::sessions(&*view.state, &asked.tenant_id, &asked.after_session_id, limit, size).map_err(fault)?;
+                Ok((found, size))
+            })
             .await?;
         let next_after =
             if found.len() == limit { found.last().map(|it| it.session_id.clone()).unwrap_or_default() } else { String::new() };
-        Ok(Response::new(ListSessionsResponse { sessions: found.iter().map(SessionAt::summary).collect(), next_after }))
+        let sessions = found.iter().map(SessionAt::summary).collect();
+        Ok(Response::new(ListSessionsResponse { sessions, next_after, checkpoint_size: size.0 }))
     }
 
     async fn list_session(&self, request: Request<ListSessionRequest>) -> Result<Response<ListSessionResponse>, Status> {

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use proofline_client::Link;
+use proofline_client::{Link, SessionName};
 use proofline_proto::v1::{self, command::Action};
 use serde_json::json;
+use tonic::Code;
 
 use super::{effect, signing::submit};
 use crate::{
@@ -41,10 +42,21 @@ pub(super) async fn contain(command: ContainCommand, connection: &Connection) ->
         text.push_str(&format!("  {}\n", describe::target(target)));
     }
     if began.targets.len() == 1 && began.targets.iter().any(|it| it.kind() == v1::TargetKind::Session) {
-        text.push_str("and every session below it; no credential or instance of it is known so far. Is the id spelled right?\n");
+        text.push_str("and every session below it; no credential or instance of it is known so far\n");
+        if !is_known(&began.targets, connection).await {
+            text.push_str("no session of this id is in the log so far: is it spelled right?\n");
+        }
     }
     let (proven, size) = (answer.json.get("proven"), answer.json.get("checkpoint_size"));
     Ok(Answer::new("proofline.containment/v1", json!({ "containment": json, "proven": proven, "checkpoint_size": size }), text))
+}
+
+/// Whether the log has the session that is contained; true when nobody says.
+async fn is_known(targets: &[v1::Target], connection: &Connection) -> bool {
+    let Some(target) = targets.first() else { return true };
+    let name = SessionName { tenant_id: target.tenant_id.clone(), session_id: target.id.clone() };
+    let found = connection.client.session_summary(&name).await;
+    !found.is_err_and(|error| error.refusal().is_some_and(|refusal| refusal.code == Code::NotFound))
 }
 
 pub(super) async fn run(command: ContainmentCommand, connection: &Connection, format: OutputFormat) -> Result<Answer> {

@@ -19,7 +19,7 @@ use crate::{
     arguments::{CommitArguments, EraseArguments, GetArguments, PayloadCommand, PutArguments, RetentionCommand, SubjectArguments},
     connection::Connection,
     describe,
-    exit::Exit,
+    exit::{Exit, WrongArguments},
     form,
     kept_payload::KeptPayload,
     output::{Answer, facts, table},
@@ -55,7 +55,7 @@ fn commit(arguments: &CommitArguments) -> Result<Answer> {
     let mut commitment = commit_to(&arguments.name, &arguments.media_type, &salt, &content);
     if let Some(subject) = &arguments.subject {
         if !subject.contains(' ') {
-            bail!("--subject takes the issuer, a space, and the subject");
+            return Err(WrongArguments("--subject takes the issuer, a space, and the subject").into());
         }
         commitment.key_ref = format!("subject:{subject}");
     }
@@ -95,7 +95,7 @@ async fn put(arguments: PutArguments, connection: &Connection) -> Result<Answer>
 /// Finds which entry of a session commits to which digest.
 async fn committed_in(session: &str, tenant: &str, connection: &Connection) -> Result<BTreeMap<Vec<u8>, u64>> {
     let name = SessionName { tenant_id: tenant.to_owned(), session_id: session.to_owned() };
-    let (_, members) = connection.client.session_members(&name).await?;
+    let members = connection.client.session(&name).await?.members;
     let mut found = BTreeMap::new();
     for member in members {
         let entry = LogEntry::parse(&member.entry)?;

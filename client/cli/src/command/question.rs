@@ -1,10 +1,13 @@
 //! Questions, from what was typed.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use proofline_proto::v1::{self, Dimension};
 use proofline_verifier::{Control, ControlRules, EntryKey, shipped_rules};
 
-use crate::arguments::{KeyArguments, ReachArguments, WindowEnd};
+use crate::{
+    arguments::{KeyArguments, ReachArguments, WindowEnd},
+    exit::WrongArguments,
+};
 
 const CONTROL_DEPTH: u32 = 0;
 
@@ -12,7 +15,7 @@ const CONTROL_DEPTH: u32 = 0;
 pub(super) fn of_keys(keys: &KeyArguments, reach: &ReachArguments) -> Result<v1::LineageQuestion> {
     let starts = starts(keys)?;
     if starts.is_empty() {
-        bail!("nothing to begin with: give --session, --agent, --resource or another key");
+        return Err(WrongArguments("nothing to begin with: give --session, --agent, --resource or another key").into());
     }
     Ok(question(starts, reach))
 }
@@ -51,7 +54,7 @@ fn starts(keys: &KeyArguments) -> Result<Vec<v1::Key>> {
             let tenant_id = match (&keys.tenant, dimension) {
                 (_, Dimension::Collector) => String::new(),
                 (Some(tenant), _) => tenant.clone(),
-                (None, _) => bail!("--tenant is needed"),
+                (None, _) => return Err(WrongArguments("--tenant is needed").into()),
             };
             starts.push(EntryKey { dimension, tenant_id, value: value.clone() }.to_message());
         }

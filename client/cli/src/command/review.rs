@@ -84,7 +84,7 @@ async fn action(index: u64, to: Option<WindowEnd>, purpose: String, connection: 
     let explained = explain(&own, EntryIndex(index))?;
     let rows = explained.links.iter().map(|(name, found)| match found {
         Some(it) => [name.as_str().to_owned(), it.index.to_string(), it.detail.clone()],
-        None => [name.as_str().to_owned(), "-".to_owned(), "ABSENT: no record of it".to_owned()],
+        None => [name.as_str().to_owned(), "-".to_owned(), format!("ABSENT: {}", name.absence())],
     });
     let links = explained.links.iter().map(|(name, found)| {
         let index = found.as_ref().map(|it| it.index.to_string());

@@ -1,7 +1,7 @@
 //! `proofline session`
 
 use anyhow::Result;
-use proofline_client::{Link, SessionName};
+use proofline_client::{Link, SessionName, SessionView};
 use proofline_proto::v1::{self, command::Action};
 use serde_json::json;
 
@@ -29,6 +29,7 @@ pub(super) async fn run(command: SessionCommand, connection: &Connection) -> Res
 
 async fn list(tenant: &str, limit: usize, connection: &Connection) -> Result<Answer> {
     let mut found: Vec<v1::SessionSummary> = Vec::new();
+    let mut covered = None;
     while found.len() < limit {
         let after_session_id = found.last().map(|it| it.session_id.clone()).unwrap_or_default();
         let request = v1::ListSessionsRequest { tenant_id: tenant.to_owned(), after_session_id, page_size: PAGE_SIZE };
@@ -36,17 +37,20 @@ async fn list(tenant: &str, limit: usize, connection: &Connection) -> Result<Ans
             let request = request.clone();
             async move { link.audit().list_sessions(request).await }
         };
-        // A page may be short because sessions on it are not published yet: only an empty one is the end.
-        let page = connection.client.call(call).await?.sessions;
-        if page.is_empty() {
+        let page = connection.client.call(call).await?;
+        // The checkpoint may grow between two pages: what it was at the first is true of all.
+        covered.get_or_insert(page.checkpoint_size);
+        if page.sessions.is_empty() {
             break;
         }
-        found.extend(page);
+        found.extend(page.sessions);
     }
     found.truncate(limit);
     let json = found.iter().map(|it| form::to_json("SessionSummary", it)).collect::<Result<Vec<_>, _>>()?;
     let headings = ["SESSION", "AGENT", "INITIATOR", "PARENT", "ENTRIES", "FIRST", "LAST", "STATE"];
-    Ok(Answer::new("proofline.sessions/v1", json!({ "sessions": json }), table(headings, found.iter().map(row))))
+    let beside = covered.map_or_else(String::new, |size| format!("as of the newest checkpoint, which covers {size} entries"));
+    let json = json!({ "sessions": json, "checkpoint_size": covered.map(|size| size.to_string()) });
+    Ok(Answer::new("proofline.sessions/v1", json, table(headings, found.iter().map(row))).beside(beside))
 }
 
 fn row(of: &v1::SessionSummary) -> [String; 8] {
@@ -68,7 +72,7 @@ fn state(of: &v1::SessionSummary) -> &'static str {
 
 async fn show(of: SessionSelector, connection: &Connection) -> Result<Answer> {
     let name = SessionName { tenant_id: of.tenant, session_id: of.session };
-    let (summary, members) = connection.client.session_members(&name).await?;
+    let SessionView { summary, members, size } = connection.client.session(&name).await?;
     let entries = members.iter().map(|member| Described::new(&member.entry)).collect::<Result<Vec<_>, _>>()?;
     let mut text = facts([
         ("session", summary.session_id.clone()),
@@ -78,10 +82,12 @@ async fn show(of: SessionSelector, connection: &Connection) -> Result<Answer> {
         ("parent", summary.parent_session_id.clone()),
         ("entries", summary.entries.to_string()),
         ("state", state(&summary).to_owned()),
+        ("as of", format!("the newest checkpoint, which covers {size} entries of the log")),
     ]);
     text.push('\n');
     text.push_str(&table(["ENTRY", "COMMITTED", "WHAT", "DETAIL", "WHO", "DECISION"], entries.iter().map(Described::row)));
     let entries = entries.iter().map(Described::json).collect::<Result<Vec<_>, _>>()?;
-    let json = json!({ "session": form::to_json("SessionSummary", &summary)?, "entries": entries });
+    let session = form::to_json("SessionSummary", &summary)?;
+    let json = json!({ "session": session, "entries": entries, "checkpoint_size": size.to_string() });
     Ok(Answer::new("proofline.session/v1", json, text))
 }

@@ -15,7 +15,7 @@ use crate::{
     arguments::{PublicKey, SignerFile, Signing},
     command_file::CommandFile,
     connection::Connection,
-    exit::Exit,
+    exit::{Exit, WrongArguments},
     output::Answer,
 };
 
@@ -153,7 +153,7 @@ impl PublicKey {
         match (&self.public_key, &self.key) {
             (Some(key), _) => Ok(key.to_vec()),
             (None, Some(file)) => Ok(read_key(file)?.verifying_key().as_bytes().to_vec()),
-            (None, None) => anyhow::bail!("give --public-key or --key"),
+            (None, None) => Err(WrongArguments("give --public-key or --key").into()),
         }
     }
 }

@@ -14,7 +14,7 @@ use proofline_verifier::{
 
 use crate::{
     arguments::{Global, VerifyArguments},
-    exit::Exit,
+    exit::{Exit, WrongArguments},
     output::Answer,
 };
 
@@ -49,7 +49,7 @@ fn policy_path(given: Option<&Path>, global: &Global) -> Result<PathBuf> {
     match (given, &global.profile) {
         (Some(policy), _) => Ok(policy.to_owned()),
         (None, Some(profile)) => Ok(Profile::load(profile)?.policy),
-        (None, None) => anyhow::bail!("no policy: give --policy FILE, or a profile"),
+        (None, None) => Err(WrongArguments("no policy: give --policy FILE, or a profile").into()),
     }
 }
 

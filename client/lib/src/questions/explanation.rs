@@ -35,6 +35,19 @@ impl LinkName {
             Self::Outcome => "outcome",
         }
     }
+
+    /// Returns what it means for people that the link is absent.
+    #[must_use]
+    pub const fn absence(self) -> &'static str {
+        match self {
+            Self::Intent => "no prompt or plan was declared before it",
+            Self::PolicyDecision => "no rules were in force, and no engine outside decided",
+            Self::Credential => "no credential is named",
+            Self::Session => "no session is bound",
+            Self::Action => "no record of what was to be done",
+            Self::Outcome => "no record of what came of it",
+        }
+    }
 }
 
 /// A link that is on record.
