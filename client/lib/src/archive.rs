@@ -1,12 +1,13 @@
 //! Writing zip files member by member: no member is held longer than it takes to pack it.
 
 use std::{
-    fs::{self, File, OpenOptions},
     io::{self, Write as _},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use flate2::{Compression, Crc, write::DeflateEncoder};
+
+use crate::whole_file::{Existing, WholeFile};
 
 /// The first day that zip files know: they carry no time of ours.
 const DATE: u16 = 0x0021;
@@ -15,8 +16,7 @@ const DEFLATED: u16 = 8;
 /// A zip file beside its final place, until it is whole.
 #[derive(Debug)]
 pub(crate) struct ArchiveWriter {
-    file: File,
-    beside: PathBuf,
+    file: WholeFile,
     at: u64,
     directory: Vec<u8>,
     count: u16,
@@ -25,10 +25,7 @@ pub(crate) struct ArchiveWriter {
 impl ArchiveWriter {
     /// Begins a file beside `path`.
     pub(crate) fn create(path: &Path) -> io::Result<Self> {
-        let name = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?.to_string_lossy();
-        let beside = path.with_file_name(format!(".{name}.{}.part", std::process::id()));
-        let file = OpenOptions::new().write(true).create_new(true).open(&beside)?;
-        Ok(Self { file, beside, at: 0, directory: Vec::new(), count: 0 })
+        Ok(Self { file: WholeFile::create(path)?, at: 0, directory: Vec::new(), count: 0 })
     }
 
     /// Packs a member behind the others.
@@ -63,30 +60,6 @@ impl ArchiveWriter {
         let end = [b"PK\x05\x06\0\0\0\0", &count[..], &count, &size.to_le_bytes(), &at.to_le_bytes(), &[0, 0]].concat();
         self.file.write_all(&self.directory)?;
         self.file.write_all(&end)?;
-        self.file.sync_all()?;
-        match existing {
-            Existing::Replaced => fs::rename(&self.beside, path)?,
-            // A link fails where a file is already; a rename would replace it.
-            Existing::Kept => fs::hard_link(&self.beside, path)?,
-        }
-        let directory = path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(directory)?.sync_all()
-    }
-}
-
-/// What becomes of a file that is there already.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Existing {
-    /// It stays, and nothing is written.
-    Kept,
-    /// It is replaced.
-    Replaced,
-}
-
-/// What is not in its place is removed.
-impl Drop for ArchiveWriter {
-    fn drop(&mut self) {
-        // After a rename there is nothing left to remove.
-        let _ = fs::remove_file(&self.beside);
+        self.file.finish(path, existing)
     }
 }

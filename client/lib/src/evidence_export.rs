@@ -15,13 +15,14 @@ use prost::Message as _;
 use thiserror::Error;
 
 use crate::{
-    archive::{ArchiveWriter, Existing},
+    archive::ArchiveWriter,
     call::CallError,
     client::{Client, Link},
     export::ExportError,
     lineage::{Lineage, LineageError},
     log_set::LogSet,
     payload::{PayloadError, PayloadRead},
+    whole_file::Existing,
 };
 
 /// Why no file of evidence was written.

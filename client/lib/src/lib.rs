@@ -44,8 +44,8 @@ mod source;
 mod tile;
 mod tile_archive;
 mod transport;
+mod whole_file;
 
-pub use archive::Existing;
 pub use call::{CallError, Fault, RetryPolicy};
 pub use client::{Client, Link};
 pub use collector::{AppendError, Appended, Collector};
@@ -75,3 +75,4 @@ pub use registered::RegisteredError;
 pub use source::{SourceEvent, SourceKey};
 pub use tile_archive::{ArchiveFinding, Archived, TileArchive, TileArchiveError};
 pub use transport::TlsError;
+pub use whole_file::{Existing, write_file};

@@ -6,7 +6,7 @@
 use std::{
     collections::BTreeSet,
     fs::{self, File, TryLockError},
-    io::{self, Write as _},
+    io,
     path::{Path, PathBuf},
 };
 
@@ -19,6 +19,7 @@ use crate::{
     client::Client,
     entries::{EntryReader, Reading},
     tile::{TileFile, TileTree, WIDTH, bundle, bundle_path, unbundle},
+    whole_file::{Existing, write_file},
 };
 
 const CHECKPOINT: &str = "checkpoint";
@@ -254,14 +255,8 @@ impl TileArchive {
     fn write(&self, path: &str, bytes: &[u8]) -> Result<(), TileArchiveError> {
         let path = self.root.join(path);
         let written = || {
-            let (directory, name) = path.parent().zip(path.file_name()).ok_or(io::ErrorKind::InvalidFilename)?;
-            fs::create_dir_all(directory)?;
-            let beside = directory.join(format!(".{}{PART}", name.to_string_lossy()));
-            let mut file = File::create(&beside)?;
-            file.write_all(bytes)?;
-            file.sync_all()?;
-            fs::rename(&beside, &path)?;
-            File::open(directory)?.sync_all()
+            fs::create_dir_all(path.parent().ok_or(io::ErrorKind::InvalidFilename)?)?;
+            write_file(&path, bytes, Existing::Replaced)
         };
         written().map_err(|source| TileArchiveError::File { path: path.clone(), source })
     }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs, path::Path};
 
 use anyhow::{Context as _, Result, bail};
-use proofline_client::Link;
+use proofline_client::{Existing, Link, write_file};
 use proofline_ledger::RuleSet;
 use proofline_proto::v1;
 use proofline_verifier::{EntryIndex, Integrity, Policy, TlogProof, verify_tlog_proof};
@@ -51,7 +51,8 @@ async fn export(index: u64, out: &Path, connection: &Connection) -> Result<Answe
         facts: hex::encode(facts.facts),
         rules: rules_at(index, connection).await?,
     };
-    fs::write(out, format!("{}\n", serde_json::to_string_pretty(&form)?)).with_context(|| out.display().to_string())?;
+    let text = format!("{}\n", serde_json::to_string_pretty(&form)?);
+    write_file(out, text.as_bytes(), Existing::Replaced).with_context(|| out.display().to_string())?;
     let answer = decide_again(&form, &connection.policy()?)?;
     Ok(Answer { text: format!("{}: entry {index}, its facts, and the rules that were in force\n{}", out.display(), answer.text), ..answer })
 }

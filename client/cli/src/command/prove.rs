@@ -1,9 +1,9 @@
 //! `proofline prove`
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use proofline_client::{EvidenceExportError, Existing, SessionName};
+use proofline_client::{EvidenceExportError, Existing, SessionName, write_file};
 use proofline_verifier::{EntryIndex, FileReport, HeldCheckpoint, SessionPosition, verify, verify_cose_receipt};
 use prost::Message as _;
 use serde_json::json;
@@ -22,7 +22,7 @@ pub(super) async fn run(arguments: ProveArguments, connection: &Connection) -> R
     // What was fetched is checked here too: a file that does not verify is evidence against the ledger, and is written.
     let name = arguments.out.display().to_string();
     let checked = FileReport { file: name.clone(), report: verify(&file, &policy, None) };
-    fs::write(&arguments.out, &file).with_context(|| arguments.out.display().to_string())?;
+    write_file(&arguments.out, &file, existing).with_context(|| arguments.out.display().to_string())?;
     let text = format!("{name}: {} bytes\n{}", file.len(), checked.report);
     let json = json!({ "file": name, "bytes": file.len().to_string(), "report": checked.to_json() });
     Ok(Answer::new("proofline.prove/v1", json, text).ending(exit_of(checked.report.integrity())))
@@ -43,7 +43,7 @@ async fn receipt(index: EntryIndex, out: &Path, existing: Existing, connection: 
     let fetched = connection.client.receipt(index).await?;
     let files = [(out, &fetched.receipt), (&*entry, &fetched.entry), (&*checkpoint, &fetched.checkpoint)];
     for (path, bytes) in files {
-        fs::write(path, bytes).with_context(|| path.display().to_string())?;
+        write_file(path, bytes, existing).with_context(|| path.display().to_string())?;
     }
     let held = HeldCheckpoint { checkpoint: fetched.checkpoint.clone(), proof: None };
     let report = verify_cose_receipt(&fetched.receipt, Some(&fetched.entry), &connection.policy()?, Some(&held));

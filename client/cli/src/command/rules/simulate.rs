@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 use anyhow::{Context as _, Result, bail};
-use proofline_client::{EntryReader, Reading};
+use proofline_client::{EntryReader, Existing, Reading, write_file};
 use proofline_ledger::{RuleDifference, Simulation};
 use proofline_verifier::EntryIndex;
 use serde::{Deserialize, Serialize};
@@ -113,7 +113,7 @@ fn answer(form: &Form, rules: &BTreeMap<String, RuleDifference>, out: Option<&Pa
     text.push_str(&format!("{} events judged, each for itself\n", form.events));
     match out {
         Some(file) => {
-            fs::write(file, &bytes).with_context(|| file.display().to_string())?;
+            write_file(file, bytes.as_bytes(), Existing::Replaced).with_context(|| file.display().to_string())?;
             text.push_str(&format!("report {}, digest {digest}\n", file.display()));
         }
         None => text.push_str("nothing written: an activation needs the report, --out FILE\n"),
