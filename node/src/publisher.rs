@@ -40,6 +40,8 @@ const PERIOD: Duration = Duration::from_millis(200);
 const COSIGN_WITHIN: Duration = Duration::from_secs(2);
 /// How long the others may take once a majority has cosigned: everybody who waits for a checkpoint would wait for a node that hangs.
 const GRACE: Duration = Duration::from_millis(500);
+/// How often they have [`COSIGN_WITHIN`] all the same, so that a node that is only slow cosigns, too.
+const ALL_ASKED_EVERY: Duration = Duration::from_secs(10);
 /// How often the log says why one and the same node does not cosign.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
 
@@ -81,7 +83,7 @@ impl Publisher {
     pub async fn run(mut self, shutdown: CancellationToken) {
         let mut ticks = tokio::time::interval(PERIOD);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut missing = Missing::default();
+        let mut asked = Asked::default();
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return,
@@ -90,13 +92,13 @@ impl Publisher {
             if *self.leadership.borrow_and_update() != Leadership::Here {
                 continue;
             }
-            if let Err(error) = self.publish(&mut missing).await {
+            if let Err(error) = self.publish(&mut asked).await {
                 tracing::warn!(%error, "no checkpoint published");
             }
         }
     }
 
-    async fn publish(&self, missing: &mut Missing) -> Result<(), NotPublished> {
+    async fn publish(&self, asked: &mut Asked) -> Result<(), NotPublished> {
         let size = self.progress.borrow().tree_size;
         let state = self.state.view();
         let published = listing::checkpoint(&*state)?.as_deref().and_then(note_size).unwrap_or(0);
@@ -107,7 +109,7 @@ impl Publisher {
         let of = proofline_ledger::planted!(CheckpointUnchecked, TreeSize(size.0.saturating_sub(1)), size);
         let tree = SignedTree { size, root: LogTree::new(&*state, of).root()? };
         let nodes = cosigners(&*state)?;
-        let note = self.cosigned_note(listing_origin(&state)?, tree, &nodes, missing).await?;
+        let note = self.cosigned_note(listing_origin(&state)?, tree, &nodes, asked).await?;
         let witnessed = self.witnesses.cosign(&state, tree, &note).await;
         let signatures = note.signatures().iter().cloned().chain(witnessed).collect();
         let note = SignedNote::new(note.text().to_owned(), signatures)?.encode().into_bytes();
@@ -126,7 +128,7 @@ impl Publisher {
         origin: KeyName,
         tree: SignedTree,
         nodes: &[NodeKey],
-        missing: &mut Missing,
+        before: &mut Asked,
     ) -> Result<SignedNote, NotPublished> {
         let checkpoint =
             Checkpoint { origin: origin.clone(), size: proofline_verifier::TreeSize(tree.size.0), root: LogHash::from_bytes(tree.root.0) };
@@ -140,12 +142,13 @@ impl Publisher {
             check_majority("registered voters", &voters, cosigned, tree.size)
         };
         let asked = nodes.iter().map(|node| async { (node.node_id, self.ask(node, tree, &text).await) });
-        let answered = gather(asked, |given| check(&cosigners_of(given)).is_ok()).await;
+        let grace = before.grace(Instant::now());
+        let answered = gather(asked, grace, |given| check(&cosigners_of(given)).is_ok()).await;
         for node in nodes {
             match answered.get(&node.node_id) {
                 Some(Ok(signature)) => signatures.push(signature.clone()),
-                Some(Err(reason)) => missing.tell(node, reason, Instant::now()),
-                None => missing.tell(node, &no_answer(GRACE), Instant::now()),
+                Some(Err(reason)) => before.tell(node, reason, Instant::now()),
+                None => before.tell(node, &format!("no answer {} ms after a majority had cosigned", grace.as_millis()), Instant::now()),
             }
         }
         check(&cosigners_of(&answered))?;
@@ -163,7 +166,8 @@ impl Publisher {
             let signature = answer.signature.as_slice().try_into().map_err(|_| "the signature is not 64 bytes".to_owned())?;
             Ok(Cosignature { unix_s: answer.unix_s, signature })
         };
-        let cosignature = tokio::time::timeout(COSIGN_WITHIN, asked).await.map_err(|_| no_answer(COSIGN_WITHIN))??;
+        let cosignature =
+            tokio::time::timeout(COSIGN_WITHIN, asked).await.map_err(|_| format!("no answer within {} s", COSIGN_WITHIN.as_secs()))??;
         if !is_by(node, &cosignature, text) {
             tracing::error!(voter = node.name, "a cosignature does not verify under the registered key of its node; it is left out");
             return Err("its cosignature does not verify".to_owned());
@@ -177,9 +181,10 @@ impl Publisher {
 /// What the nodes that answered have said, by their ids.
 type Answers<T> = BTreeMap<u64, Result<T, String>>;
 
-/// Takes answers until all are here, or until those that are here have been enough for the length of [`GRACE`].
+/// Takes answers until all are here, or until those that are here have been enough for the length of `grace`.
 async fn gather<T>(
     asked: impl Iterator<Item = impl Future<Output = (u64, Result<T, String>)>>,
+    grace: Duration,
     is_enough: impl Fn(&Answers<T>) -> bool,
 ) -> Answers<T> {
     let mut coming: FuturesUnordered<_> = asked.collect();
@@ -195,8 +200,8 @@ async fn gather<T>(
             given.insert(node, answer);
         }
     };
-    // Those who did not come in time are asked again in the next round.
-    let _ = tokio::time::timeout(GRACE, rest).await;
+    // Those who do not come in time are not in this note; the next round asks them about a larger tree.
+    let _ = tokio::time::timeout(grace, rest).await;
     given
 }
 
@@ -204,15 +209,25 @@ fn cosigners_of<T>(answers: &Answers<T>) -> BTreeSet<u64> {
     answers.iter().filter(|(_, answer)| answer.is_ok()).map(|(node, _)| *node).collect()
 }
 
-fn no_answer(within: Duration) -> String {
-    format!("no answer within {} ms", within.as_millis())
+/// What is remembered of earlier rounds.
+#[derive(Debug, Default)]
+struct Asked {
+    /// Which nodes did not cosign, and when the log said so last: a node is asked several times a second.
+    told: BTreeMap<u64, Instant>,
+    /// When all nodes last had their whole time.
+    all_asked: Option<Instant>,
 }
 
-/// Which nodes did not cosign, and when the log said so last: a node is asked several times a second.
-#[derive(Debug, Default)]
-struct Missing(BTreeMap<u64, Instant>);
+impl Asked {
+    /// How long those who have not cosigned are waited for when a majority has, this time.
+    fn grace(&mut self, now: Instant) -> Duration {
+        if self.all_asked.is_some_and(|at| now.duration_since(at) < ALL_ASKED_EVERY) {
+            return GRACE;
+        }
+        self.all_asked = Some(now);
+        COSIGN_WITHIN
+    }
 
-impl Missing {
     fn tell(&mut self, node: &NodeKey, reason: &str, now: Instant) {
         if self.is_due(node.node_id, now) {
             tracing::warn!(node = node.node_id, name = node.name, reason, "a node did not cosign; said once a minute");
@@ -220,9 +235,9 @@ impl Missing {
     }
 
     fn is_due(&mut self, node: u64, now: Instant) -> bool {
-        let is_due = self.0.get(&node).is_none_or(|told| now.duration_since(*told) >= TOLD_EVERY);
+        let is_due = self.told.get(&node).is_none_or(|told| now.duration_since(*told) >= TOLD_EVERY);
         if is_due {
-            self.0.insert(node, now);
+            self.told.insert(node, now);
         }
         is_due
     }
@@ -357,10 +372,10 @@ mod tests {
 
     #[test]
     fn why_a_node_does_not_cosign_is_said_once_a_minute() {
-        let (mut missing, began) = (Missing::default(), Instant::now());
-        let due: Vec<bool> = [0, 1, 59, 60, 61].iter().map(|second| missing.is_due(3, began + Duration::from_secs(*second))).collect();
+        let (mut asked, began) = (Asked::default(), Instant::now());
+        let due: Vec<bool> = [0, 1, 59, 60, 61].iter().map(|second| asked.is_due(3, began + Duration::from_secs(*second))).collect();
         assert_eq!(due, [true, false, false, true, false]);
-        assert!(missing.is_due(4, began), "another node is another matter");
+        assert!(asked.is_due(4, began), "another node is another matter");
     }
 
     #[tokio::test(start_paused = true)]
@@ -372,7 +387,7 @@ mod tests {
         };
         let is_enough = |given: &Answers<()>| cosigners_of(given).len() >= 2;
         let gathered = async |asked: [(u64, u64); 3]| {
-            let given = gather(asked.into_iter().map(|(node, ms)| after(node, ms)), is_enough).await;
+            let given = gather(asked.into_iter().map(|(node, ms)| after(node, ms)), GRACE, is_enough).await;
             (given.into_keys().collect::<Vec<_>>(), tokio::time::Instant::now())
         };
         let (nodes, at) = gathered([(1, 0), (2, 40), (3, 60_000)]).await;
@@ -381,6 +396,13 @@ mod tests {
         assert_eq!((nodes, then - at), (vec![1, 2, 3], Duration::from_millis(300)), "the third is slow: no longer than it takes");
         let (nodes, last) = gathered([(1, 0), (9, 40), (3, 1_900)]).await;
         assert_eq!((nodes, last - then), (vec![1, 3, 9], Duration::from_millis(1_900)), "a refusal is no part of a majority");
+    }
+
+    #[test]
+    fn a_slow_node_has_its_whole_time_now_and_then() {
+        let (mut asked, began) = (Asked::default(), Instant::now());
+        let graces: Vec<Duration> = [0, 1, 9, 10, 11, 25].iter().map(|second| asked.grace(began + Duration::from_secs(*second))).collect();
+        assert_eq!(graces, [COSIGN_WITHIN, GRACE, GRACE, COSIGN_WITHIN, GRACE, COSIGN_WITHIN]);
     }
 
     #[test]
