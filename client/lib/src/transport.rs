@@ -26,9 +26,10 @@ use crate::{
 };
 
 const ALPN: &[u8] = b"h2";
-/// How long a connection may take at first, and at the most.
-const CONNECT_FIRST: Duration = Duration::from_secs(1);
-const CONNECT_LONGEST: Duration = Duration::from_secs(4);
+/// How long a connection may take at first, if not less is left for each endpoint, but no less than the least; and at the most.
+const CONNECT_FIRST: Duration = Duration::from_millis(900);
+const CONNECT_LEAST: Duration = Duration::from_millis(500);
+const CONNECT_LONGEST: Duration = Duration::from_secs(3);
 /// A connection whose other end is gone without a word is given up after these two.
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(5);
 const KEEP_ALIVE_TIME: Duration = Duration::from_secs(5);
@@ -85,8 +86,9 @@ struct Patience {
 }
 
 impl Patience {
-    fn new(first: Duration) -> Self {
-        Self { first, lost: AtomicU32::new(0) }
+    /// `share` is what there is for each endpoint.
+    fn new(share: Duration) -> Self {
+        Self { first: share.clamp(CONNECT_LEAST, CONNECT_FIRST), lost: AtomicU32::new(0) }
     }
 
     fn now(&self) -> Duration {
@@ -111,8 +113,8 @@ impl Patience {
     }
 }
 
-/// Returns a channel to a node. It connects on first use, and again whenever it broke; the first time within `share`, if
-/// that is shorter than a connection may take.
+/// Returns a channel to a node. It connects on first use, and again whenever it broke. `share` is the part of a call's time
+/// that this endpoint has when all hang.
 ///
 /// # Errors
 /// [`TlsError`] when the files cannot be used as they are now.
@@ -126,7 +128,7 @@ pub(crate) fn channel(endpoint: &Endpoint, tls: Option<&TlsFiles>, share: Durati
         .keep_alive_timeout(KEEP_ALIVE_TIME)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
-    let patience = Arc::new(Patience::new(share.min(CONNECT_FIRST)));
+    let patience = Arc::new(Patience::new(share));
     match (endpoint.channel(), tls) {
         (ChannelKind::Plaintext, _) => Ok(settings.connect_with_connector_lazy(service_fn(move |uri| {
             let patience = Arc::clone(&patience);
@@ -215,16 +217,18 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_node_is_waited_for_longer_each_time_it_did_not_connect() {
-        let patience = Patience::new(CONNECT_FIRST);
-        assert!(!within(&patience, 3_000).await, "one second is too short");
-        assert!(!within(&patience, 3_000).await, "so are two");
-        assert!(within(&patience, 3_000).await, "four are not");
+        let patience = Patience::new(Duration::from_secs(10));
+        assert!(!within(&patience, 2_500).await, "0.9 s are too short");
+        assert!(!within(&patience, 2_500).await, "so are 1.8 s");
+        assert!(within(&patience, 2_500).await, "3 s are not");
         assert_eq!(patience.now(), CONNECT_FIRST, "and then it is as at first");
         for _ in 0..40 {
             assert!(!within(&patience, 60_000).await);
         }
         assert_eq!(patience.now(), CONNECT_LONGEST);
         let refused = patience.wait(async { Err::<(), _>(ConnectError::Host(String::new())) }).await;
+        let shares = [Duration::ZERO, Duration::from_millis(700), Duration::MAX];
+        assert_eq!(shares.map(|share| Patience::new(share).now()), [CONNECT_LEAST, shares[1], CONNECT_FIRST]);
         assert!(refused.is_err() && patience.now() == CONNECT_LONGEST, "a refusal says nothing about how long it takes");
     }
 }
