@@ -132,7 +132,7 @@ impl Demo {
     async fn proofline(&self, arguments: &[&str]) -> Result<serde_json::Value> {
         let mut command = Command::new(self.binaries.path("proofline"));
         command.arg("--profile").arg(self.cluster.plan.profile("admin")).args(["--output", "json"]).args(arguments);
-        let output = command.output().await?;
+        let output = command.kill_on_drop(true).output().await?;
         ensure!(output.status.success(), "proofline {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         Ok(serde_json::from_slice(&output.stdout)?)
     }
@@ -247,6 +247,7 @@ impl Demo {
             .arg(file)
             .arg("--policy")
             .arg(self.cluster.plan.policy())
+            .kill_on_drop(true)
             .output()
             .await
             .context("cannot run proofline-verify; build the whole workspace")?;

@@ -26,6 +26,8 @@ const CHECKPOINT: &str = "checkpoint";
 const PART: &str = ".part";
 /// Held by the run that extends the archive. It stays, empty: a file that comes and goes could be held twice.
 const LOCK: &str = ".lock";
+/// What Linux says where a network file system has no service for locks.
+const ENOLCK: i32 = 37;
 
 /// Why an archive could not be written or read.
 #[derive(Debug, Error)]
@@ -207,6 +209,8 @@ impl TileArchive {
             .and_then(|file| match file.try_lock() {
                 Ok(()) => Ok(Some(file)),
                 Err(TryLockError::WouldBlock) => Ok(None),
+                // A file system without locks is no reason to have no archive.
+                Err(TryLockError::Error(error)) if has_no_locks(&error) => Ok(Some(file)),
                 Err(TryLockError::Error(error)) => Err(error),
             });
         opened.map_err(|source| TileArchiveError::File { path, source })?.ok_or_else(|| TileArchiveError::InUse { path: self.root.clone() })
@@ -296,6 +300,10 @@ impl TileArchive {
         }
         Ok(found)
     }
+}
+
+fn has_no_locks(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::Unsupported || error.raw_os_error() == Some(ENOLCK)
 }
 
 /// Numbers and widths of the bundles of a log of this size.

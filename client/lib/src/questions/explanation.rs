@@ -41,7 +41,7 @@ impl LinkName {
     pub const fn absence(self) -> &'static str {
         match self {
             Self::Intent => "no prompt or plan was declared before it",
-            Self::PolicyDecision => "no rules were in force, and no engine outside decided",
+            Self::PolicyDecision => "no rules were in force, and no decision of an engine outside is on record",
             Self::Credential => "no credential is named",
             Self::Session => "no session is bound",
             Self::Action => "no record of what was to be done",
