@@ -64,6 +64,9 @@ impl Exit {
         if let Some(outcome) = lineage_error(error).and_then(refused) {
             return if outcome == Outcome::Failed { Self::ProvenWrong } else { Self::Undecided };
         }
+        if let Some(CommandError::FateUnknown(_)) = error.downcast_ref() {
+            return Self::Unreachable;
+        }
         if error.is::<WrongArguments>() {
             return Self::Usage;
         }
@@ -210,9 +213,15 @@ fn payload_error(error: &anyhow::Error) -> Option<&PayloadError> {
 /// Says what to do about an error, where that is known.
 pub(crate) fn hint(error: &anyhow::Error) -> Option<&'static str> {
     if let Some(call) = call_error(error) {
-        return call
-            .refusal()
-            .map_or(Some("are the nodes running, and are the profile's endpoints and certificates right?"), hint_of_refusal);
+        return call.refusal().map_or(
+            Some("`proofline status` says who answers, and whether a majority does; are the profile's endpoints and certificates right?"),
+            hint_of_refusal,
+        );
+    }
+    if let Some(CommandError::FateUnknown(_)) = error.downcast_ref() {
+        return Some(
+            "once `proofline status` says that a majority answers, look before you give it again: `proofline containment list`, `proofline tail`",
+        );
     }
     if let Some(error) = error.downcast_ref::<MembershipError>() {
         return hint_of_membership(error);
@@ -323,7 +332,7 @@ fn hint_of_reason(reason: Reason) -> Option<&'static str> {
         Reason::CommitmentBehind => {
             Some("--timeout gives it longer; --to N asks for the entries before N alone, which need not be all that there are")
         }
-        Reason::ClockNotTrusted => Some("the clocks of the nodes differ: `proofline status` shows by how much"),
+        Reason::ClockNotTrusted => Some("the clocks of the nodes differ, or too few nodes answer to tell: `proofline status` shows which"),
         Reason::ErasureDeferred => Some("`proofline hold list` shows what is held; two responders lift a hold, then erase again"),
         Reason::PayloadsNotRepaired => {
             Some("start nodes that do not answer, or give it more time with --within; --lose-payloads goes on without them")
@@ -390,6 +399,14 @@ mod tests {
             assert_eq!(Exit::of(&refused), exit, "{refused}");
             assert!(hint(&refused).is_some_and(|hint| hint.contains(said)), "{refused}");
         }
+    }
+
+    #[test]
+    fn a_command_without_a_definite_answer_is_looked_for_before_it_is_given_again() {
+        let error = anyhow::Error::from(CommandError::FateUnknown(gave_up(Fault::TimedOut(Duration::from_secs(1)))));
+        assert_eq!(Exit::of(&error), Exit::Unreachable);
+        assert!(error.to_string().contains("may still come into force"), "{error}");
+        assert!(hint(&error).is_some_and(|hint| hint.contains("look before")));
     }
 
     #[test]

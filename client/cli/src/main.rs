@@ -73,7 +73,7 @@ fn report(error: &anyhow::Error) {
 /// The error and what it came from, each once: many errors say already what they came from.
 fn in_one_line(error: &anyhow::Error) -> String {
     let mut line = String::new();
-    for cause in error.chain().map(ToString::to_string) {
+    for cause in error.chain().map(|cause| cause.to_string().lines().collect::<Vec<_>>().join(" ")) {
         if line.is_empty() {
             line = cause;
         } else if !line.contains(&cause) {

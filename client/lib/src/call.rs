@@ -6,7 +6,7 @@ use thiserror::Error;
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
-use crate::refusal::Refusal;
+use crate::refusal::{Reason, Refusal};
 
 const PAUSE_MIN: Duration = Duration::from_millis(25);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
@@ -86,6 +86,15 @@ impl CallError {
 impl Fault {
     pub(crate) fn of(status: &Status) -> Self {
         if is_of_the_connection(status) { Self::Connection(root_cause(status)) } else { Self::Refused(Refusal::of(status)) }
+    }
+
+    /// Tells whether an attempt that ended so did nothing: a node said so, or none was reached.
+    pub(crate) fn is_without_effect(status: &Status) -> bool {
+        match Self::of(status) {
+            Self::Refused(refusal) => refusal.reason != Reason::FateUnknown,
+            // The transport calls only that unavailable which it could not connect to.
+            Self::Connection(_) | Self::TimedOut(_) => status.code() == Code::Unavailable,
+        }
     }
 
     pub(crate) fn is_retryable(&self) -> bool {
@@ -228,6 +237,18 @@ mod tests {
         let fault = Fault::of(&status);
         assert!(fault.is_retryable() && fault.is_of_the_node());
         assert!(matches!(fault, Fault::Refused(refusal) if refusal.reason == crate::Reason::ClockNotTrusted));
+    }
+
+    #[test]
+    fn only_what_was_refused_or_never_sent_is_without_effect() {
+        let refused = |code, reason: &str| {
+            let details = tonic_types::ErrorDetails::with_error_info(reason, "proofline", std::collections::HashMap::new());
+            <Status as tonic_types::StatusExt>::with_error_details(code, "said by a node", details)
+        };
+        assert!(Fault::is_without_effect(&refused(Code::Unavailable, "NO_LEADER")));
+        assert!(Fault::is_without_effect(&refused(Code::PermissionDenied, "OPERATOR_LACKS_ROLE")));
+        assert!(!Fault::is_without_effect(&refused(Code::Unavailable, "FATE_UNKNOWN")));
+        assert!(!Fault::is_without_effect(&Status::unknown("h2 protocol error")), "the connection broke with it on its way");
     }
 
     #[tokio::test]

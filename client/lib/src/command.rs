@@ -1,6 +1,9 @@
 //! Commands: what operators sign, and the way to the ledger that is safe to go twice.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use ed25519_dalek::{Signer as _, SigningKey};
 use proofline_proto::v1;
@@ -9,7 +12,7 @@ use prost::Message as _;
 use thiserror::Error;
 
 use crate::{
-    call::CallError,
+    call::{CallError, Fault},
     client::Client,
     refusal::{Reason, Refusal},
 };
@@ -29,9 +32,12 @@ pub enum CommandError {
     /// The system gives no randomness.
     #[error("the system gives no randomness: {0}")]
     NoRandomness(getrandom::Error),
-    /// The ledger refused it, or could not be reached in time.
+    /// The ledger refused it, or could not be reached in time; either way it had no effect.
     #[error(transparent)]
     Call(#[from] CallError),
+    /// Some node got it and gave no definite answer.
+    #[error("nobody said what became of it: it may be in the log, or may still come into force; {0}")]
+    FateUnknown(CallError),
 }
 
 /// An operator with their key.
@@ -100,18 +106,28 @@ impl Client {
     /// Submits a command and returns the entry that it became. Submitting the same command again returns the same entry.
     ///
     /// # Errors
-    /// [`CommandError::Call`].
+    /// [`CommandError::Call`], [`CommandError::FateUnknown`].
     pub async fn submit(&self, command: v1::SignedCommand) -> Result<Committed, CommandError> {
         let request = v1::SubmitCommandRequest { command: Some(command) };
+        let is_open = AtomicBool::new(false);
         let call = |link: crate::Link| {
-            let request = request.clone();
-            async move { link.control().submit_command(request).await }
+            let (request, is_open) = (request.clone(), &is_open);
+            async move {
+                // Until there is a definite answer, also when nobody waits for it any longer.
+                let before = is_open.swap(true, Ordering::Relaxed);
+                let answer = link.control().submit_command(request).await;
+                if answer.as_ref().err().is_none_or(Fault::is_without_effect) {
+                    is_open.store(before, Ordering::Relaxed);
+                }
+                answer
+            }
         };
         match self.call(call).await {
             Ok(answer) => Ok(Committed { index: EntryIndex(answer.index), entry: Some(answer.entry).filter(|entry| !entry.is_empty()) }),
             Err(CallError::Refused(refusal)) => {
                 became(&refusal).map(|index| Committed { index, entry: None }).ok_or(CommandError::Call(CallError::Refused(refusal)))
             }
+            Err(error) if is_open.load(Ordering::Relaxed) => Err(CommandError::FateUnknown(error)),
             Err(error) => Err(error.into()),
         }
     }

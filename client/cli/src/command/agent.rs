@@ -1,7 +1,7 @@
 //! `proofline agent`
 
 use anyhow::Result;
-use proofline_client::Link;
+use proofline_client::{CallError, Link};
 use proofline_proto::v1::{self, command::Action};
 use serde_json::json;
 
@@ -47,7 +47,14 @@ async fn register(it: AgentRegistration, connection: &Connection) -> Result<Answ
 }
 
 async fn list(tenant: &str, state: Option<AgentStateName>, connection: &Connection) -> Result<Answer> {
-    let state = state.map_or(v1::AgentState::Unspecified, Into::into);
+    let found = agents(tenant, state.map_or(v1::AgentState::Unspecified, Into::into), connection).await?;
+    let json = found.iter().map(|it| form::to_json("AgentSummary", it)).collect::<Result<Vec<_>, _>>()?;
+    let headings = ["AGENT", "STATE", "FIRST SEEN", "BUSINESS OWNER", "TECHNICAL OWNER", "REVOCATION", "REVISION"];
+    Ok(Answer::new("proofline.agents/v1", json!({ "agents": json }), table(headings, found.into_iter().map(row))))
+}
+
+/// Every agent of a tenant in a state; in any, when none is named.
+pub(super) async fn agents(tenant: &str, state: v1::AgentState, connection: &Connection) -> Result<Vec<v1::AgentSummary>, CallError> {
     let mut found: Vec<v1::AgentSummary> = Vec::new();
     let mut after_agent_id = String::new();
     loop {
@@ -59,13 +66,10 @@ async fn list(tenant: &str, state: Option<AgentStateName>, connection: &Connecti
         let page = connection.client.call(call).await?;
         found.extend(page.agents);
         if page.next_after.is_empty() {
-            break;
+            return Ok(found);
         }
         after_agent_id = page.next_after;
     }
-    let json = found.iter().map(|it| form::to_json("AgentSummary", it)).collect::<Result<Vec<_>, _>>()?;
-    let headings = ["AGENT", "STATE", "FIRST SEEN", "BUSINESS OWNER", "TECHNICAL OWNER", "REVOCATION", "REVISION"];
-    Ok(Answer::new("proofline.agents/v1", json!({ "agents": json }), table(headings, found.into_iter().map(row))))
 }
 
 fn row(of: v1::AgentSummary) -> [String; 7] {

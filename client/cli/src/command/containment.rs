@@ -8,7 +8,7 @@ use proofline_proto::v1::{self, command::Action};
 use serde_json::json;
 use tonic::Code;
 
-use super::{effect, signing::submit};
+use super::{agent, effect, signing::submit};
 use crate::{
     arguments::{ContainCommand, ContainmentCommand, OutputFormat},
     connection::Connection,
@@ -41,22 +41,44 @@ pub(super) async fn contain(command: ContainCommand, connection: &Connection) ->
     for target in &began.targets {
         text.push_str(&format!("  {}\n", describe::target(target)));
     }
-    if began.targets.len() == 1 && began.targets.iter().any(|it| it.kind() == v1::TargetKind::Session) {
-        text.push_str("and every session below it; no credential or instance of it is known so far\n");
-        if !is_known(&began.targets, connection).await {
-            text.push_str("no session of this id is in the log so far: is it spelled right?\n");
+    if let Some(first) = began.targets.first() {
+        if first.kind() == v1::TargetKind::Session {
+            text.push_str("and every session below it, with the credentials that they come with from now on\n");
+        }
+        if let Some(doubt) = doubt(first, connection).await {
+            text.push_str(doubt);
         }
     }
     let (proven, size) = (answer.json.get("proven"), answer.json.get("checkpoint_size"));
     Ok(Answer::new("proofline.containment/v1", json!({ "containment": json, "proven": proven, "checkpoint_size": size }), text))
 }
 
-/// Whether the log has the session that is contained; true when nobody says.
-async fn is_known(targets: &[v1::Target], connection: &Connection) -> bool {
-    let Some(target) = targets.first() else { return true };
-    let name = SessionName { tenant_id: target.tenant_id.clone(), session_id: target.id.clone() };
-    let found = connection.client.session_summary(&name).await;
-    !found.is_err_and(|error| error.refusal().is_some_and(|refusal| refusal.code == Code::NotFound))
+/// Says when the log has nothing that bears the name of a target; nothing where nobody can tell, or may.
+async fn doubt(target: &v1::Target, connection: &Connection) -> Option<&'static str> {
+    let v1::Target { tenant_id, id, .. } = target;
+    match target.kind() {
+        v1::TargetKind::Session => {
+            let name = SessionName { tenant_id: tenant_id.clone(), session_id: id.clone() };
+            let error = connection.client.session_summary(&name).await.err()?;
+            let is_unknown = error.refusal().is_some_and(|refusal| refusal.code == Code::NotFound);
+            is_unknown.then_some("no session of this id is in the log so far: is it spelled right?\n")
+        }
+        v1::TargetKind::Agent | v1::TargetKind::AgentInstance => {
+            let agent = id.split('/').next().unwrap_or(id);
+            let agents = agent::agents(tenant_id, v1::AgentState::Unspecified, connection).await.ok()?;
+            let is_unknown = agents.iter().all(|it| it.agent_id != agent);
+            is_unknown.then_some("no agent of this id is registered, and none was seen so far: is it spelled right?\n")
+        }
+        v1::TargetKind::Tenant if tenant_id != "*" => {
+            let call = |link: Link| {
+                let request = v1::ListSessionsRequest { tenant_id: tenant_id.clone(), page_size: 1, ..Default::default() };
+                async move { link.audit().list_sessions(request).await }
+            };
+            let is_unknown = connection.client.call(call).await.ok()?.sessions.is_empty();
+            is_unknown.then_some("this tenant has no session in the log so far: is it spelled right?\n")
+        }
+        v1::TargetKind::Tenant | v1::TargetKind::Credential | v1::TargetKind::Server | v1::TargetKind::Unspecified => None,
+    }
 }
 
 pub(super) async fn run(command: ContainmentCommand, connection: &Connection, format: OutputFormat) -> Result<Answer> {
