@@ -191,6 +191,23 @@ fn html_of(bytes: &[u8]) -> (Option<i32>, Option<String>) {
 }
 
 #[test]
+fn a_report_takes_the_place_of_a_report_and_of_nothing_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let (file, page) = (directory.path().join("x.evidence.zip"), directory.path().join("report.html"));
+    let evidence = hostile_evidence();
+    std::fs::write(&file, &evidence).unwrap();
+    let report_to = |path: &Path| {
+        let output = run(&[file.to_str().unwrap(), "--policy", POLICY, "--report", path.to_str().unwrap()]);
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (exit_code, said) = report_to(&file);
+    assert!(exit_code == Some(1) && said.contains("is no report"), "{exit_code:?} {said}");
+    assert_eq!(std::fs::read(&file).unwrap(), evidence, "the evidence is as it was");
+    assert_eq!(report_to(&page).0, Some(0));
+    assert_eq!(report_to(&page).0, Some(0), "a report may be made again");
+}
+
+#[test]
 fn a_page_for_people_holds_hostile_text_as_text() {
     let (exit_code, page) = html_of(&hostile_evidence());
     assert_eq!(exit_code, Some(0));

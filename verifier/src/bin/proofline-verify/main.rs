@@ -17,6 +17,8 @@ use proofline_verifier::{
 use crate::arguments::{Arguments, OutputFormat};
 
 const USAGE: u8 = 1;
+/// How a report begins.
+const PAGE_BEGIN: &[u8] = b"<!DOCTYPE html>";
 /// Longest file that is read.
 const FILE_BYTES_MAX: u64 = 1 << 30;
 
@@ -51,6 +53,9 @@ fn run(arguments: &Arguments) -> anyhow::Result<Integrity> {
     let policy = read(&arguments.policy).with_context(|| format!("policy {}", arguments.policy.display()))?;
     let policy = Policy::parse(&policy).with_context(|| format!("policy {}", arguments.policy.display()))?;
     let held = held_checkpoint(arguments)?;
+    if let Some(path) = &arguments.report {
+        check_replaceable(path)?;
+    }
     let entry = arguments.entry.as_deref().map(|path| read(path).with_context(|| path.display().to_string())).transpose()?;
     let mut output = io::BufWriter::new(io::stdout().lock());
     let reports = print(&mut output, arguments, &policy, &Beside { entry, held }).and_then(|reports| output.flush().map(|()| reports));
@@ -89,6 +94,17 @@ fn print(output: &mut impl io::Write, arguments: &Arguments, policy: &Policy, be
         write_page(path, &page)?;
     }
     Ok(reports)
+}
+
+/// Refuses to put a report in the place of anything but a report: it may be the evidence.
+fn check_replaceable(path: &Path) -> anyhow::Result<()> {
+    if !path.is_file() {
+        return Ok(());
+    }
+    let mut begin = Vec::new();
+    File::open(path)?.take(PAGE_BEGIN.len() as u64).read_to_end(&mut begin)?;
+    anyhow::ensure!(begin == PAGE_BEGIN, "{} is there already and is no report: it is not replaced", path.display());
+    Ok(())
 }
 
 /// Writes the page for people; none of files that are not verified.
