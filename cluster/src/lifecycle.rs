@@ -23,7 +23,7 @@ pub(crate) async fn up(root: &Path, nodes: u64, tls: Tls) -> Result<()> {
     let cluster = if root.join("cluster.json").exists() {
         let plan = Plan::load(root)?;
         if let Some(process) = running(&plan).first() {
-            bail!("the cluster in {} is running already (process {process}); `proofline-cluster down` stops it", root.display());
+            bail!("the cluster in {0} is running already (process {process}); `proofline-cluster down --dir {0}` stops it", root.display());
         }
         eprintln!("starting the cluster in {} again", root.display());
         let mut cluster = Cluster::of(plan, binaries);
@@ -78,6 +78,10 @@ pub(crate) async fn status(root: &Path) -> Result<ExitCode> {
         print_line!("{processes} of {} processes run, and no node answers", plan.nodes.len());
         return Ok(ExitCode::from(DEGRADED));
     };
+    let answering = status.nodes.iter().filter(|node| node.error.is_empty()).count();
+    if answering <= status.nodes.len() / 2 {
+        print_line!("NO QUORUM: {answering} of {} nodes answer, a majority is needed to append anything", status.nodes.len());
+    }
     let leader = if status.leader_id == 0 { "none".to_owned() } else { format!("node-{}", status.leader_id) };
     print_line!("{}  leader: {leader}  term {}  may lose {} more", status.origin, status.term, status.failure_tolerance);
     for node in &status.nodes {

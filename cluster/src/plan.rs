@@ -108,7 +108,7 @@ impl Plan {
     pub fn create_at(root: &Path, nodes: Vec<PlannedNode>, tls: Tls) -> Result<Self> {
         fs::create_dir_all(root).with_context(|| format!("cannot create {}", root.display()))?;
         if fs::read_dir(root)?.next().is_some() {
-            bail!("{} is not empty; `proofline-cluster down` removes a cluster", root.display());
+            bail!("{0} is not empty; `proofline-cluster down --remove --dir {0}` removes a cluster", root.display());
         }
         let plan = Self { root: root.canonicalize()?, tls, nodes, ports: Vec::new() };
         plan.write_keys()?;
