@@ -279,7 +279,8 @@ impl TileArchive {
     fn remove_stale(&self, partial: &BTreeSet<String>) -> Result<(), TileArchiveError> {
         let is_stale = |path: &&String| path.ends_with(PART) || (path.contains(".p/") && !partial.contains(*path));
         let ours = self.list()?;
-        ours.iter().filter(|path| path.starts_with("tile/")).filter(is_stale).try_for_each(|path| self.remove(path))
+        let is_ours = |path: &&String| path.starts_with("tile/") || path.starts_with(".checkpoint.");
+        ours.iter().filter(is_ours).filter(is_stale).try_for_each(|path| self.remove(path))
     }
 
     /// Lists every file, relative to the archive.

@@ -26,7 +26,8 @@ impl WholeFile {
     /// Begins a file beside `path`.
     pub(crate) fn create(path: &Path) -> io::Result<Self> {
         let name = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?.to_string_lossy();
-        let beside = path.with_file_name(format!(".{name}.{}.part", std::process::id()));
+        // Whoever was ended before may have left one behind.
+        let beside = path.with_file_name(format!(".{name}.{:08x}.part", getrandom::u32()?));
         let file = OpenOptions::new().write(true).create_new(true).open(&beside)?;
         Ok(Self { file, beside })
     }
@@ -35,7 +36,12 @@ impl WholeFile {
     pub(crate) fn finish(self, path: &Path, existing: Existing) -> io::Result<()> {
         self.file.sync_all()?;
         match existing {
-            Existing::Replaced => fs::rename(&self.beside, path)?,
+            Existing::Replaced => {
+                if let Ok(before) = fs::metadata(path) {
+                    self.file.set_permissions(before.permissions())?;
+                }
+                fs::rename(&self.beside, path)?;
+            }
             Existing::Kept => self.put_where_nothing_is(path)?,
         }
         let directory = path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -70,14 +76,17 @@ impl Drop for WholeFile {
 }
 
 /// Writes a file. On return: it is there and durable; before that nothing of it is. What is no file, as a terminal or a pipe,
-/// is written to as it is.
+/// is written to as it is; so is everything below `/dev` and `/proc`.
 ///
 /// # Errors
 /// Those of the file system; [`io::ErrorKind::AlreadyExists`] when a file is there that is to be kept.
 pub fn write_file(path: &Path, bytes: &[u8], existing: Existing) -> io::Result<()> {
-    if fs::metadata(path).is_ok_and(|it| !it.is_file() && !it.is_dir()) {
+    let is_stream = fs::metadata(path).is_ok_and(|it| !it.is_file() && !it.is_dir());
+    if is_stream || path.starts_with("/dev") || path.starts_with("/proc") {
         return fs::write(path, bytes);
     }
+    // What a link names is written, and the link stays.
+    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let mut file = WholeFile::create(path)?;
     file.write_all(bytes)?;
     file.finish(path, existing)
@@ -85,6 +94,8 @@ pub fn write_file(path: &Path, bytes: &[u8], existing: Existing) -> io::Result<(
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
@@ -96,6 +107,13 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"first");
         write_file(&path, b"third", Existing::Replaced).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"third");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        let link = directory.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        write_file(&link, b"fourth", Existing::Replaced).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"fourth", "what the link names is written");
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink() && fs::metadata(&path).unwrap().permissions().mode() & 0o777 == 0o600);
+        fs::remove_file(link).unwrap();
         let begun = WholeFile::create(&path).unwrap();
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2, "what is begun stands beside the file");
         drop(begun);

@@ -111,11 +111,13 @@ async fn an_archive_grows_with_the_log_and_names_the_file_that_was_altered() {
     // A run that was interrupted left a whole bundle behind, a part of another, and no tile of it.
     auditor.append(300).await;
     fs::remove_file(auditor.path("archive/tile/0/001")).unwrap();
-    fs::write(auditor.path("archive/tile/0/.002.part"), b"begun").unwrap();
+    for begun in ["archive/tile/0/.002.0badcafe.part", "archive/.checkpoint.0badcafe.part"] {
+        fs::write(auditor.path(begun), b"begun").unwrap();
+    }
     expect(&auditor.check(), UNDECIDED, "tile/0/001 is missing");
     expect(&auditor.archive(), VERIFIED, "512");
     expect(&auditor.check(), VERIFIED, "VERIFIED");
-    assert!(!auditor.path("archive/tile/0/.002.part").exists() && !auditor.path("archive/tile/0/002.p").exists());
+    assert!(!auditor.path("archive/tile/0/.002.0badcafe.part").exists() && !auditor.path("archive/tile/0/002.p").exists());
 
     // 903 entries: three full bundles and one of 135.
     for file in ["tile/entries/001", "tile/entries/003.p/135", "tile/0/000", "tile/0/003.p/135", "tile/1/000.p/3", "checkpoint"] {
