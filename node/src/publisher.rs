@@ -148,7 +148,10 @@ impl Publisher {
             match answered.get(&node.node_id) {
                 Some(Ok(signature)) => signatures.push(signature.clone()),
                 Some(Err(reason)) => before.tell(node, reason, Instant::now()),
-                None => before.tell(node, &format!("no answer {} ms after a majority had cosigned", grace.as_millis()), Instant::now()),
+                None => {
+                    before.missed = Some(Instant::now());
+                    before.tell(node, &format!("no answer {} ms after a majority had cosigned", grace.as_millis()), Instant::now());
+                }
             }
         }
         check(&cosigners_of(&answered))?;
@@ -214,6 +217,8 @@ fn cosigners_of<T>(answers: &Answers<T>) -> BTreeSet<u64> {
 struct Asked {
     /// Which nodes did not cosign, and when the log said so last: a node is asked several times a second.
     told: BTreeMap<u64, Instant>,
+    /// When one last was not waited for any longer.
+    missed: Option<Instant>,
     /// When all nodes last had their whole time.
     all_asked: Option<Instant>,
 }
@@ -221,7 +226,9 @@ struct Asked {
 impl Asked {
     /// How long those who have not cosigned are waited for when a majority has, this time.
     fn grace(&mut self, now: Instant) -> Duration {
-        if self.all_asked.is_some_and(|at| now.duration_since(at) < ALL_ASKED_EVERY) {
+        let is_recent = |at: Instant| now.duration_since(at) < ALL_ASKED_EVERY;
+        // Where little is published, everybody who waits for it would wait for a node that hangs.
+        if !self.missed.is_some_and(is_recent) || self.all_asked.is_some_and(is_recent) {
             return GRACE;
         }
         self.all_asked = Some(now);
@@ -401,8 +408,16 @@ mod tests {
     #[test]
     fn a_slow_node_has_its_whole_time_now_and_then() {
         let (mut asked, began) = (Asked::default(), Instant::now());
-        let graces: Vec<Duration> = [0, 1, 9, 10, 11, 25].iter().map(|second| asked.grace(began + Duration::from_secs(*second))).collect();
-        assert_eq!(graces, [COSIGN_WITHIN, GRACE, GRACE, COSIGN_WITHIN, GRACE, COSIGN_WITHIN]);
+        let mut graces = |seconds: [u64; 5]| {
+            seconds.map(|second| {
+                let now = began + Duration::from_secs(second);
+                let grace = asked.grace(now);
+                asked.missed = Some(now);
+                grace
+            })
+        };
+        assert_eq!(graces([0, 1, 2, 10, 11]), [GRACE, COSIGN_WITHIN, GRACE, GRACE, COSIGN_WITHIN], "much is published");
+        assert_eq!(graces([30, 50, 70, 90, 110]), [GRACE; 5], "little is published: nobody waits long for a node that hangs");
     }
 
     #[test]
