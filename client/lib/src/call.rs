@@ -6,7 +6,7 @@ use thiserror::Error;
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
-use crate::refusal::{Reason, Refusal};
+use crate::refusal::Refusal;
 
 const PAUSE_MIN: Duration = Duration::from_millis(25);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
@@ -91,9 +91,8 @@ impl Fault {
     /// Tells whether an attempt that ended so did nothing: a node said so, or none was reached.
     pub(crate) fn is_without_effect(status: &Status) -> bool {
         match Self::of(status) {
-            Self::Refused(refusal) => refusal.reason != Reason::FateUnknown,
-            // The transport calls only that unavailable which it could not connect to.
-            Self::Connection(_) | Self::TimedOut(_) => status.code() == Code::Unavailable,
+            Self::Refused(refusal) => refusal.is_without_effect(),
+            Self::Connection(_) | Self::TimedOut(_) => is_unreached(status),
         }
     }
 
@@ -127,6 +126,18 @@ fn is_of_the_connection(status: &Status) -> bool {
         Code::Unknown | Code::Cancelled => status.details().is_empty(),
         _ => false,
     }
+}
+
+/// No connection was made, so nothing was sent.
+fn is_unreached(status: &Status) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = status.source();
+    while let Some(error) = cause {
+        if error.is::<tonic::ConnectError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// The innermost error says what happened; those around it say that something did.
@@ -247,8 +258,18 @@ mod tests {
         };
         assert!(Fault::is_without_effect(&refused(Code::Unavailable, "NO_LEADER")));
         assert!(Fault::is_without_effect(&refused(Code::PermissionDenied, "OPERATOR_LACKS_ROLE")));
-        assert!(!Fault::is_without_effect(&refused(Code::Unavailable, "FATE_UNKNOWN")));
-        assert!(!Fault::is_without_effect(&Status::unknown("h2 protocol error")), "the connection broke with it on its way");
+        for (code, reason) in [
+            (Code::Unavailable, "FATE_UNKNOWN"),
+            (Code::Unavailable, "LEADER_CONTRADICTED"),
+            (Code::DataLoss, "STORE_FAULT"),
+            (Code::Unavailable, "NOBODY_KNOWS_THIS"),
+        ] {
+            assert!(!Fault::is_without_effect(&refused(code, reason)), "{reason}");
+        }
+        assert!(!Fault::is_without_effect(&Status::unavailable("a proxy")), "no node said so");
+        let source = |error: Box<dyn std::error::Error + Send + Sync>| Status::from_error(error);
+        assert!(!Fault::is_without_effect(&source("the connection broke with it on its way".into())));
+        assert!(Fault::is_without_effect(&source(Box::new(tonic::ConnectError("refused".into())))), "nothing was sent");
     }
 
     #[tokio::test]

@@ -124,11 +124,11 @@ impl Client {
         };
         match self.call(call).await {
             Ok(answer) => Ok(Committed { index: EntryIndex(answer.index), entry: Some(answer.entry).filter(|entry| !entry.is_empty()) }),
-            Err(CallError::Refused(refusal)) => {
-                became(&refusal).map(|index| Committed { index, entry: None }).ok_or(CommandError::Call(CallError::Refused(refusal)))
-            }
-            Err(error) if is_open.load(Ordering::Relaxed) => Err(CommandError::FateUnknown(error)),
-            Err(error) => Err(error.into()),
+            Err(error) => match error.refusal().and_then(became) {
+                Some(index) => Ok(Committed { index, entry: None }),
+                None if is_open.load(Ordering::Relaxed) => Err(CommandError::FateUnknown(error)),
+                None => Err(error.into()),
+            },
         }
     }
 }

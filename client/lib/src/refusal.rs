@@ -261,6 +261,19 @@ impl Refusal {
         matches!(self.code, Code::Unavailable | Code::DeadlineExceeded)
     }
 
+    /// Tells whether what was asked for did not happen and will not; false where nobody can tell.
+    #[must_use]
+    pub fn is_without_effect(&self) -> bool {
+        match self.reason {
+            Reason::FateUnknown | Reason::LeaderContradicted | Reason::StoreFault | Reason::RaftStopped => false,
+            // Perhaps not the word of a node.
+            Reason::Unnamed => {
+                matches!(self.code, Code::InvalidArgument | Code::PermissionDenied | Code::Unauthenticated | Code::Unimplemented)
+            }
+            _ => !matches!(self.code, Code::Internal | Code::DataLoss | Code::Unknown | Code::DeadlineExceeded | Code::Cancelled),
+        }
+    }
+
     /// Tells whether the caller or a signer is not allowed to do this.
     #[must_use]
     pub fn is_denial(&self) -> bool {

@@ -64,10 +64,11 @@ async fn doubt(target: &v1::Target, connection: &Connection) -> Option<&'static 
             is_unknown.then_some("no session of this id is in the log so far: is it spelled right?\n")
         }
         v1::TargetKind::Agent | v1::TargetKind::AgentInstance => {
-            let agent = id.split('/').next().unwrap_or(id);
             let agents = agent::agents(tenant_id, v1::AgentState::Unspecified, connection).await.ok()?;
-            let is_unknown = agents.iter().all(|it| it.agent_id != agent);
-            is_unknown.then_some("no agent of this id is registered, and none was seen so far: is it spelled right?\n")
+            // The name of an agent may hold a slash itself; behind one follows an instance.
+            let is_it = |name: &str| id.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+            (!agents.iter().any(|it| is_it(&it.agent_id)))
+                .then_some("no agent of this id is registered, and none was seen so far: is it spelled right?\n")
         }
         v1::TargetKind::Tenant if tenant_id != "*" => {
             let call = |link: Link| {
