@@ -103,7 +103,7 @@ fn check_replaceable(path: &Path) -> anyhow::Result<()> {
     }
     let mut begin = Vec::new();
     File::open(path)?.take(PAGE_BEGIN.len() as u64).read_to_end(&mut begin)?;
-    anyhow::ensure!(begin == PAGE_BEGIN, "{} is there already and is no report: it is not replaced", path.display());
+    anyhow::ensure!(begin.is_empty() || begin == PAGE_BEGIN, "{} is there already and is no report: it is not replaced", path.display());
     Ok(())
 }
 
