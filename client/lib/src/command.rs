@@ -10,10 +10,11 @@ use proofline_proto::v1;
 use proofline_verifier::{EntryIndex, SignedError, command_signed_bytes};
 use prost::Message as _;
 use thiserror::Error;
+use tonic::{Response, Status};
 
 use crate::{
     call::{CallError, Fault},
-    client::Client,
+    client::{Client, Link},
     refusal::{Reason, Refusal},
 };
 
@@ -109,28 +110,51 @@ impl Client {
     /// [`CommandError::Call`], [`CommandError::FateUnknown`].
     pub async fn submit(&self, command: v1::SignedCommand) -> Result<Committed, CommandError> {
         let request = v1::SubmitCommandRequest { command: Some(command) };
+        let call = |link: Link| {
+            let request = request.clone();
+            async move { link.control().submit_command(request).await }
+        };
+        match self.call_for_effect(call).await {
+            Ok(answer) => Ok(Committed { index: EntryIndex(answer.index), entry: Some(answer.entry).filter(|entry| !entry.is_empty()) }),
+            Err((error, effect)) => match (error.refusal().and_then(became), effect) {
+                (Some(index), _) => Ok(Committed { index, entry: None }),
+                (None, Effect::None) => Err(error.into()),
+                (None, Effect::Unknown) => Err(CommandError::FateUnknown(error)),
+            },
+        }
+    }
+
+    /// Calls as [`Client::call`] does, and tells of a call that failed whether one of its attempts may have had an effect.
+    async fn call_for_effect<T, F, Fut>(&self, mut call: F) -> Result<T, (CallError, Effect)>
+    where
+        F: FnMut(Link) -> Fut,
+        Fut: Future<Output = Result<Response<T>, Status>>,
+    {
         let is_open = AtomicBool::new(false);
-        let call = |link: crate::Link| {
-            let (request, is_open) = (request.clone(), &is_open);
+        let watched = |link: Link| {
+            let (attempt, is_open) = (call(link), &is_open);
             async move {
                 // Until there is a definite answer, also when nobody waits for it any longer.
                 let before = is_open.swap(true, Ordering::Relaxed);
-                let answer = link.control().submit_command(request).await;
+                let answer = attempt.await;
                 if answer.as_ref().err().is_none_or(Fault::is_without_effect) {
                     is_open.store(before, Ordering::Relaxed);
                 }
                 answer
             }
         };
-        match self.call(call).await {
-            Ok(answer) => Ok(Committed { index: EntryIndex(answer.index), entry: Some(answer.entry).filter(|entry| !entry.is_empty()) }),
-            Err(error) => match error.refusal().and_then(became) {
-                Some(index) => Ok(Committed { index, entry: None }),
-                None if is_open.load(Ordering::Relaxed) => Err(CommandError::FateUnknown(error)),
-                None => Err(error.into()),
-            },
-        }
+        let answer = self.call(watched).await;
+        answer.map_err(|error| (error, if is_open.load(Ordering::Relaxed) { Effect::Unknown } else { Effect::None }))
     }
+}
+
+/// What a call that failed did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Effect {
+    /// Nothing, and it will not.
+    None,
+    /// Nobody can tell.
+    Unknown,
 }
 
 /// The entry of a command whose first answer was lost: the nonce is ours alone, so a replay is our own success.
@@ -148,6 +172,41 @@ mod tests {
 
     fn signatory(name: &str, seed: u8) -> Signatory {
         Signatory { operator_id: name.to_owned(), key: SigningKey::from_bytes(&[seed; 32]) }
+    }
+
+    /// What a call came to whose attempts end as said, the last of them each time from then on; `None` never ends.
+    async fn effect(attempts: &[Option<(tonic::Code, &str)>]) -> Effect {
+        let endpoints = vec![crate::Endpoint::parse("http://127.0.0.1:1").unwrap()];
+        let profile = crate::Profile { path: "unused".into(), origin: "o".to_owned(), endpoints, policy: "unused".into(), tls: None };
+        let retry = crate::RetryPolicy { within: Duration::from_secs(5), attempt: Duration::from_secs(1) };
+        let client = Client::connect(&profile, retry).unwrap();
+        let mut left = attempts.iter();
+        let called = client.call_for_effect(|_| {
+            let attempt = *left.next().or(attempts.last()).unwrap();
+            async move {
+                let Some((code, reason)) = attempt else { return std::future::pending::<Result<Response<()>, Status>>().await };
+                let details = tonic_types::ErrorDetails::with_error_info(reason, "proofline", std::collections::HashMap::new());
+                Err(<Status as tonic_types::StatusExt>::with_error_details(code, "no", details))
+            }
+        });
+        called.await.unwrap_err().1
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_had_no_effect_where_every_attempt_says_so() {
+        use tonic::Code::{PermissionDenied, Unavailable};
+        let (nobody, denied, unknown) = ((Unavailable, "NO_LEADER"), (PermissionDenied, "LACKS_ROLE"), (Unavailable, "FATE_UNKNOWN"));
+        for (attempts, expected) in [
+            (&[Some(nobody)][..], Effect::None),
+            (&[Some(denied)], Effect::None),
+            (&[Some(nobody), Some(denied)], Effect::None),
+            (&[Some(unknown)], Effect::Unknown),
+            (&[None], Effect::Unknown),
+            (&[None, Some(nobody)], Effect::Unknown),
+            (&[Some(unknown), Some(denied)], Effect::Unknown),
+        ] {
+            assert_eq!(effect(attempts).await, expected, "{attempts:?}");
+        }
     }
 
     #[test]
