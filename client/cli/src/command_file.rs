@@ -3,14 +3,10 @@
 //! Always true: what is shown is decoded from the bytes that are signed, every signature in it verifies, and the description
 //! for people in the file is the one that these bytes give. It says nothing of who is an operator: the ledger does.
 
-use std::{
-    fs::{self, File},
-    io::Write as _,
-    path::Path,
-};
+use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use proofline_client::Signatory;
+use proofline_client::{Existing, Signatory, write_file};
 use proofline_proto::v1::{self, OperatorRole, command::Action};
 use proofline_verifier::{command_authority, decode_canonical, escape_json, verify_command_signature};
 use prost::Message as _;
@@ -62,22 +58,18 @@ impl CommandFile {
 
     /// Writes a new file. On return: it is on disk; one that exists is never overwritten.
     pub(crate) fn create(&self, path: &Path) -> Result<()> {
-        let file = File::options().write(true).create_new(true).open(path);
-        self.write(file.with_context(|| path.display().to_string())?)
+        self.write(path, Existing::Kept)
     }
 
     /// Puts this in the place of the file, in one step.
     pub(crate) fn replace(&self, path: &Path) -> Result<()> {
-        let mut beside = path.as_os_str().to_owned();
-        beside.push(".new");
-        self.write(File::create(&beside)?)?;
-        Ok(fs::rename(&beside, path)?)
+        self.write(path, Existing::Replaced)
     }
 
-    fn write(&self, mut file: File) -> Result<()> {
-        file.write_all(&serde_json::to_vec_pretty(&self.document())?)?;
-        file.write_all(b"\n")?;
-        Ok(file.sync_all()?)
+    fn write(&self, path: &Path, existing: Existing) -> Result<()> {
+        let mut document = serde_json::to_vec_pretty(&self.document())?;
+        document.push(b'\n');
+        write_file(path, &document, existing).with_context(|| path.display().to_string())
     }
 
     /// Adds a signature.

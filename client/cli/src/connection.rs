@@ -6,8 +6,8 @@ use std::{
 };
 
 use anyhow::Result;
-use proofline_client::{Client, Comparison, HeldCheckpoints, HeldError, Profile, RetryPolicy};
-use proofline_verifier::{Policy, VerifiedCheckpoint};
+use proofline_client::{Client, Comparison, HeldCheckpoints, HeldError, Profile, RetryPolicy, Slow};
+use proofline_verifier::{Policy, VerifiedCheckpoint, escape};
 
 use crate::{arguments::Global, exit::WrongArguments};
 
@@ -41,7 +41,7 @@ impl Connection {
             None => profile,
         };
         let retry = RetryPolicy { within: global.timeout, attempt: RetryPolicy::default().attempt.min(global.timeout) };
-        let client = Client::connect(&profile, retry)?;
+        let client = Client::connect(&profile, retry)?.telling_slow(|slow| anstream::eprintln!("{}", still_trying(&slow)));
         let held = global.held.clone().unwrap_or_else(|| path.with_extension("held.json"));
         Ok(Self { profile, client, held: HeldCheckpoints::at(&held) })
     }
@@ -78,4 +78,13 @@ impl Connection {
         let (note, checkpoint, comparison) = self.held.newest_of(&self.client, &self.policy()?).await?;
         Ok(Checked { note, checkpoint, comparison })
     }
+}
+
+/// For whoever waits in front of a terminal, or reads its output later.
+fn still_trying(slow: &Slow) -> String {
+    let Slow { waited, within, last } = slow;
+    let left = within.saturating_sub(*waited).as_secs();
+    let met = last.as_ref().map_or_else(String::new, |(endpoint, fault)| format!("; last, {endpoint}: {fault}"));
+    escape(&format!("no answer for {} s, trying for {left} s more{met} (`proofline status` says who answers)", waited.as_secs()))
+        .to_string()
 }

@@ -6,7 +6,10 @@ use thiserror::Error;
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
-use crate::refusal::Refusal;
+use crate::{
+    refusal::Refusal,
+    slow::{Listener, Watch},
+};
 
 const PAUSE_MIN: Duration = Duration::from_millis(25);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
@@ -161,17 +164,23 @@ pub(crate) struct Attempts {
     made: u32,
     /// Nodes that could not be reached since the last pause.
     unreached: usize,
+    /// Somebody wants to know when it takes long.
+    watch: Option<Watch>,
 }
 
 impl Attempts {
-    pub(crate) fn begin(policy: RetryPolicy, nodes: usize) -> Self {
-        Self { policy, nodes, since: Instant::now(), made: 0, unreached: 0 }
+    pub(crate) fn begin(policy: RetryPolicy, nodes: usize, listener: Option<&Listener>) -> Self {
+        let watch = listener.map(|listener| Watch::begin(listener, policy.within));
+        Self { policy, nodes, since: Instant::now(), made: 0, unreached: 0, watch }
     }
 
     /// Waits before the next attempt, or says that there is none. A node that cannot be reached is no reason to wait, as
     /// long as another one was not asked yet.
     pub(crate) async fn pause(&mut self, endpoint: &impl fmt::Display, fault: Fault) -> Result<(), CallError> {
         self.made += 1;
+        if let Some(watch) = &self.watch {
+            watch.met(endpoint.to_string(), fault.clone());
+        }
         if !fault.is_retryable() {
             return Err(match fault {
                 Fault::Refused(refusal) => CallError::Refused(refusal),
@@ -227,11 +236,11 @@ mod tests {
     #[test]
     fn nodes_that_cannot_be_reached_are_passed_over_until_each_was_asked() {
         let unreached = || Fault::Connection("refused".to_owned());
-        let mut attempts = Attempts::begin(RetryPolicy::default(), 3);
+        let mut attempts = Attempts::begin(RetryPolicy::default(), 3, None);
         let passed_over: Vec<bool> = (0..6).map(|_| attempts.leaves_another_node(&unreached())).collect();
         assert_eq!(passed_over, [true, true, false, true, true, false]);
         assert!(!attempts.leaves_another_node(&Fault::TimedOut(Duration::from_secs(1))));
-        assert!(!Attempts::begin(RetryPolicy::default(), 1).leaves_another_node(&unreached()));
+        assert!(!Attempts::begin(RetryPolicy::default(), 1, None).leaves_another_node(&unreached()));
     }
 
     #[test]
@@ -274,7 +283,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_retry_that_would_come_too_late_is_not_waited_for() {
-        let mut attempts = Attempts::begin(RetryPolicy { within: Duration::from_secs(5), attempt: Duration::from_secs(1) }, 1);
+        let mut attempts = Attempts::begin(RetryPolicy { within: Duration::from_secs(5), attempt: Duration::from_secs(1) }, 1, None);
         let refusal = Refusal {
             code: Code::ResourceExhausted,
             reason: crate::Reason::QuotaExceeded,

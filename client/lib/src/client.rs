@@ -16,6 +16,7 @@ use tonic::{Response, Status, transport::Channel};
 use crate::{
     call::{Attempts, CallError, Fault, RetryPolicy},
     profile::Profile,
+    slow::{Listener, Slow},
     transport::{TlsError, channel},
 };
 
@@ -72,6 +73,7 @@ pub struct Client {
     links: Arc<[Link]>,
     current: Arc<AtomicUsize>,
     retry: RetryPolicy,
+    listener: Option<Listener>,
 }
 
 impl Client {
@@ -87,14 +89,21 @@ impl Client {
             Ok(Link { endpoint: endpoint.to_string().into(), channel, place })
         };
         let links = profile.endpoints.iter().enumerate().map(link).collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { links: links.into(), current: Arc::default(), retry })
+        Ok(Self { links: links.into(), current: Arc::default(), retry, listener: None })
+    }
+
+    /// Returns a client that tells of each call which has no answer after three seconds, once, and goes on. A call that waits for
+    /// what is yet to come is not slow, and none is told of where one node alone is asked ([`Self::pinned`]).
+    #[must_use]
+    pub fn telling_slow(self, told: impl Fn(Slow) + Send + Sync + 'static) -> Self {
+        Self { listener: Some(Listener::new(told)), ..self }
     }
 
     /// Returns a client that talks to one node only, by its place in the profile; `None` when there is no such place.
     #[must_use]
     pub fn pinned(&self, place: usize) -> Option<Self> {
         let link = Link { place: 0, ..self.links.get(place)?.clone() };
-        Some(Self { links: vec![link].into(), current: Arc::default(), retry: self.retry })
+        Some(Self { links: vec![link].into(), current: Arc::default(), retry: self.retry, listener: None })
     }
 
     /// Returns a client that keeps trying for another time.
@@ -166,7 +175,12 @@ impl Client {
 
     /// Begins the attempts of one call.
     pub(crate) fn attempts(&self) -> Attempts {
-        Attempts::begin(self.retry, self.links.len())
+        Attempts::begin(self.retry, self.links.len(), self.listener.as_ref())
+    }
+
+    /// Begins the attempts of a call that may be silent for long.
+    pub(crate) fn patient_attempts(&self) -> Attempts {
+        Attempts::begin(self.retry, self.links.len(), None)
     }
 
     /// Asks the next node from now on, if the fault was one of the node and nobody moved on before.

@@ -51,7 +51,10 @@ impl EntryReader {
     /// # Errors
     /// [`CallError`] when no node goes on with it in time.
     pub async fn next(&mut self) -> Result<Option<EntryRun>, CallError> {
-        let mut attempts = self.client.attempts();
+        let mut attempts = match self.reading {
+            Reading::Follow => self.client.patient_attempts(),
+            Reading::Published | Reading::Until(_) => self.client.attempts(),
+        };
         loop {
             if matches!(self.reading, Reading::Until(end) if self.next >= end) {
                 return Ok(None);

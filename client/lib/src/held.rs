@@ -6,7 +6,7 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    io::{self, Write as _},
+    io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -24,6 +24,7 @@ use crate::{
     call::{CallError, RetryPolicy},
     client::{Client, Link},
     refusal::Reason,
+    whole_file::{Existing, write_file},
 };
 
 const SCHEMA: &str = "proofline.held/v1";
@@ -266,7 +267,7 @@ impl HeldCheckpoints {
         let mut path = self.path.clone().into_os_string();
         path.push(format!(".contradiction-{size}"));
         let path = PathBuf::from(path);
-        fs::write(&path, note).map_err(|source| HeldError::File { path: path.clone(), source })?;
+        write_file(&path, note, Existing::Replaced).map_err(|source| HeldError::File { path: path.clone(), source })?;
         Ok(path)
     }
 
@@ -305,14 +306,9 @@ impl HeldCheckpoints {
 
     /// A crash leaves the old file or the new one.
     fn write(&self, written: &Written) -> io::Result<()> {
-        let fresh = self.beside("new");
-        let mut file = File::create(&fresh)?;
-        serde_json::to_writer_pretty(&mut file, written)?;
-        file.write_all(b"\n")?;
-        file.sync_all()?;
-        fs::rename(&fresh, &self.path)?;
-        let directory = self.path.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(directory)?.sync_all()
+        let mut document = serde_json::to_vec_pretty(written)?;
+        document.push(b'\n');
+        write_file(&self.path, &document, Existing::Replaced)
     }
 
     fn beside(&self, ending: &str) -> PathBuf {

@@ -40,6 +40,7 @@ mod proven;
 mod questions;
 mod refusal;
 mod registered;
+mod slow;
 mod source;
 mod tile;
 mod tile_archive;
@@ -72,6 +73,7 @@ pub use questions::{
 };
 pub use refusal::{Reason, Refusal};
 pub use registered::RegisteredError;
+pub use slow::Slow;
 pub use source::{SourceEvent, SourceKey};
 pub use tile_archive::{ArchiveFinding, Archived, TileArchive, TileArchiveError};
 pub use transport::TlsError;

@@ -89,6 +89,33 @@ async fn what_is_listed_says_how_far_it_goes_and_a_session_that_nobody_knows_is_
     expect(&ask(&["lineage"]), WRONG_ARGUMENTS, "nothing to begin with");
 }
 
+#[tokio::test]
+async fn a_containment_is_lifted_by_its_tenant_and_number_and_an_incident_that_nobody_opened_is_asked_about() {
+    let world = World::found(3, Tls::Off).await;
+    let ask = |arguments: &[&str]| run(&world, "admin", arguments);
+    let [rita, sam] = ["rita", "sam"].map(|name| format!("{name}={}", world.plan().operator_key(name).display()));
+    let contain = |id: &str, incident: &str| {
+        ask(&["contain", "credential", id, "--tenant", TENANT, "--reason", "a test", "--incident", incident, "--signer", &rita])
+    };
+    expect(&contain("tok-1", "inc-1"), DONE, "incident inc-1 is not opened so far");
+    let open = ["incident", "open", "inc-1", "--tenant", TENANT, "--title", "a test", "--severity", "high", "--signer", &rita];
+    expect(&ask(&open), DONE, "committed as entry");
+    let again = contain("tok-2", "inc-1");
+    expect(&again, DONE, "containment 2 in force");
+    assert!(!told(&again).contains("not opened"), "{}", told(&again));
+
+    let release = |id: &str, tenant: &str| {
+        ask(&["containment", "release", id, "--tenant", tenant, "--reason", "over", "--signer", &rita, "--signer", &sam])
+    };
+    expect(&release("1", "another"), FAILED, "containment 1 is not one of tenant another: nothing was lifted");
+    expect(&ask(&["containment", "list", "--tenant", TENANT]), DONE, "tok-1");
+    let lifted = release("1", TENANT);
+    expect(&lifted, DONE, "containment 1 lifted (REVOKE_CREDENTIAL, a test); no longer over");
+    assert!(told(&lifted).contains(&format!("credential {TENANT}/tok-1")), "{}", told(&lifted));
+    let left = told(&ask(&["containment", "list", "--tenant", TENANT]));
+    assert!(!left.contains("tok-1") && left.contains("tok-2"), "{left}");
+}
+
 /// Another command of Alice's, which could be taken for this one.
 fn under_the_nonce_of(world: &World, command: &v1::SignedCommand, action: Action) -> v1::SignedCommand {
     let action = v1::Command { action: Some(action) }.encode_to_vec();

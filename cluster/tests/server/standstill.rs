@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use proofline_cluster::{TENANT, Tls, http};
+use proofline_cluster::{Binaries, TENANT, Tls, http};
 use proofline_proto::v1;
 use prost::Message as _;
 use tokio::task::JoinSet;
@@ -253,4 +253,29 @@ async fn a_node_that_was_away_catches_up_without_holding_all_of_it_at_once() {
     }
     println!("resident: {before} MiB before, {most} MiB at most, {MISSED} MiB behind");
     assert!(most < before + CATCH_UP_MIB, "{before} MiB became {most} MiB");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_waits_for_a_majority_says_so_while_it_goes_on() {
+    let world = World::found(3, Tls::Off).await;
+    let led = leader(&world).await;
+    let _standstill = Standstill::of_followers(&world, led).await;
+    let plan = world.plan();
+    let mut contain = Command::new(Binaries::beside_current().unwrap().path("proofline"));
+    contain.arg("--profile").arg(plan.profile("admin")).args([
+        "--timeout",
+        "5s",
+        "contain",
+        "halt",
+        "--tenant",
+        TENANT,
+        "--reason",
+        "a test",
+    ]);
+    contain.arg("--signer").arg(format!("rita={}", plan.operator_key("rita").display()));
+    let answer = tokio::task::spawn_blocking(move || contain.output().unwrap()).await.unwrap();
+    let said = String::from_utf8(answer.stderr).unwrap();
+    let (waiting, failed) = (said.find("no answer for 3 s, trying for 2 s more"), said.find("nobody said what became of it"));
+    assert!(waiting.is_some() && waiting < failed, "{said}");
+    assert_eq!(answer.status.code(), Some(5), "{said}");
 }

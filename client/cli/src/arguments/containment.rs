@@ -99,11 +99,14 @@ pub(crate) enum ContainmentCommand {
     },
     /// Lift a containment; takes two responders
     #[command(
-        after_help = "Example:\n  proofline containment release 7 --reason 'false alarm' --signer rita=rita.key.pem --signer sam=sam.key.pem"
+        after_help = "Example:\n  proofline containment release 7 --tenant acme --reason 'false alarm' --signer rita=rita.key.pem --signer sam=sam.key.pem"
     )]
     Release {
         /// Number of the containment
         id: u64,
+        /// Tenant whose containment it must be; '*' for any
+        #[arg(long, env = "PROOFLINE_TENANT", default_value = "*")]
+        tenant: String,
         /// Why; stands in the log
         #[arg(long)]
         reason: String,

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
-use proofline_client::{Link, SessionName};
+use anyhow::{Result, bail};
+use proofline_client::{CallError, Link, SessionName};
 use proofline_proto::v1::{self, command::Action};
 use serde_json::json;
 use tonic::Code;
 
-use super::{agent, effect, signing::submit};
+use super::{agent, effect, incident::incidents, signing::submit};
 use crate::{
-    arguments::{ContainCommand, ContainmentCommand, OutputFormat},
+    arguments::{ContainCommand, ContainmentCommand, OutputFormat, Signing},
     connection::Connection,
     describe,
     exit::Exit,
@@ -45,9 +45,8 @@ pub(super) async fn contain(command: ContainCommand, connection: &Connection) ->
         if first.kind() == v1::TargetKind::Session {
             text.push_str("and every session below it, with the credentials that they come with from now on\n");
         }
-        if let Some(doubt) = doubt(first, connection).await {
-            text.push_str(doubt);
-        }
+        text.extend(doubt(first, connection).await);
+        text.extend(doubt_of_incident(&began.incident_id, &tenant, connection).await);
     }
     let (proven, size) = (answer.json.get("proven"), answer.json.get("checkpoint_size"));
     Ok(Answer::new("proofline.containment/v1", json!({ "containment": json, "proven": proven, "checkpoint_size": size }), text))
@@ -82,16 +81,73 @@ async fn doubt(target: &v1::Target, connection: &Connection) -> Option<&'static 
     }
 }
 
+/// Says when the incident that a containment names was not opened: it is tied to one that will be, too.
+async fn doubt_of_incident(id: &str, tenant: &str, connection: &Connection) -> Option<String> {
+    if id.is_empty() || tenant == "*" {
+        return None;
+    }
+    let known = incidents(tenant, true, connection).await.ok()?;
+    let is_unknown = !known.iter().any(|it| it.incident_id == id && !it.steps.is_empty());
+    is_unknown.then(|| {
+        format!("incident {id} is not opened so far (`proofline incident open {id}` does, and is tied to this): is it spelled right?\n")
+    })
+}
+
 pub(super) async fn run(command: ContainmentCommand, connection: &Connection, format: OutputFormat) -> Result<Answer> {
     match command {
         ContainmentCommand::List { tenant, released } => list(&tenant, released, connection).await,
         ContainmentCommand::Watch { tenant, from } => watch(&tenant, from, connection, format).await,
         ContainmentCommand::Effect { id, tenant } => effect::run(id, &tenant, connection).await,
-        ContainmentCommand::Release { id, reason, incident, signing } => {
+        ContainmentCommand::Release { id, tenant, reason, incident, signing } => {
             let release = v1::Release { containment_id: id, reason, incident_id: incident };
-            submit(Action::Release(release), &signing, connection).await
+            self::release(release, &tenant, &signing, connection).await
         }
     }
+}
+
+/// Lifts a containment if it is the tenant's, and says what is free again: a number is easily mistaken for another.
+async fn release(release: v1::Release, tenant: &str, signing: &Signing, connection: &Connection) -> Result<Answer> {
+    let id = release.containment_id;
+    // A command that is written down for the next operator needs no node.
+    if signing.sign_to.is_some() {
+        return submit(Action::Release(release), signing, connection).await;
+    }
+    if tenant != "*" {
+        match containment(id, tenant, connection).await {
+            Ok(Some(_)) => (),
+            Ok(None) => bail!("containment {id} is not one of tenant {tenant}: nothing was lifted"),
+            // Whoever may give the command need not be allowed to read the list.
+            Err(error) if error.refusal().is_some_and(|refusal| refusal.code == Code::PermissionDenied) => (),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let answer = submit(Action::Release(release), signing, connection).await?;
+    let lifted = match answer.exit {
+        Exit::Done => containment(id, tenant, connection).await.ok().flatten(),
+        _ => None,
+    };
+    let Some(lifted) = lifted else { return Ok(answer) };
+    let action = describe::containment_action(lifted.action());
+    let mut text = format!("{}containment {id} lifted ({action}, {}); no longer over\n", answer.text, lifted.reason);
+    for target in &lifted.targets {
+        text.push_str(&format!("  {}\n", describe::target(target)));
+    }
+    let mut json = answer.json;
+    if let Some(object) = json.as_object_mut() {
+        object.insert("containment".to_owned(), form::to_json("ContainmentSummary", &lifted)?);
+    }
+    Ok(Answer::new(answer.schema, json, text))
+}
+
+/// Looks a containment up among those of a tenant.
+async fn containment(id: u64, tenant: &str, connection: &Connection) -> Result<Option<v1::ContainmentSummary>, CallError> {
+    let call = |link: Link| {
+        let after_id = id.saturating_sub(1);
+        let request = v1::ListContainmentsRequest { tenant_id: tenant.to_owned(), released: true, after_id, page_size: 1 };
+        async move { link.control().list_containments(request).await }
+    };
+    let page = connection.client.call(call).await?;
+    Ok(page.containments.into_iter().find(|it| it.containment_id == id))
 }
 
 async fn list(tenant: &str, released: bool, connection: &Connection) -> Result<Answer> {

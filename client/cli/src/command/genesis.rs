@@ -1,13 +1,9 @@
 //! `proofline genesis`
 
-use std::{
-    fs::{self, File},
-    io::Write as _,
-    path::Path,
-};
+use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result, bail};
-use proofline_client::policy_of;
+use proofline_client::{Existing, policy_of, write_file};
 use proofline_ledger::{check_genesis, limits::APPLY_VERSION};
 use proofline_proto::v1;
 use proofline_verifier::{decode_canonical, escape_json};
@@ -137,9 +133,7 @@ fn check_callers(genesis: &v1::Genesis) -> Result<()> {
 }
 
 pub(super) fn write_new(path: &Path, content: &[u8]) -> Result<()> {
-    let mut file = File::options().write(true).create_new(true).open(path).with_context(|| path.display().to_string())?;
-    file.write_all(content)?;
-    Ok(file.sync_all()?)
+    write_file(path, content, Existing::Kept).with_context(|| path.display().to_string())
 }
 
 fn show(genesis: &v1::Genesis, file: &Path) -> Result<Answer> {

@@ -1,7 +1,7 @@
 //! `proofline incident` and `proofline hold`
 
 use anyhow::{Result, bail};
-use proofline_client::Link;
+use proofline_client::{CallError, Link};
 use proofline_proto::v1::{self, command::Action};
 use serde_json::json;
 
@@ -69,7 +69,14 @@ async fn scope(id: &str, tenant: String, to: Option<WindowEnd>, purpose: String,
 }
 
 async fn list(tenant: &str, closed: bool, connection: &Connection) -> Result<Answer> {
-    let mut found: Vec<v1::IncidentSummary> = Vec::new();
+    let found = incidents(tenant, closed, connection).await?;
+    let json = found.iter().map(|it| form::to_json("IncidentSummary", it)).collect::<Result<Vec<_>, _>>()?;
+    let headings = ["INCIDENT", "TITLE", "SEVERITY", "OPENED", "REACHED", "NEXT", "DUE", "CONTAINMENTS"];
+    Ok(Answer::new("proofline.incidents/v1", json!({ "incidents": json }), table(headings, found.into_iter().map(row))))
+}
+
+pub(super) async fn incidents(tenant: &str, closed: bool, connection: &Connection) -> Result<Vec<v1::IncidentSummary>, CallError> {
+    let mut found = Vec::new();
     let mut after_incident_id = String::new();
     loop {
         let request = v1::ListIncidentsRequest { tenant_id: tenant.to_owned(), closed, after_incident_id, page_size: PAGE_SIZE };
@@ -80,13 +87,10 @@ async fn list(tenant: &str, closed: bool, connection: &Connection) -> Result<Ans
         let page = connection.client.call(call).await?;
         found.extend(page.incidents);
         if page.next_after.is_empty() {
-            break;
+            return Ok(found);
         }
         after_incident_id = page.next_after;
     }
-    let json = found.iter().map(|it| form::to_json("IncidentSummary", it)).collect::<Result<Vec<_>, _>>()?;
-    let headings = ["INCIDENT", "TITLE", "SEVERITY", "OPENED", "REACHED", "NEXT", "DUE", "CONTAINMENTS"];
-    Ok(Answer::new("proofline.incidents/v1", json!({ "incidents": json }), table(headings, found.into_iter().map(row))))
 }
 
 fn row(of: v1::IncidentSummary) -> [String; 8] {
