@@ -220,7 +220,7 @@ pub(crate) fn hint(error: &anyhow::Error) -> Option<&'static str> {
     }
     if let Some(CommandError::FateUnknown(_)) = error.downcast_ref() {
         return Some(
-            "once `proofline status` says that a majority answers, look before you give it again: `proofline containment list`, `proofline tail`",
+            "once `proofline status` says that a majority answers, look before you give it again: `proofline containment list`, `proofline session show`, `proofline tail`",
         );
     }
     if let Some(error) = error.downcast_ref::<MembershipError>() {
@@ -236,6 +236,12 @@ pub(crate) fn hint(error: &anyhow::Error) -> Option<&'static str> {
         return Some(
             "was the policy changed? Run `proofline checkpoint` with the policy before it, while that one is still met, then with the new one: \
              what is held must satisfy both. Where none can be met, keep the held file elsewhere, and remove it: nothing says then that the log only grew",
+        );
+    }
+    if let Some(HeldError::Rewritten { .. }) = error.downcast_ref::<HeldError>() {
+        return Some(
+            "keep the held file and the one beside it: together they prove that two histories were signed. Do not rely on what this ledger shows, \
+             and tell whoever runs it (\"Two histories\" in OPERATIONS.md)",
         );
     }
     if let Some(HeldError::WentBack { .. }) = error.downcast_ref::<HeldError>() {

@@ -93,6 +93,15 @@ pub enum PayloadsWanted {
     Yes,
 }
 
+/// What was written.
+#[derive(Clone, Debug)]
+pub struct Exported {
+    /// What the answer comes to.
+    pub summary: AnswerSummary,
+    /// The checkpoint that all of it is proven under, a signed note: to be compared with one that is held.
+    pub checkpoint: Vec<u8>,
+}
+
 impl Client {
     /// Asks a question and writes the answer with all that its signatures need. `progress` hears of entries as they come.
     /// On return: the file is there and durable; after an error there is none, or the one that was there before.
@@ -104,16 +113,18 @@ impl Client {
         policy: Policy,
         order: &EvidenceOrder,
         mut progress: impl FnMut(u64),
-    ) -> Result<AnswerSummary, EvidenceExportError> {
+    ) -> Result<Exported, EvidenceExportError> {
         if order.existing == Existing::Kept && order.out.exists() {
             return Err(EvidenceExportError::Exists(order.out.clone()));
         }
         let mut answer = self.trace(policy, order.request.clone()).await?;
         let mut file = EvidenceFile::create(&order.out)?;
         let mut needs = Needs::new(order.payloads);
+        let mut note = Vec::new();
         while let Some(traced) = answer.next().await? {
             if traced.verified.number == 0 {
                 file.add("checkpoint", &traced.page.checkpoint)?;
+                note.clone_from(&traced.page.checkpoint);
             }
             traced.verified.found.iter().for_each(|one| needs.add(one));
             traced.verified.beside.iter().for_each(|one| needs.add_collector(one));
@@ -124,7 +135,7 @@ impl Client {
         let checkpoint = answer.checkpoint().cloned().ok_or(EvidenceExportError::NoPage)?;
         let summary = answer.finish().ok_or(EvidenceExportError::NoPage)?;
         file.finish(&checkpoint, &summary, order)?;
-        Ok(summary)
+        Ok(Exported { summary, checkpoint: note })
     }
 
     async fn add_what_is_needed(

@@ -52,7 +52,7 @@ pub use client::{Client, Link};
 pub use collector::{AppendError, Appended, Collector};
 pub use command::{CommandError, Committed, Signatory, sign_command};
 pub use entries::{EntryReader, EntryRun, Reading};
-pub use evidence_export::{EvidenceExportError, EvidenceOrder, PayloadsWanted};
+pub use evidence_export::{EvidenceExportError, EvidenceOrder, Exported, PayloadsWanted};
 pub use export::{ExportError, Receipt, SessionName, SessionView};
 pub use gathering::Gathering;
 pub use genesis::{GenesisPolicyError, policy_of};

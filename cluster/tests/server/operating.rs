@@ -20,6 +20,7 @@ use crate::{
 const DONE: i32 = 0;
 const FAILED: i32 = 1;
 const WRONG_ARGUMENTS: i32 = 2;
+const PROVEN_WRONG: i32 = 3;
 const DENIED: i32 = 6;
 
 fn run(world: &World, identity: &str, arguments: &[&str]) -> Output {
@@ -114,6 +115,44 @@ async fn a_containment_is_lifted_by_its_tenant_and_number_and_an_incident_that_n
     assert!(told(&lifted).contains(&format!("credential {TENANT}/tok-1")), "{}", told(&lifted));
     let left = told(&ask(&["containment", "list", "--tenant", TENANT]));
     assert!(!left.contains("tok-1") && left.contains("tok-2"), "{left}");
+}
+
+#[tokio::test]
+async fn whoever_remembers_a_checkpoint_is_shown_nothing_of_another_history() {
+    let mut world = World::found(1, Tls::Off).await;
+    let mut gateway = world.collector("gateway").await;
+    let size = 1 + append_through(&world, &mut gateway, &[0]).await;
+    world.published(0, size).await;
+    let (data, before) = (world.plan().root.join("node-1"), world.plan().root.join("before"));
+
+    world.cluster.stop_all().await.unwrap();
+    assert!(Command::new("cp").arg("-a").arg(&data).arg(&before).status().unwrap().success());
+    world.cluster.start_all().await.unwrap();
+    let size = 1 + append_through(&world, &mut gateway, &[0]).await;
+    world.published(0, size).await;
+    let ask = |world: &World, arguments: &[&str]| run(world, "admin", &[&["--held", "held.json"], arguments].concat());
+    expect(&ask(&world, &["checkpoint"]), DONE, "cosigned by");
+
+    // The same keys sign another history: what was appended behind the copy was never there.
+    world.cluster.stop_all().await.unwrap();
+    fs::remove_dir_all(&data).unwrap();
+    fs::rename(&before, &data).unwrap();
+    world.cluster.start_all().await.unwrap();
+    for n in 0..4 {
+        world.grant(&format!("auditor-{n}"), v1::Role::Auditor, TENANT).await;
+    }
+    world.published(0, size + 2).await;
+    for asked in [
+        &["checkpoint"][..],
+        &["prove", "--index", "1", "--out", "1.tlog-proof"],
+        &["prove", "--receipt", "1", "--out", "1.cose-receipt"],
+        &["prove", "--session", "s", "--tenant", TENANT, "--out", "s.session-evidence"],
+        &["prove", "--session", "s", "--tenant", TENANT, "--position", "0", "--out", "0.session-proof"],
+        &["tail", "--from", "0", "--once"],
+    ] {
+        expect(&ask(&world, asked), PROVEN_WRONG, "THE LOG WAS REWRITTEN");
+    }
+    assert!(world.plan().root.join("1.tlog-proof").is_file(), "it is evidence, and stays");
 }
 
 /// Another command of Alice's, which could be taken for this one.

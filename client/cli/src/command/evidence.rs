@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result, bail};
-use proofline_client::{EvidenceOrder, Existing, PayloadsWanted};
+use proofline_client::{EvidenceOrder, Existing, Exported, PayloadsWanted};
 use proofline_proto::v1;
 use proofline_verifier::{Checkpoint, Control, FileReport, HeldCheckpoint, SignedNote, TreeSize, controls, verify};
 use serde_json::json;
@@ -12,6 +12,7 @@ use super::{lineage, question, verify::exit_of};
 use crate::{
     arguments::{EvidenceArguments, EvidenceCommand},
     connection::Connection,
+    exit::Exit,
     output::{Answer, table},
     progress,
 };
@@ -54,9 +55,9 @@ async fn export(arguments: EvidenceArguments, connection: &Connection) -> Result
         existing: if arguments.force { Existing::Replaced } else { Existing::Kept },
     };
     let counter = progress::counter("entries");
-    let summary = connection.client.export_evidence(connection.policy()?, &order, |entries| counter.inc(entries)).await;
+    let exported = connection.client.export_evidence(connection.policy()?, &order, |entries| counter.inc(entries)).await;
     counter.finish_and_clear();
-    let summary = summary?;
+    let Exported { summary, checkpoint } = exported?;
     // What was written is checked here too: a file that does not verify is evidence against the ledger, and stays.
     let bytes = fs::read(&order.out).with_context(|| order.out.display().to_string())?;
     let held = held.map(|(checkpoint, _)| HeldCheckpoint { checkpoint, proof: None });
@@ -72,9 +73,16 @@ async fn export(arguments: EvidenceArguments, connection: &Connection) -> Result
         "summary": lineage::summary_json(&summary),
         "report": checked.to_json(),
     });
+    let answer = Answer::new("proofline.evidence/v1", json, text);
     let verified = exit_of(checked.report.integrity());
-    let exit = if verified == crate::exit::Exit::Done { lineage::exit_of(&summary.extent) } else { verified };
-    Ok(Answer::new("proofline.evidence/v1", json, text).ending(exit))
+    if verified != Exit::Done {
+        return Ok(answer.ending(verified));
+    }
+    // What is of another log than before is evidence, too, and stays.
+    Ok(match connection.compare_newest(&checkpoint).await {
+        Ok(()) => answer.ending(lineage::exit_of(&summary.extent)),
+        Err(error) => answer.failing(error),
+    })
 }
 
 fn find(id: &str) -> Result<Control> {

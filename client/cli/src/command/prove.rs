@@ -9,7 +9,7 @@ use prost::Message as _;
 use serde_json::json;
 
 use super::verify::exit_of;
-use crate::{arguments::ProveArguments, connection::Connection, output::Answer};
+use crate::{arguments::ProveArguments, connection::Connection, exit::Exit, output::Answer};
 
 pub(super) async fn run(arguments: ProveArguments, connection: &Connection) -> Result<Answer> {
     let policy = connection.policy()?;
@@ -18,14 +18,27 @@ pub(super) async fn run(arguments: ProveArguments, connection: &Connection) -> R
         return receipt(EntryIndex(index), &arguments.out, existing, connection).await;
     }
     check_free([&*arguments.out], existing)?;
-    let file = fetch(&arguments, connection).await?;
+    let Fetched { file, checkpoint } = fetch(&arguments, connection).await?;
     // What was fetched is checked here too: a file that does not verify is evidence against the ledger, and is written.
     let name = arguments.out.display().to_string();
     let checked = FileReport { file: name.clone(), report: verify(&file, &policy, None) };
     write_file(&arguments.out, &file, existing).with_context(|| arguments.out.display().to_string())?;
     let text = format!("{name}: {} bytes\n{}", file.len(), checked.report);
     let json = json!({ "file": name, "bytes": file.len().to_string(), "report": checked.to_json() });
-    Ok(Answer::new("proofline.prove/v1", json, text).ending(exit_of(checked.report.integrity())))
+    let answer = Answer::new("proofline.prove/v1", json, text);
+    Ok(compared(answer, exit_of(checked.report.integrity()), &checkpoint, connection).await)
+}
+
+/// Ends as what was fetched verified, and as its checkpoint compares with the one that is held: what is of another log than before
+/// is evidence, and is written, too.
+async fn compared(answer: Answer, verified: Exit, checkpoint: &[u8], connection: &Connection) -> Answer {
+    if verified != Exit::Done {
+        return answer.ending(verified);
+    }
+    match connection.compare(checkpoint).await {
+        Ok(()) => answer,
+        Err(error) => answer.failing(error),
+    }
 }
 
 /// Evidence that somebody may have handed on is not replaced by what the ledger says now, unless that is wished.
@@ -57,19 +70,33 @@ async fn receipt(index: EntryIndex, out: &Path, existing: Existing, connection: 
         "checkpoint": checkpoint.display().to_string(),
         "report": checked.to_json(),
     });
-    Ok(Answer::new("proofline.prove/v1", json, text).ending(exit_of(checked.report.integrity())))
+    let answer = Answer::new("proofline.prove/v1", json, text);
+    Ok(compared(answer, exit_of(checked.report.integrity()), &fetched.checkpoint, connection).await)
 }
 
-async fn fetch(arguments: &ProveArguments, connection: &Connection) -> Result<Vec<u8>> {
+/// A file, and the checkpoint in it.
+struct Fetched {
+    file: Vec<u8>,
+    checkpoint: Vec<u8>,
+}
+
+async fn fetch(arguments: &ProveArguments, connection: &Connection) -> Result<Fetched> {
     let client = &connection.client;
     if let Some(index) = arguments.index {
-        return Ok(client.tlog_proof(EntryIndex(index)).await?.encode().into_bytes());
+        let proof = client.tlog_proof(EntryIndex(index)).await?;
+        return Ok(Fetched { file: proof.encode().into_bytes(), checkpoint: proof.checkpoint.into_bytes() });
     }
     let tenant_id = arguments.tenant.clone().context("--session needs --tenant")?;
     let session_id = arguments.session.clone().context("--index or --session is needed")?;
     let session = SessionName { tenant_id, session_id };
     Ok(match arguments.position {
-        Some(position) => client.session_proof(&session, SessionPosition(position)).await?.encode_to_vec(),
-        None => client.session_evidence(&session).await?.encode_to_vec(),
+        Some(position) => {
+            let proof = client.session_proof(&session, SessionPosition(position)).await?;
+            Fetched { file: proof.encode_to_vec(), checkpoint: proof.checkpoint }
+        }
+        None => {
+            let evidence = client.session_evidence(&session).await?;
+            Fetched { file: evidence.encode_to_vec(), checkpoint: evidence.checkpoint }
+        }
     })
 }

@@ -125,7 +125,7 @@ async fn an_exported_file_verifies_and_replaces_another_only_when_told() {
     let out = directory.path().join("run.evidence.zip");
     let client = node(|_, _| ()).serve(directory.path()).await;
     let mut entries = 0;
-    let summary = client.export_evidence(trusted(), &order(&out), |more| entries += more).await.unwrap();
+    let summary = client.export_evidence(trusted(), &order(&out), |more| entries += more).await.unwrap().summary;
     assert_eq!(entries, summary.entries);
     let first = fs::read(&out).unwrap();
     let report = verify(&first, &trusted(), None);
