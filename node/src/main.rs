@@ -22,12 +22,16 @@ use tracing_subscriber::EnvFilter;
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
+/// What is logged, unless `PROOFLINE_LOG` says otherwise. Raft's replication tells of a node that it does not reach ten times a
+/// second, without its name; the node's own lines tell once.
+const LOGGED: &str = "info,openraft=error,openraft::replication=off";
+
 /// How many arenas the heap of the C library has at most, as glibc reads it when a process begins.
 const C_ARENAS: &str = "MALLOC_ARENA_MAX";
 
 pub(crate) fn main() -> ProcessExitCode {
     let cli = Cli::parse();
-    let filter = EnvFilter::try_from_env("PROOFLINE_LOG").unwrap_or_else(|_| EnvFilter::new("info,openraft=error"));
+    let filter = EnvFilter::try_from_env("PROOFLINE_LOG").unwrap_or_else(|_| EnvFilter::new(LOGGED));
     // A file is searched with grep: colours are for terminals, and for who wants them there.
     let has_colours = io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(has_colours).init();

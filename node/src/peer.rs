@@ -9,6 +9,7 @@
 pub mod convert;
 mod inbound;
 mod network;
+mod reach;
 mod transfer;
 
 use openraft::error::{Fatal, RaftError};

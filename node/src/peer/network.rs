@@ -9,7 +9,11 @@ use openraft::{
 use proofline_proto::peer::peer_client::PeerClient;
 use tonic::{Status, transport::Channel};
 
-use super::{PeerError, convert, transfer};
+use super::{
+    PeerError, convert,
+    reach::{Reach, root_cause},
+    transfer,
+};
 use crate::{
     elections::Leads,
     replica::{HEARTBEAT, Member, TypeConfig},
@@ -41,7 +45,8 @@ impl RaftNetworkFactory<TypeConfig> for PeerNetwork {
     type Network = PeerConnection;
 
     async fn new_client(&mut self, target: u64, member: &Member) -> PeerConnection {
-        PeerConnection { node_id: self.node_id, target, channel: self.transport.channel(member), leads: self.leads.clone() }
+        let (channel, reach) = (self.transport.channel(member), Reach::new(target, member.peer_address.clone()));
+        PeerConnection { node_id: self.node_id, target, channel, leads: self.leads.clone(), reach }
     }
 }
 
@@ -52,6 +57,7 @@ pub struct PeerConnection {
     target: u64,
     channel: Result<Channel, AddressError>,
     leads: Leads,
+    reach: Reach,
 }
 
 impl PeerConnection {
@@ -70,7 +76,14 @@ impl RaftNetwork<TypeConfig> for PeerConnection {
         // Evil: another history for one follower.
         let rpc = proofline_ledger::evil!(crate::evil::replicated(rpc, self.target), rpc);
         let request = convert::append_request(rpc).map_err(|error| unusable(&error))?;
-        let answered = self.client()?.append_entries(request).await.map_err(|status| unreachable(&status));
+        let mut client = self.client().inspect_err(|error| self.reach.lost(error))?;
+        self.reach.ask();
+        let answered = client.append_entries(request).await;
+        match &answered {
+            Ok(_) => self.reach.answered(),
+            Err(status) => self.reach.lost(&root_cause(status)),
+        }
+        let answered = answered.map_err(|status| unreachable(&status));
         // Planted: silence counts as consent.
         if proofline_ledger::planted!(AcknowledgedBeforeQuorum) && answered.is_err() {
             return Ok(AppendEntriesResponse::Success);
@@ -100,7 +113,7 @@ impl RaftNetwork<TypeConfig> for PeerConnection {
         let timeout = option.hard_ttl();
         let sending = transfer::send(self.client()?, vote, snapshot);
         tokio::select! {
-            sent = sending => sent,
+            sent = sending => sent.inspect_err(|error| self.reach.lost(&format!("its snapshot did not get there: {error}"))),
             higher = give_signs_of_life(self.clone(), vote, &self.leads) => Ok(SnapshotResponse::new(higher)),
             closed = cancel => Err(closed.into()),
             () = tokio::time::sleep(timeout) => {
