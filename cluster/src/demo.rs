@@ -158,11 +158,11 @@ impl Demo {
             last = append(&mut collector, scene).await?;
             if number == 5 {
                 let waited = started.elapsed().as_secs_f64();
-                say(&format!("      --- acknowledged {waited:.1} s later by the other two: nothing lost, nothing twice ---"));
+                say(&format!("      --- acknowledged {waited:.1} s later by the other two ---"));
             }
         }
         self.cluster.start_all().await?;
-        say("      --- the killed node is back, and has caught up ---");
+        say("      --- the killed node is back ---");
         collector.close().await?;
         say("      the helper was stopped by the same commit that records what it tried");
         Ok(last)

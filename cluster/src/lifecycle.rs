@@ -62,6 +62,9 @@ pub(crate) fn down(root: &Path, remove: bool) -> Result<()> {
     }
     print_line!("{} nodes stopped", processes.len());
     if remove {
+        if let Some(node) = plan.nodes.iter().find(|node| is_in_use(&plan.root.join(&node.name))) {
+            bail!("{} still runs: somebody started it by hand. Stop it, then remove the cluster", node.name);
+        }
         fs::remove_dir_all(&plan.root).with_context(|| format!("cannot remove {}", plan.root.display()))?;
         print_line!("{} removed", plan.root.display());
     }
@@ -85,7 +88,11 @@ pub(crate) async fn status(root: &Path) -> Result<ExitCode> {
     let leader = if status.leader_id == 0 { "none".to_owned() } else { format!("node-{}", status.leader_id) };
     print_line!("{}  leader: {leader}  term {}  may lose {} more", status.origin, status.term, status.failure_tolerance);
     for node in &status.nodes {
-        let how = if node.error.is_empty() { format!("{:?}", node.role()) } else { format!("does not answer: {}", node.error) };
+        if !node.error.is_empty() {
+            print_line!("  {:<8} does not answer: {}  {}", node.name, node.error, node.client_address);
+            continue;
+        }
+        let how = format!("{:?}", node.role());
         print_line!(
             "  {:<8} {:<10} {:>10} entries, checkpoint {:>10}  {}",
             node.name,
@@ -97,6 +104,12 @@ pub(crate) async fn status(root: &Path) -> Result<ExitCode> {
     }
     let is_well = status.leader_id != 0 && status.nodes.iter().all(|node| node.error.is_empty());
     Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::from(DEGRADED) })
+}
+
+/// Tells whether a node runs on a data directory, whoever started it: it holds a lock there.
+fn is_in_use(data: &Path) -> bool {
+    let locked = fs::File::open(data.join("identity")).map(|identity| identity.try_lock());
+    matches!(locked, Ok(Err(fs::TryLockError::WouldBlock)))
 }
 
 /// Returns the recorded processes that still run a node of this cluster: an id may belong to somebody else by now.
