@@ -146,10 +146,17 @@ impl Feed {
         self.input.flush().unwrap();
     }
 
-    fn finish(self) {
+    /// Returns how many events the import says it appended, and how many were known.
+    fn finish(self) -> (u64, u64) {
         drop(self.input);
         let output = self.child.wait_with_output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let told = String::from_utf8(output.stdout).unwrap();
+        let count = |what: &str| {
+            let row = told.lines().find(|line| line.starts_with(what)).unwrap_or_else(|| panic!("{told}"));
+            row.split_whitespace().next_back().unwrap().parse().unwrap()
+        };
+        (count("events appended"), count("events known before"))
     }
 }
 
@@ -166,7 +173,8 @@ async fn import_through_crashes(world: &mut World) {
         let leader = world.leader().await;
         world.cluster.kill(leader).unwrap();
         runs[before..].iter().for_each(|line| feed.give(line));
-        feed.finish();
+        let (appended, known) = feed.finish();
+        assert_eq!(appended + known, runs.iter().map(|line| events_of(line)).sum::<u64>(), "{known} of them were known");
         world.cluster.start_all().await.unwrap();
     }
 }
@@ -217,8 +225,9 @@ async fn an_import_whose_input_pauses_survives_the_leader_without_more_input() {
     }
     world.cluster.kill(leader).unwrap();
 
-    world.grown_to(before + 1 + events_of(&lines[0]) + events_of(&lines[1])).await;
-    feed.finish();
+    let events = events_of(&lines[0]) + events_of(&lines[1]);
+    world.grown_to(before + 1 + events).await;
+    assert_eq!(feed.finish(), (events, 0));
 }
 
 #[tokio::test]
@@ -230,6 +239,14 @@ async fn a_hundred_real_runs_survive_two_leader_kills_exactly_once() {
     // Reading the same file again appends nothing.
     let before = world.status().await.nodes.iter().map(|node| node.tree_size).max().unwrap();
     run(world.import(data().to_str().unwrap()).stdin(Stdio::null()));
+
+    // So it does where the journal that knew the spans is lost, because nothing is sent then.
+    let (journals, kept) = (world.root.path().join("journals"), world.root.path().join("kept"));
+    fs::rename(&journals, &kept).unwrap();
+    let refused = world.import(data().to_str().unwrap()).stdin(Stdio::null()).output().unwrap();
+    assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("--new-journal"), "{refused:?}");
+    fs::remove_dir_all(&journals).unwrap();
+    fs::rename(&kept, &journals).unwrap();
 
     let input = spans::read(&data()).unwrap();
     assert_eq!(input.len(), SPANS);

@@ -169,6 +169,12 @@ impl Collector {
         self.journal.state().waiting_count()
     }
 
+    /// Counts the events in the batches that wait.
+    #[must_use]
+    pub fn waiting_events(&self) -> usize {
+        self.journal.state().waiting().map(|(_, waiting)| waiting.batch.events.len()).sum()
+    }
+
     /// Counts the sources that the journal remembers.
     #[must_use]
     pub fn known_sources(&self) -> usize {
@@ -185,6 +191,23 @@ impl Collector {
     #[must_use]
     pub fn knows(&self, source: &crate::SourceKey) -> bool {
         self.journal.state().knows(source)
+    }
+
+    /// Tells whether the ledger has batches of this lane, and the journal knows of no event: it is not the journal that they came
+    /// from, and does not recognise their sources.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn is_new_to_a_used_lane(&self) -> Result<bool, CallError> {
+        if self.known_sources() > 0 || self.waiting() > 0 {
+            return Ok(false);
+        }
+        let name = self.signer.name();
+        let call = |link: crate::Link| {
+            let request = v1::GetCollectorHeadRequest { collector_id: name.collector_id.clone(), lane: name.lane };
+            async move { link.ingest().get_collector_head(request).await }
+        };
+        Ok(self.client.call(call).await?.last.is_some())
     }
 
     /// Settles what a process before this one left unanswered, and opens the lane. [`Self::append`] does it by itself; after

@@ -4,7 +4,8 @@
 use std::{
     collections::BTreeSet,
     fs,
-    process::Command,
+    io::Write as _,
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -16,6 +17,7 @@ use tonic::Code;
 use tonic_types::StatusExt as _;
 
 use crate::{
+    archive::{expect, told},
     containment::leader,
     forgetting::reason,
     world::{Collector, World, append_through, event, repeat_through},
@@ -264,7 +266,7 @@ async fn a_command_that_waits_for_a_majority_says_so_while_it_goes_on() {
     let mut contain = Command::new(Binaries::beside_current().unwrap().path("proofline"));
     contain.arg("--profile").arg(plan.profile("admin")).args([
         "--timeout",
-        "5s",
+        "5",
         "contain",
         "halt",
         "--tenant",
@@ -278,4 +280,44 @@ async fn a_command_that_waits_for_a_majority_says_so_while_it_goes_on() {
     let (waiting, failed) = (said.find("no answer for 3 s, trying for 2 s more"), said.find("nobody said what became of it"));
     assert!(waiting.is_some() && waiting < failed, "{said}");
     assert_eq!(answer.status.code(), Some(5), "{said}");
+}
+
+/// Lines that `proofline append` signs as one batch.
+const SIGNED_TOGETHER: usize = 256;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_that_had_to_wait_are_told_of_when_they_are_in_the_log() {
+    let world = World::found(3, Tls::Off).await;
+    let root = world.plan().root.clone();
+    let key = root.join("gateway.key.pem");
+    proofline_client::write_key(&key, &world.collector("gateway").await.key).unwrap();
+    let append = |file: &str, seconds: &str| {
+        let mut command = Command::new(Binaries::beside_current().unwrap().path("proofline"));
+        command.current_dir(&root).arg("--profile").arg(world.plan().profile("admin")).args(["--timeout", seconds, "append", file]);
+        command.args(["--collector", "gateway", "--tenant", TENANT, "--vantage", "gateway-observed", "--key"]).arg(&key);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let (good, bare) = (
+        r#"{"session": {"session_id": "s"}, "attribution": {"initiator": {"kind": "human", "subject": "u"}, "agent": {"agent_id": "a"}}, "run_started": {}}"#,
+        r#"{"session": {"session_id": "s"}, "run_started": {}}"#,
+    );
+    fs::write(root.join("broken"), format!("{good}\n{{oops")).unwrap();
+    fs::write(root.join("none"), "").unwrap();
+    expect(&append("broken", "30").wait_with_output().unwrap(), 1, "line 2; nothing was appended");
+
+    let led = leader(&world).await;
+    let mut feed = append("-", "4");
+    let mut lines = feed.stdin.take().unwrap();
+    lines.write_all(format!("{good}\n").repeat(SIGNED_TOGETHER).as_bytes()).unwrap();
+    lines.flush().unwrap();
+    world.published(led, SIGNED_TOGETHER as u64).await;
+    let standstill = Standstill::of_followers(&world, led).await;
+    lines.write_all(format!("{bare}\n{good}\n").as_bytes()).unwrap();
+    drop(lines);
+    let waiting = tokio::task::spawn_blocking(move || feed.wait_with_output().unwrap()).await.unwrap();
+    expect(&waiting, 5, "2 events wait in the journal and go with the next append");
+    drop(standstill);
+    let then = append("none", "30").wait_with_output().unwrap();
+    expect(&then, 1, "1 appended, among them what had waited in the journal");
+    assert!(told(&then).contains("rejected: unattributed"), "{}", told(&then));
 }

@@ -22,7 +22,8 @@ const OTLP_HELP: &str = "\
 Each line is one ExportTraceServiceRequest in OTLP/JSON. Spans that follow the GenAI conventions become events: invoke_agent \
 RunStarted and RunEnded, chat and the like ModelCall, execute_tool ActionIntent and ActionOutcome. Messages, arguments and \
 results never enter the log: with --payloads their salted digests do, and the content stays in that directory. Spans that \
-were imported before are recognised by trace id and span id.
+were imported before are recognised by trace id and span id, out of the journal of their collector and lane: keep it, with the \
+key of the pseudonyms in it, and import the same source through the same lane.
 
 --tools names a TOML file that says what each tool does; without it a tool call is a name and nothing else. In it, for each tool:
   [tool.cancel_booking]
@@ -111,6 +112,9 @@ pub(crate) struct OtlpArguments {
     /// Key of the pseudonyms: made when it is not there [default: `pseudonym.key` among the journals]
     #[arg(long, value_name = "FILE")]
     pub(crate) pseudonym_key: Option<PathBuf>,
+    /// Go on with a journal that knows nothing of what this lane sent before: spans that are in the log come in again
+    #[arg(long)]
+    pub(crate) new_journal: bool,
 }
 
 /// How a user's id becomes a subject.

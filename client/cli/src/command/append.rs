@@ -7,9 +7,10 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::{Context as _, Result};
-use proofline_client::{Collector, SourceEvent, SourceKey};
+use anyhow::{Context as _, Result, ensure};
+use proofline_client::{Appended, Collector, EVENT_BYTES_MAX, SourceEvent, SourceKey};
 use proofline_proto::v1;
+use prost::Message as _;
 use serde_json::{Value, json};
 
 use super::summary::Summary;
@@ -26,15 +27,38 @@ const BATCH_EVENTS: usize = 256;
 
 pub(super) async fn run(arguments: AppendArguments, connection: &Connection) -> Result<Answer> {
     let mut collector = arguments.lane.open(connection)?;
+    check(&arguments)?;
     let mut appending = Appending::default();
     let read = appending.read_all(&arguments, &mut collector).await;
-    let closed = collector.close().await.map_err(anyhow::Error::from);
+    let waiting = collector.waiting_events();
+    // What could not be sent just now stays in the journal; what was read before a line that cannot be read is sent.
+    let ended = match read {
+        Ok(()) => appending.close(collector).await,
+        Err(error) if waiting > 0 => {
+            Err(error.context(format!("{waiting} events wait in the journal and go with the next append: do not append their lines again")))
+        }
+        Err(error) => appending.close(collector).await.and(Err(error)),
+    };
     let answer = appending.answer();
     // What stands in the log is told also when the rest could not be read or sent.
-    Ok(match read.and(closed) {
-        Ok(_) => answer,
+    Ok(match ended {
+        Ok(()) => answer,
         Err(error) => answer.failing(error),
     })
+}
+
+/// Looks at every line of a file before any of them is sent: half a file in the log is hard to go on from.
+fn check(arguments: &AppendArguments) -> Result<()> {
+    if !arguments.file.is_file() {
+        return Ok(());
+    }
+    for (line, number) in open(&arguments.file)?.lines().zip(1..) {
+        let line = line.with_context(|| format!("line {number}"))?;
+        if !line.trim().is_empty() {
+            read(line, arguments).with_context(|| format!("line {number}; nothing was appended"))?;
+        }
+    }
+    Ok(())
 }
 
 fn open(path: &Path) -> Result<Box<dyn BufRead>> {
@@ -61,6 +85,8 @@ fn read(line: String, arguments: &AppendArguments) -> Result<SourceEvent> {
     if event.event_id.is_empty() {
         event.event_id = uuid::Uuid::now_v7().as_bytes().to_vec();
     }
+    let bytes = event.encoded_len();
+    ensure!(bytes <= EVENT_BYTES_MAX, "the event has {bytes} bytes, at most {EVENT_BYTES_MAX} are taken; move content into payloads");
     let source = SourceKey::of("event", &[event.tenant_id.as_bytes(), &event.event_id]);
     Ok(SourceEvent::read_from(source, &event))
 }
@@ -88,9 +114,16 @@ impl Appending {
     }
 
     async fn append(&mut self, events: Vec<SourceEvent>, collector: &mut Collector) -> Result<()> {
-        let appended = collector.append(events).await?;
-        self.summary.add(&appended);
-        for receipt in &appended.receipts {
+        self.take(&collector.append(events).await?)
+    }
+
+    async fn close(&mut self, collector: Collector) -> Result<()> {
+        self.take(&collector.close().await?)
+    }
+
+    fn take(&mut self, appended: &Appended) -> Result<()> {
+        self.summary.add(appended);
+        for receipt in appended.earlier.iter().chain(&appended.receipts) {
             for (event, index) in receipt.events.iter().zip(receipt.first_index..) {
                 self.receipts.push(json!({ "index": index.to_string(), "receipt": form::to_json("EventReceipt", event)? }));
                 self.rows.push(row(index, event));
@@ -104,7 +137,8 @@ impl Appending {
         let mut text = table(["ENTRY", "SESSION POSITION", "VERDICT", "FINDINGS"], self.rows);
         let rejected = self.summary.rejected();
         let but = if rejected > 0 { format!(", {rejected} REJECTED: recorded as that, and in no session") } else { String::new() };
-        text.push_str(&format!("\n{} appended, {} known before{but}\n", self.summary.appended, self.summary.known));
+        let waited = if self.summary.earlier > 0 { ", among them what had waited in the journal" } else { "" };
+        text.push_str(&format!("\n{} appended{waited}, {} known before{but}\n", self.summary.appended, self.summary.known));
         let json = json!({ "receipts": self.receipts, "summary": self.summary.json() });
         let exit = if rejected > 0 { Exit::Failed } else { Exit::Done };
         Answer::new("proofline.append/v1", json, text).ending(exit)

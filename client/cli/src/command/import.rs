@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use indicatif::ProgressBar;
 use proofline_client::{Collector, SourceEvent};
 use serde_json::json;
@@ -32,23 +32,21 @@ const LINGER: Duration = Duration::from_millis(200);
 pub(super) async fn run(arguments: OtlpArguments, connection: &Connection) -> Result<Answer> {
     let since = Instant::now();
     let mut import = Import::new(&arguments, connection)?;
-    let mut lines = Lines::open(&arguments.file)?;
-    let mut number = 0;
-    loop {
-        let line = tokio::select! {
-            line = lines.next() => line?,
-            driven = import.collector.drive() => {
-                import.summary.add(&driven?);
-                continue;
-            }
-            () = tokio::time::sleep(LINGER), if !import.batch.is_empty() => {
-                import.send().await?;
-                continue;
-            }
-        };
-        let Some(line) = line else { break };
-        number += 1;
-        import.take_line(number, &line).await?;
+    if !arguments.new_journal && import.collector.is_new_to_a_used_lane().await? {
+        bail!(
+            "the ledger has batches of collector {:?}, lane {}, and no journal in {} knows of them: what was imported before would be \
+             imported again. Name the directory of the runs before with --journals; --new-journal goes on all the same",
+            arguments.lane.collector,
+            arguments.lane.lane,
+            arguments.lane.journals(connection).display(),
+        );
+    }
+    if let Err(error) = import.read_all(&arguments).await {
+        let waiting = import.collector.waiting_events();
+        return Err(error.context(format!(
+            "{} events are in the log, {waiting} wait in the journal; the same import again goes on from there",
+            import.summary.appended
+        )));
     }
     import.finish(since).await
 }
@@ -103,6 +101,27 @@ impl Import {
             progress: progress::counter("events"),
             has_tools: arguments.tools.is_some(),
         })
+    }
+
+    async fn read_all(&mut self, arguments: &OtlpArguments) -> Result<()> {
+        let mut lines = Lines::open(&arguments.file)?;
+        let mut number = 0;
+        loop {
+            let line = tokio::select! {
+                line = lines.next() => line.with_context(|| format!("{}, behind line {number}", arguments.file.display()))?,
+                driven = self.collector.drive() => {
+                    self.summary.add(&driven?);
+                    continue;
+                }
+                () = tokio::time::sleep(LINGER), if !self.batch.is_empty() => {
+                    self.send().await?;
+                    continue;
+                }
+            };
+            let Some(line) = line else { return Ok(()) };
+            number += 1;
+            self.take_line(number, &line).await?;
+        }
     }
 
     async fn take_line(&mut self, number: usize, line: &[u8]) -> Result<()> {

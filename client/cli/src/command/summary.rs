@@ -15,6 +15,7 @@ pub(super) struct Summary {
     pub(super) appended: u64,
     pub(super) known: u64,
     pub(super) batches: u64,
+    /// Those of the batches that had waited for an answer since an earlier call, or an earlier run.
     pub(super) earlier: u64,
     verdicts: BTreeMap<&'static str, u64>,
     findings: BTreeMap<String, u64>,
@@ -27,7 +28,7 @@ impl Summary {
     pub(super) fn add(&mut self, appended: &Appended) {
         self.known += appended.known as u64;
         self.earlier += appended.earlier.len() as u64;
-        for receipt in &appended.receipts {
+        for receipt in appended.earlier.iter().chain(&appended.receipts) {
             self.add_receipt(receipt);
         }
     }
@@ -63,7 +64,7 @@ impl Summary {
             rows.push(["entries".to_owned(), format!("{first} to {last}")]);
         }
         if self.earlier > 0 {
-            rows.push(row("batches of an earlier run, sent now", self.earlier));
+            rows.push(row("batches that had waited in the journal", self.earlier));
         }
         rows.extend(self.verdicts.iter().map(|(name, count)| row(&format!("verdict {name}"), *count)));
         rows.extend(self.findings.iter().map(|(name, count)| row(&format!("finding {name}"), *count)));
@@ -116,5 +117,17 @@ mod tests {
         assert_eq!(count("entries"), Some("7 to 9"), "each has an entry");
         let json = summary.json();
         assert_eq!((&json["appended"], &json["rejected"]), (&json!("1"), &json!("2")));
+    }
+
+    #[test]
+    fn what_had_waited_counts_as_what_goes_through_at_once() {
+        let rejected = v1::EventReceipt { rejection: v1::RejectionReason::Unattributed.into(), ..Default::default() };
+        let of = |first_index, events| v1::AppendResponse { first_index, events, ..Default::default() };
+        let (waited, now) = (of(4, vec![v1::EventReceipt::default(), rejected]), of(6, vec![v1::EventReceipt::default()]));
+        let mut summary = Summary::default();
+        summary.add(&Appended { receipts: vec![now], earlier: vec![waited], known: 0 });
+        assert_eq!((summary.appended, summary.rejected(), summary.batches, summary.earlier), (2, 1, 2, 1));
+        let entries = summary.rows().into_iter().find(|[name, _]| name == "entries").map(|[_, which]| which);
+        assert_eq!(entries.as_deref(), Some("4 to 6"));
     }
 }
