@@ -139,6 +139,14 @@ fn the_client_library_names_every_reason_that_a_node_gives() {
     assert!(unnamed.is_empty(), "reasons without a name: {unnamed:?}");
 }
 
+#[test]
+fn whoever_runs_nodes_finds_every_reason_in_the_book() {
+    let book = fs::read_to_string(root().join("docs/OPERATIONS.md")).unwrap();
+    let named = reasons(&fs::read_to_string(root().join("client/lib/src/refusal.rs")).unwrap());
+    let missing: Vec<_> = named.iter().filter(|reason| *reason != "UNNAMED" && !book.contains(&format!("`{reason}`"))).collect();
+    assert!(missing.is_empty() && named.len() > 40, "reasons that OPERATIONS.md does not name: {missing:?}");
+}
+
 /// Finds the string literals in a source that are reasons of refusals.
 fn reasons(source: &str) -> BTreeSet<String> {
     let is_reason =

@@ -30,7 +30,8 @@ pub(super) async fn run(command: SessionCommand, connection: &Connection) -> Res
 async fn list(tenant: &str, limit: usize, connection: &Connection) -> Result<Answer> {
     let mut found: Vec<v1::SessionSummary> = Vec::new();
     let mut covered: Option<u64> = None;
-    while found.len() < limit {
+    let mut is_whole = false;
+    while found.len() <= limit {
         let after_session_id = found.last().map(|it| it.session_id.clone()).unwrap_or_default();
         let request = v1::ListSessionsRequest { tenant_id: tenant.to_owned(), after_session_id, page_size: PAGE_SIZE };
         let call = |link: Link| {
@@ -41,16 +42,21 @@ async fn list(tenant: &str, limit: usize, connection: &Connection) -> Result<Ans
         // Each page may be under another checkpoint: what the smallest covers is in all of them.
         covered = Some(covered.map_or(page.checkpoint_size, |size| size.min(page.checkpoint_size)));
         if page.sessions.is_empty() {
+            is_whole = true;
             break;
         }
         found.extend(page.sessions);
     }
+    is_whole &= found.len() <= limit;
     found.truncate(limit);
     let json = found.iter().map(|it| form::to_json("SessionSummary", it)).collect::<Result<Vec<_>, _>>()?;
     let headings = ["SESSION", "AGENT", "INITIATOR", "PARENT", "ENTRIES", "FIRST", "LAST", "STATE"];
     let covered = covered.filter(|size| *size > 0);
-    let beside = covered.map_or_else(String::new, |size| format!("as of the newest checkpoint, which covers {size} entries"));
-    let json = json!({ "sessions": json, "checkpoint_size": covered.map(|size| size.to_string()) });
+    let mut beside = covered.map_or_else(String::new, |size| format!("as of the newest checkpoint, which covers {size} entries"));
+    if !is_whole {
+        beside.push_str(&format!("\nTHERE ARE MORE: {limit} are listed; --limit lists more"));
+    }
+    let json = json!({ "sessions": json, "is_whole": is_whole, "checkpoint_size": covered.map(|size| size.to_string()) });
     Ok(Answer::new("proofline.sessions/v1", json, table(headings, found.iter().map(row))).beside(beside))
 }
 
