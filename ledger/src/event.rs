@@ -44,19 +44,30 @@ pub(crate) fn check_lists(event: &v1::Event) -> Result<(), v1::RejectionReason> 
 /// # Errors
 /// `Malformed` or `Unattributed`, as the entry of the refusal will say.
 pub(crate) fn check(event: &v1::Event) -> Result<(), v1::RejectionReason> {
-    if is_well_formed(event) { check_attribution(event) } else { Err(v1::RejectionReason::Malformed) }
+    if misformed(event).is_none() { check_attribution(event) } else { Err(v1::RejectionReason::Malformed) }
 }
 
-fn is_well_formed(event: &v1::Event) -> bool {
-    event.event_id.len() == 16
-        && is_identifier(&event.tenant_id)
-        && v1::Vantage::try_from(event.vantage).is_ok_and(|vantage| vantage != v1::Vantage::Unspecified)
-        && event.body.is_some()
-        && event.session.as_ref().is_none_or(is_well_formed_session)
-        && event.payloads.iter().all(is_well_formed_commitment)
-        && is_each_content_named_once(&event.payloads)
-        && event.attribution.as_ref().is_none_or(is_well_formed_attribution)
-        && event.body.as_ref().is_none_or(|body| names(body).into_iter().flatten().all(is_optional_identifier))
+/// Names the first part of an event that is not formed as the contract says, with what it should be; `None` when all are. An id is
+/// 1 to 256 bytes without control characters. The ledger records such an event as rejected, and says no more than that.
+#[must_use]
+pub fn misformed(event: &v1::Event) -> Option<&'static str> {
+    let attribution = event.attribution.as_ref();
+    let vantage = v1::Vantage::try_from(event.vantage);
+    let parts = [
+        ("event_id: 16 bytes", event.event_id.len() == 16),
+        ("tenant_id: an id", is_identifier(&event.tenant_id)),
+        ("vantage: one of the contract's", vantage.is_ok_and(|vantage| vantage != v1::Vantage::Unspecified)),
+        ("the body: exactly one", event.body.is_some()),
+        ("session: ids, and a parent event of 16 bytes or none", event.session.as_ref().is_none_or(is_well_formed_session)),
+        ("payloads: a digest of 32 bytes and an algorithm each", event.payloads.iter().all(is_well_formed_commitment)),
+        ("payloads: each digest once", is_each_content_named_once(&event.payloads)),
+        (
+            "attribution: ids of agent, instance and credential; initiator and delegation of known kinds",
+            attribution.is_none_or(is_well_formed_attribution),
+        ),
+        ("ids in the body", event.body.as_ref().is_none_or(|body| names(body).into_iter().flatten().all(is_optional_identifier))),
+    ];
+    parts.into_iter().find(|(_, is_right)| !is_right).map(|(part, _)| part)
 }
 
 /// Returns what a body says of things that can be contained.

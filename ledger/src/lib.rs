@@ -60,6 +60,7 @@ pub use completeness::{
 };
 pub use containment::ContainmentEntry;
 pub use endpoint::{Endpoint, Scheme};
+pub use event::misformed;
 pub use frontier::Frontier;
 pub use hash::{ContentHash, Hash, LogHash, TreeHash, batch_digest, facts_digest};
 pub use ids::{EntryIndex, Epoch, Lane, Position, Sequence, SessionOrdinal, TreeSize, UnixNanos};

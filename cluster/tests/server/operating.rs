@@ -132,6 +132,9 @@ async fn whoever_remembers_a_checkpoint_is_shown_nothing_of_another_history() {
     world.published(0, size).await;
     let ask = |world: &World, arguments: &[&str]| run(world, "admin", &[&["--held", "held.json"], arguments].concat());
     expect(&ask(&world, &["checkpoint"]), DONE, "cosigned by");
+    let shown = ask(&world, &["tail", "--from", "0", "--once"]);
+    assert_eq!(String::from_utf8(shown.stdout).unwrap().lines().count() as u64, size, "each entry is a line");
+    expect(&ask(&world, &["tail", "--once", "--session", "nope"]), DONE, "no entry of session nope");
 
     // The same keys sign another history: what was appended behind the copy was never there.
     world.cluster.stop_all().await.unwrap();

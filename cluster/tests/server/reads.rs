@@ -64,8 +64,36 @@ async fn tiles_are_open_and_entry_bundles_are_not() {
         assert_eq!(response.status, status, "{path}");
         assert!(status != 200 || response.body.len() == bytes, "{path} has {} bytes", response.body.len());
     }
+    let kept = async |path| http::get(plan, node, path).await.unwrap().cache_control.unwrap_or_default();
+    assert!(kept("/tile/0/000").await.contains("immutable"), "what never changes");
+    assert!(kept("/tile/0/002.p/91").await.contains("immutable"), "a part is named by its width");
+    assert!(kept("/checkpoint").await.ends_with("max-age=1"), "what changes every moment");
+    assert_eq!(http::get(plan, node, "/tile/0/002").await.unwrap().cache_control, None, "what is not there yet");
+
+    // Bundles hold what was signed, for those who may read all of it.
+    plan.add_client("stranger").unwrap();
+    let bundle = async |client| http::get_as(plan, node, "/tile/entries/000", Some(client)).await.unwrap();
+    assert_eq!(bundle("stranger").await.status, 403);
+    let whole = bundle("auditor").await;
+    assert_eq!(whole.status, 200);
+    assert!(whole.cache_control.is_some_and(|kept| kept.contains("private")));
+
     let first = http::get(plan, node, "/tile/0/000").await.unwrap().body;
     let entry = world.audit(0, "auditor").get_entry(v1::GetEntryRequest { index: 7 }).await.unwrap().into_inner().entry;
     assert_eq!(first[7 * 32..8 * 32], *proofline_verifier::LogHash::leaf(&entry).as_bytes());
     assert!(String::from_utf8(http::get(plan, node, "/metrics").await.unwrap().body).unwrap().contains("proofline_tree_size_entries 603"));
+}
+
+#[tokio::test]
+async fn a_checkpoint_is_published_with_news_and_not_without() {
+    let world = World::found(3, Tls::Off).await;
+    let mut gateway = world.collector("gateway").await;
+    world.published(0, 3).await;
+    let mut checkpoints = world.audit(0, "auditor").watch_checkpoints(v1::WatchCheckpointsRequest {}).await.unwrap().into_inner();
+    checkpoints.message().await.unwrap().expect("the newest one comes at once");
+    // Five times as long as it takes where there is news.
+    let quiet = tokio::time::timeout(std::time::Duration::from_secs(1), checkpoints.message()).await;
+    assert!(quiet.is_err(), "nothing was appended: {quiet:?}");
+    world.ingest(0, "gateway").append(gateway.sign(vec![event("s")])).await.unwrap();
+    checkpoints.message().await.unwrap().expect("news is published");
 }

@@ -304,6 +304,8 @@ async fn events_that_had_to_wait_are_told_of_when_they_are_in_the_log() {
     fs::write(root.join("broken"), format!("{good}\n{{oops")).unwrap();
     fs::write(root.join("none"), "").unwrap();
     expect(&append("broken", "30").wait_with_output().unwrap(), 1, "line 2; nothing was appended");
+    fs::write(root.join("malformed"), good.replace(r#""s""#, &format!("{:?}", "s".repeat(300)))).unwrap();
+    expect(&append("malformed", "30").wait_with_output().unwrap(), 1, "line 1; nothing was appended: the event is malformed: session: ids");
 
     let led = leader(&world).await;
     let mut feed = append("-", "4");

@@ -7,8 +7,9 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use proofline_client::{Appended, Collector, EVENT_BYTES_MAX, SourceEvent, SourceKey};
+use proofline_ledger::misformed;
 use proofline_proto::v1;
 use prost::Message as _;
 use serde_json::{Value, json};
@@ -55,7 +56,7 @@ fn check(arguments: &AppendArguments) -> Result<()> {
     for (line, number) in open(&arguments.file)?.lines().zip(1..) {
         let line = line.with_context(|| format!("line {number}"))?;
         if !line.trim().is_empty() {
-            read(line, arguments).with_context(|| format!("line {number}; nothing was appended"))?;
+            read(line, arguments).and_then(check_form).with_context(|| format!("line {number}; nothing was appended"))?;
         }
     }
     Ok(())
@@ -67,6 +68,14 @@ fn open(path: &Path) -> Result<Box<dyn BufRead>> {
     }
     let file = File::open(path).with_context(|| path.display().to_string())?;
     Ok(Box::new(BufReader::new(file)))
+}
+
+/// The ledger would record it as rejected, without a word on what is wrong.
+fn check_form(event: SourceEvent) -> Result<()> {
+    match misformed(&v1::Event::decode(event.event)?) {
+        None => Ok(()),
+        Some(part) => bail!("the event is malformed: {part}"),
+    }
 }
 
 /// An event, with what the flags and the clock add to it.

@@ -13,3 +13,20 @@ pub(super) fn run(shell: Shell) -> Result<Answer> {
     let script = String::from_utf8(script)?;
     Ok(Answer::new("proofline.completions/v1", json!({ "script": script }), script))
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::ValueEnum as _;
+
+    use super::*;
+
+    #[test]
+    fn every_shell_completes_commands_of_the_second_level() {
+        for shell in Shell::value_variants() {
+            let script = run(*shell).unwrap().text;
+            for word in ["proofline", "containment", "release"] {
+                assert!(script.contains(word), "{shell}: {word}");
+            }
+        }
+    }
+}

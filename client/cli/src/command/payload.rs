@@ -110,6 +110,9 @@ async fn get(arguments: &GetArguments, connection: &Connection) -> Result<Answer
     let index = EntryIndex(arguments.index);
     let entry = LogEntry::parse_at(&connection.client.entry(index).await?, index)?;
     let commitments = entry.event.map(|event| event.payloads).unwrap_or_default();
+    if commitments.is_empty() {
+        bail!("entry {index} commits to no payload");
+    }
     let is_wanted = |it: &&v1::Commitment| arguments.name.as_ref().is_none_or(|name| *name == it.name);
     let wanted: Vec<_> = commitments.iter().filter(is_wanted).collect();
     let [commitment] = wanted[..] else {
