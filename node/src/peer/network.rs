@@ -1,4 +1,4 @@
-use std::{future::Future, time::Duration};
+use std::{collections::BTreeMap, fmt::Display, future::Future, sync::Arc, time::Duration};
 
 use openraft::{
     AnyError, OptionalSend, RPCTypes, RaftNetwork, RaftNetworkFactory, Snapshot, Vote,
@@ -31,13 +31,15 @@ pub struct PeerNetwork {
     node_id: u64,
     transport: Transport,
     leads: Leads,
+    /// By node, and by the address that it was reached at.
+    reaches: BTreeMap<(u64, String), Arc<Reach>>,
 }
 
 impl PeerNetwork {
     /// Takes who calls, how connections are made, and whether this node leads.
     #[must_use]
     pub fn new(node_id: u64, transport: Transport, leads: Leads) -> Self {
-        Self { node_id, transport, leads }
+        Self { node_id, transport, leads, reaches: BTreeMap::new() }
     }
 }
 
@@ -45,8 +47,16 @@ impl RaftNetworkFactory<TypeConfig> for PeerNetwork {
     type Network = PeerConnection;
 
     async fn new_client(&mut self, target: u64, member: &Member) -> PeerConnection {
-        let (channel, reach) = (self.transport.channel(member), Reach::new(target, member.peer_address.clone()));
-        PeerConnection { node_id: self.node_id, target, channel, leads: self.leads.clone(), reach }
+        let address = member.peer_address.clone();
+        let reach = self.reaches.entry((target, address.clone())).or_insert_with(|| Arc::new(Reach::new(target, address)));
+        PeerConnection {
+            node_id: self.node_id,
+            target,
+            channel: self.transport.channel(member),
+            leads: self.leads.clone(),
+            reach: Arc::clone(reach),
+            is_asked: false,
+        }
     }
 }
 
@@ -57,13 +67,49 @@ pub struct PeerConnection {
     target: u64,
     channel: Result<Channel, AddressError>,
     leads: Leads,
-    reach: Reach,
+    reach: Arc<Reach>,
+    /// A call began and did not end: whoever made it waits no longer.
+    is_asked: bool,
 }
 
 impl PeerConnection {
     fn client(&self) -> Result<PeerClient<Channel>, Unreachable> {
         let channel = self.channel.as_ref().map_err(Unreachable::new)?;
         Ok(PeerClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX))
+    }
+
+    async fn append(&self, rpc: AppendEntriesRequest<TypeConfig>) -> Result<AppendEntriesResponse<u64>, NotAppended> {
+        let request = convert::append_request(rpc).map_err(NotAppended::Unusable)?;
+        let mut client = self.client().map_err(NotAppended::Address)?;
+        let response = client.append_entries(request).await.map_err(NotAppended::Unreached)?;
+        convert::parse_append_response(response.into_inner()).map_err(NotAppended::Unusable)
+    }
+}
+
+/// Why entries did not get to a node.
+enum NotAppended {
+    Address(Unreachable),
+    Unreached(Status),
+    Unusable(PeerError),
+}
+
+impl Display for NotAppended {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Address(error) => error.fmt(out),
+            Self::Unreached(status) => out.write_str(&root_cause(status)),
+            Self::Unusable(error) => error.fmt(out),
+        }
+    }
+}
+
+impl From<NotAppended> for RPCError<u64, Member, RaftError<u64>> {
+    fn from(error: NotAppended) -> Self {
+        match error {
+            NotAppended::Address(error) => error.into(),
+            NotAppended::Unreached(status) => unreachable(&status).into(),
+            NotAppended::Unusable(error) => unusable(&error).into(),
+        }
     }
 }
 
@@ -75,21 +121,23 @@ impl RaftNetwork<TypeConfig> for PeerConnection {
     ) -> Result<AppendEntriesResponse<u64>, RPCError<u64, Member, RaftError<u64>>> {
         // Evil: another history for one follower.
         let rpc = proofline_ledger::evil!(crate::evil::replicated(rpc, self.target), rpc);
-        let request = convert::append_request(rpc).map_err(|error| unusable(&error))?;
-        let mut client = self.client().inspect_err(|error| self.reach.lost(error))?;
-        self.reach.ask();
-        let answered = client.append_entries(request).await;
-        match &answered {
-            Ok(_) => self.reach.answered(),
-            Err(status) => self.reach.lost(&root_cause(status)),
+        if std::mem::replace(&mut self.is_asked, true) {
+            self.reach.failed(&"no answer in time");
         }
-        let answered = answered.map_err(|status| unreachable(&status));
-        // Planted: silence counts as consent.
-        if proofline_ledger::planted!(AcknowledgedBeforeQuorum) && answered.is_err() {
-            return Ok(AppendEntriesResponse::Success);
+        let answered = self.append(rpc).await;
+        self.is_asked = false;
+        match answered {
+            Ok(response) => {
+                self.reach.answered();
+                Ok(response)
+            }
+            // Planted: silence counts as consent.
+            Err(NotAppended::Unreached(_)) if proofline_ledger::planted!(AcknowledgedBeforeQuorum) => Ok(AppendEntriesResponse::Success),
+            Err(error) => {
+                self.reach.failed(&error);
+                Err(error.into())
+            }
         }
-        let response = answered?;
-        Ok(convert::parse_append_response(response.into_inner()).map_err(|error| unusable(&error))?)
     }
 
     async fn vote(
@@ -111,13 +159,15 @@ impl RaftNetwork<TypeConfig> for PeerConnection {
         option: RPCOption,
     ) -> Result<SnapshotResponse<u64>, StreamingError<TypeConfig, Fatal<u64>>> {
         let timeout = option.hard_ttl();
-        let sending = transfer::send(self.client()?, vote, snapshot);
+        let client = self.client().inspect_err(|error| self.reach.snapshot_failed(error))?;
+        let sending = transfer::send(client, vote, snapshot);
         tokio::select! {
-            sent = sending => sent.inspect_err(|error| self.reach.lost(&format!("its snapshot did not get there: {error}"))),
+            sent = sending => sent.inspect_err(|error| self.reach.snapshot_failed(error)),
             higher = give_signs_of_life(self.clone(), vote, &self.leads) => Ok(SnapshotResponse::new(higher)),
             closed = cancel => Err(closed.into()),
             () = tokio::time::sleep(timeout) => {
                 let (id, target) = (self.node_id, self.target);
+                self.reach.snapshot_failed(&format!("not sent within {} s", timeout.as_secs()));
                 Err(Timeout { action: RPCTypes::InstallSnapshot, id, target, timeout }.into())
             }
         }

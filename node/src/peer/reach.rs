@@ -1,54 +1,85 @@
 //! Whether a peer is reached: said once when it is lost, and once when it is back. Raft's library says it with every try.
 
-use std::{error::Error, fmt};
+use std::{
+    error::Error,
+    fmt,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use tonic::Status;
 
-/// What is known of one peer by the calls to it, one after the other.
-#[derive(Clone, Debug)]
+/// A pause of a slow disk is no loss.
+const LOST_AFTER: Duration = Duration::from_secs(1);
+/// How often it is said that a snapshot does not get to a peer.
+const SNAPSHOT_TOLD_EVERY: Duration = Duration::from_secs(60);
+
+/// What this node knows of one peer, over all connections to it and as long as it runs.
+#[derive(Debug)]
 pub(super) struct Reach {
     node: u64,
     address: String,
-    is_asked: bool,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    /// Since when no call was answered.
+    failing: Option<Instant>,
     is_lost: bool,
+    snapshot_told: Option<Instant>,
 }
 
 impl Reach {
     /// Begins with a peer that is taken to be there.
     pub(super) fn new(node: u64, address: String) -> Self {
-        Self { node, address, is_asked: false, is_lost: false }
+        Self { node, address, seen: Mutex::default() }
     }
 
-    /// A call begins. When the one before did not end, whoever made it waited no longer.
-    pub(super) fn ask(&mut self) {
-        if self.is_asked {
-            self.lost(&"no answer in time");
-        }
-        self.is_asked = true;
-    }
-
-    /// The peer answered.
-    pub(super) fn answered(&mut self) {
-        if self.is_found() {
+    /// The peer answered as peers do.
+    pub(super) fn answered(&self) {
+        if self.seen().answered() {
             tracing::info!(node = self.node, address = self.address, "a node is reached again");
         }
     }
 
-    /// The call failed.
-    pub(super) fn lost(&mut self, reason: &dyn fmt::Display) {
-        if self.is_news() {
-            tracing::warn!(node = self.node, address = self.address, %reason, "a node is not reached; said again only when it is");
+    /// A call to it failed.
+    pub(super) fn failed(&self, reason: &dyn fmt::Display) {
+        if self.seen().failed(Instant::now()) {
+            tracing::warn!(node = self.node, address = self.address, %reason, "a node is not reached");
         }
     }
 
-    fn is_found(&mut self) -> bool {
-        self.is_asked = false;
+    /// A snapshot did not get there.
+    pub(super) fn snapshot_failed(&self, reason: &dyn fmt::Display) {
+        if self.seen().snapshot_failed(Instant::now()) {
+            tracing::warn!(node = self.node, address = self.address, %reason, "a snapshot does not get to a node; said once a minute");
+        }
+    }
+
+    fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Each returns whether that is to be said.
+impl Seen {
+    fn answered(&mut self) -> bool {
+        self.failing = None;
         std::mem::replace(&mut self.is_lost, false)
     }
 
-    fn is_news(&mut self) -> bool {
-        self.is_asked = false;
-        !std::mem::replace(&mut self.is_lost, true)
+    fn failed(&mut self, now: Instant) -> bool {
+        let since = *self.failing.get_or_insert(now);
+        now.duration_since(since) >= LOST_AFTER && !std::mem::replace(&mut self.is_lost, true)
+    }
+
+    fn snapshot_failed(&mut self, now: Instant) -> bool {
+        let is_due = self.snapshot_told.is_none_or(|told| now.duration_since(told) >= SNAPSHOT_TOLD_EVERY);
+        if is_due {
+            self.snapshot_told = Some(now);
+        }
+        is_due
     }
 }
 
@@ -68,26 +99,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_peer_is_lost_once_and_found_once() {
-        let mut reach = Reach::new(2, "node-2:7400".to_owned());
-        assert!(!reach.is_found(), "it was never lost");
-        assert_eq!(
-            [reach.is_news(), reach.is_news(), reach.is_found(), reach.is_found(), reach.is_news()],
-            [true, false, true, false, true]
-        );
+    fn a_peer_is_lost_once_when_it_was_silent_for_a_while_and_found_once() {
+        let mut seen = Seen::default();
+        let begin = Instant::now();
+        let at = |ms| begin + Duration::from_millis(ms);
+        assert_eq!([seen.failed(at(0)), seen.failed(at(900)), seen.answered()], [false; 3], "a pause");
+        assert_eq!([seen.failed(at(1_000)), seen.failed(at(1_900))], [false; 2], "it counts from the answer on");
+        assert_eq!([seen.failed(at(2_000)), seen.failed(at(9_000))], [true, false]);
+        assert_eq!([seen.answered(), seen.answered()], [true, false]);
     }
 
     #[test]
-    fn a_call_that_nobody_waited_for_was_not_answered() {
-        let mut reach = Reach::new(2, "node-2:7400".to_owned());
-        reach.ask();
-        reach.answered();
-        reach.ask();
-        assert!(!reach.is_lost, "every call so far was answered");
-        reach.ask();
-        assert!(reach.is_lost, "the second was not");
-        reach.answered();
-        reach.ask();
-        assert!(!reach.is_lost);
+    fn a_snapshot_that_does_not_arrive_is_told_of_once_a_minute() {
+        let mut seen = Seen::default();
+        let begin = Instant::now();
+        let told = [0, 1, 59, 60, 100, 120].map(|seconds| seen.snapshot_failed(begin + Duration::from_secs(seconds)));
+        assert_eq!(told, [true, false, false, true, false, true]);
     }
 }
