@@ -151,6 +151,8 @@ pub struct Collector {
     journal: Journal,
     chain: Chain,
     pipeline: Option<Pipeline>,
+    /// Receipts that came, and that no call has handed out yet.
+    untold: Vec<v1::AppendResponse>,
 }
 
 impl Collector {
@@ -160,7 +162,7 @@ impl Collector {
     /// [`JournalError`]; the directory belongs to one collector at a time.
     pub fn open(client: Client, signer: LaneSigner, directory: &Path) -> Result<Self, JournalError> {
         let journal = Journal::open(directory, signer.name())?;
-        Ok(Self { client, signer, journal, chain: Chain::Unopened, pipeline: None })
+        Ok(Self { client, signer, journal, chain: Chain::Unopened, pipeline: None, untold: Vec::new() })
     }
 
     /// Counts the batches that wait for their receipts: sent and unanswered, now or by a process before.
@@ -193,21 +195,24 @@ impl Collector {
         self.journal.state().knows(source)
     }
 
-    /// Tells whether the ledger has batches of this lane, and the journal knows of no event: it is not the journal that they came
-    /// from, and does not recognise their sources.
+    /// Takes the receipts that came before a call failed: what they are about is in the log, and no other call tells of it.
+    pub fn take_untold(&mut self) -> Vec<v1::AppendResponse> {
+        std::mem::take(&mut self.untold)
+    }
+
+    /// Tells whether the ledger has batches of this lane from an epoch that the journal does not know: it is new, or a copy from
+    /// before, and does not recognise the sources in them.
     ///
     /// # Errors
     /// [`CallError`].
-    pub async fn is_new_to_a_used_lane(&self) -> Result<bool, CallError> {
-        if self.known_sources() > 0 || self.waiting() > 0 {
-            return Ok(false);
-        }
+    pub async fn is_behind_its_lane(&self) -> Result<bool, CallError> {
         let name = self.signer.name();
         let call = |link: crate::Link| {
             let request = v1::GetCollectorHeadRequest { collector_id: name.collector_id.clone(), lane: name.lane };
             async move { link.ingest().get_collector_head(request).await }
         };
-        Ok(self.client.call(call).await?.last.is_some())
+        let head = self.client.call(call).await?;
+        Ok(head.last.is_some_and(|last| Epoch(last.epoch) > self.journal.state().epoch()))
     }
 
     /// Settles what a process before this one left unanswered, and opens the lane. [`Self::append`] does it by itself; after
@@ -216,6 +221,17 @@ impl Collector {
     /// # Errors
     /// [`AppendError`].
     pub async fn recover(&mut self) -> Result<Appended, AppendError> {
+        let done = self.reopen().await?;
+        Ok(self.told(done))
+    }
+
+    /// What is handed out now need not be told another time.
+    fn told(&mut self, done: Appended) -> Appended {
+        self.untold.clear();
+        done
+    }
+
+    async fn reopen(&mut self) -> Result<Appended, AppendError> {
         self.pipeline = None;
         self.chain = Chain::Unopened;
         self.journal.sync().await?;
@@ -230,9 +246,14 @@ impl Collector {
     /// # Errors
     /// [`AppendError`]; whatever the error, events that reached the journal will be sent, and their sources are known.
     pub async fn append(&mut self, events: Vec<SourceEvent>) -> Result<Appended, AppendError> {
+        let done = self.append_all(events).await?;
+        Ok(self.told(done))
+    }
+
+    async fn append_all(&mut self, events: Vec<SourceEvent>) -> Result<Appended, AppendError> {
         let (batches, known) = self.batches(events)?;
         let mut appended = Appended { known, ..Appended::default() };
-        let flushed = self.flush().await?;
+        let flushed = self.flush_all().await?;
         appended.earlier = [flushed.earlier, flushed.receipts].concat();
         if batches.is_empty() {
             return Ok(appended);
@@ -251,6 +272,11 @@ impl Collector {
     /// # Errors
     /// [`AppendError`], as for [`Self::append`].
     pub async fn enqueue(&mut self, events: Vec<SourceEvent>) -> Result<Appended, AppendError> {
+        let done = self.enqueue_all(events).await?;
+        Ok(self.told(done))
+    }
+
+    async fn enqueue_all(&mut self, events: Vec<SourceEvent>) -> Result<Appended, AppendError> {
         let (batches, known) = self.batches(events)?;
         let mut appended = Appended { known, ..Appended::default() };
         if batches.is_empty() && self.waiting() == 0 {
@@ -274,7 +300,8 @@ impl Collector {
     pub async fn drive(&mut self) -> Result<Appended, AppendError> {
         let Some(others) = self.waiting().checked_sub(1).filter(|_| self.is_under_way()) else { return std::future::pending().await };
         // One receipt only: nothing may be awaited between writing it down and handing it out.
-        Ok(Appended { receipts: self.pump(others).await?, ..Appended::default() })
+        let receipts = self.pump(others).await?;
+        Ok(self.told(Appended { receipts, ..Appended::default() }))
     }
 
     /// Waits for the receipts of everything that waits, also of what a process before left unanswered.
@@ -282,6 +309,11 @@ impl Collector {
     /// # Errors
     /// [`AppendError`].
     pub async fn flush(&mut self) -> Result<Appended, AppendError> {
+        let done = self.flush_all().await?;
+        Ok(self.told(done))
+    }
+
+    async fn flush_all(&mut self) -> Result<Appended, AppendError> {
         if self.waiting() == 0 {
             return Ok(Appended::default());
         }
@@ -314,7 +346,7 @@ impl Collector {
                 let earlier = self.catch_up().await?;
                 Ok(Appended { earlier, ..Appended::default() })
             }
-            Chain::Unopened => self.recover().await,
+            Chain::Unopened => self.reopen().await,
             Chain::TakenOver(ours) => Err(AppendError::TakenOver { ours }),
         }
     }

@@ -30,31 +30,28 @@ pub(super) async fn run(arguments: AppendArguments, connection: &Connection) -> 
     let mut collector = arguments.lane.open(connection)?;
     check(&arguments)?;
     let mut appending = Appending::default();
-    let read = appending.read_all(&arguments, &mut collector).await;
-    let waiting = collector.waiting_events();
-    // What could not be sent just now stays in the journal; what was read before a line that cannot be read is sent.
-    let ended = match read {
-        Ok(()) => appending.close(collector).await,
-        Err(error) if waiting > 0 => {
-            Err(error.context(format!("{waiting} events wait in the journal and go with the next append: do not append their lines again")))
-        }
-        Err(error) => appending.close(collector).await.and(Err(error)),
-    };
-    let answer = appending.answer();
+    let ended = appending.append_all(&arguments, &mut collector).await;
+    let untold = collector.take_untold();
+    appending.take(&Appended { earlier: untold, ..Appended::default() })?;
     // What stands in the log is told also when the rest could not be read or sent.
-    Ok(match ended {
-        Ok(()) => answer,
-        Err(error) => answer.failing(error),
-    })
+    let Err(error) = ended else {
+        let answer = appending.answer();
+        return Ok(match collector.close().await {
+            Ok(_) => answer,
+            Err(error) => answer.failing(anyhow::Error::from(error).context("every line is in the log; closing the lane got no answer")),
+        });
+    };
+    let error = error.context(appending.how_far(&collector));
+    Ok(appending.answer().failing(error))
 }
 
 /// Looks at every line of a file before any of them is sent: half a file in the log is hard to go on from.
 fn check(arguments: &AppendArguments) -> Result<()> {
-    if !arguments.file.is_file() {
+    if is_standard_input(&arguments.file) || !arguments.file.is_file() {
         return Ok(());
     }
     for (line, number) in open(&arguments.file)?.lines().zip(1..) {
-        let line = line.with_context(|| format!("line {number}"))?;
+        let line = line.with_context(|| format!("line {number}; nothing was appended"))?;
         if !line.trim().is_empty() {
             read(line, arguments).and_then(check_form).with_context(|| format!("line {number}; nothing was appended"))?;
         }
@@ -62,8 +59,12 @@ fn check(arguments: &AppendArguments) -> Result<()> {
     Ok(())
 }
 
+fn is_standard_input(path: &Path) -> bool {
+    path == Path::new("-")
+}
+
 fn open(path: &Path) -> Result<Box<dyn BufRead>> {
-    if path == Path::new("-") {
+    if is_standard_input(path) {
         return Ok(Box::new(BufReader::new(io::stdin())));
     }
     let file = File::open(path).with_context(|| path.display().to_string())?;
@@ -106,36 +107,77 @@ struct Appending {
     summary: Summary,
     rows: Vec<[String; 4]>,
     receipts: Vec<Value>,
+    /// Of events that had waited in the journal since an earlier run.
+    earlier: Vec<Value>,
+    /// The last line of which all before it are in the log.
+    taken: u64,
+    /// Lines of the call that did not end.
+    under_way: Vec<(u64, SourceKey)>,
 }
 
 impl Appending {
-    async fn read_all(&mut self, arguments: &AppendArguments, collector: &mut Collector) -> Result<()> {
+    /// On return: every line is in the log. What was read before a line that cannot be read is in the log, too, or in the journal.
+    async fn append_all(&mut self, arguments: &AppendArguments, collector: &mut Collector) -> Result<()> {
         let is_blank = |line: &io::Result<String>| line.as_ref().is_ok_and(|line| line.trim().is_empty());
         let mut lines = open(&arguments.file)?.lines().zip(1..).filter(|(line, _)| !is_blank(line));
         loop {
-            let some: Vec<_> = lines.by_ref().take(BATCH_EVENTS).collect();
-            if some.is_empty() {
-                return Ok(());
+            let (mut some, mut unreadable) = (Vec::new(), None);
+            for (line, number) in lines.by_ref().take(BATCH_EVENTS) {
+                match line.map_err(anyhow::Error::from).and_then(|line| read(line, arguments)) {
+                    Ok(event) => some.push((number, event)),
+                    Err(error) => {
+                        unreadable = Some(error.context(format!("line {number}")));
+                        break;
+                    }
+                }
             }
-            let events = some.into_iter().map(|(line, number)| read(line?, arguments).with_context(|| format!("line {number}")));
-            self.append(events.collect::<Result<Vec<_>>>()?, collector).await?;
+            let is_end = some.is_empty();
+            self.append(some, collector).await?;
+            match unreadable {
+                Some(error) => return Err(error),
+                None if is_end => return Ok(()),
+                None => {}
+            }
         }
     }
 
-    async fn append(&mut self, events: Vec<SourceEvent>, collector: &mut Collector) -> Result<()> {
-        self.take(&collector.append(events).await?)
+    /// Appends events with the numbers of their lines; without any, what waits in the journal.
+    async fn append(&mut self, some: Vec<(u64, SourceEvent)>, collector: &mut Collector) -> Result<()> {
+        self.under_way = some.iter().filter_map(|(number, event)| Some((*number, event.source?))).collect();
+        let last = some.last().map(|(number, _)| *number);
+        let appended = collector.append(some.into_iter().map(|(_, event)| event).collect()).await?;
+        self.taken = last.unwrap_or(self.taken);
+        self.under_way.clear();
+        self.take(&appended)
     }
 
-    async fn close(&mut self, collector: Collector) -> Result<()> {
-        self.take(&collector.close().await?)
+    /// Says up to which line events are in the log or in the journal, and what waits there.
+    fn how_far(&self, collector: &Collector) -> String {
+        let signed = self.under_way.iter().take_while(|(_, source)| collector.knows(source)).last();
+        let taken = signed.map_or(self.taken, |(number, _)| *number);
+        match (taken, collector.waiting_events()) {
+            (0, 0) => "nothing was appended".to_owned(),
+            (0, waiting) => {
+                format!(
+                    "nothing of this was appended; {waiting} events of earlier runs wait in the journal, and the next append sends them"
+                )
+            }
+            (_, 0) => format!("up to line {taken} all is in the log; what follows was not appended"),
+            (_, waiting) => format!(
+                "up to line {taken} all is in the log, or among the {waiting} events that wait in the journal, and that the next append sends: \
+                 do not append those lines again; what follows was not appended"
+            ),
+        }
     }
 
     fn take(&mut self, appended: &Appended) -> Result<()> {
         self.summary.add(appended);
-        for receipt in appended.earlier.iter().chain(&appended.receipts) {
-            for (event, index) in receipt.events.iter().zip(receipt.first_index..) {
-                self.receipts.push(json!({ "index": index.to_string(), "receipt": form::to_json("EventReceipt", event)? }));
-                self.rows.push(row(index, event));
+        for (told, receipts) in [(&mut self.earlier, &appended.earlier), (&mut self.receipts, &appended.receipts)] {
+            for receipt in receipts {
+                for (event, index) in receipt.events.iter().zip(receipt.first_index..) {
+                    told.push(json!({ "index": index.to_string(), "receipt": form::to_json("EventReceipt", event)? }));
+                    self.rows.push(row(index, event));
+                }
             }
         }
         Ok(())
@@ -148,7 +190,7 @@ impl Appending {
         let but = if rejected > 0 { format!(", {rejected} REJECTED: recorded as that, and in no session") } else { String::new() };
         let waited = if self.summary.earlier > 0 { ", among them what had waited in the journal" } else { "" };
         text.push_str(&format!("\n{} appended{waited}, {} known before{but}\n", self.summary.appended, self.summary.known));
-        let json = json!({ "receipts": self.receipts, "summary": self.summary.json() });
+        let json = json!({ "receipts": self.receipts, "earlier": self.earlier, "summary": self.summary.json() });
         let exit = if rejected > 0 { Exit::Failed } else { Exit::Done };
         Answer::new("proofline.append/v1", json, text).ending(exit)
     }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use indicatif::ProgressBar;
-use proofline_client::{Collector, SourceEvent};
+use proofline_client::{Appended, Collector, SourceEvent};
 use serde_json::json;
 
 use super::summary::{Summary, row};
@@ -32,23 +32,36 @@ const LINGER: Duration = Duration::from_millis(200);
 pub(super) async fn run(arguments: OtlpArguments, connection: &Connection) -> Result<Answer> {
     let since = Instant::now();
     let mut import = Import::new(&arguments, connection)?;
-    if !arguments.new_journal && import.collector.is_new_to_a_used_lane().await? {
+    if !arguments.new_journal && import.collector.is_behind_its_lane().await? {
         bail!(
-            "the ledger has batches of collector {:?}, lane {}, and no journal in {} knows of them: what was imported before would be \
-             imported again. Name the directory of the runs before with --journals; --new-journal goes on all the same",
+            "the ledger has batches of collector {:?}, lane {}, that the journal in {} does not know: it is new, or a copy from before, and \
+             what they brought would be imported again. Name the directory of the runs before with --journals; --new-journal goes on all \
+             the same",
             arguments.lane.collector,
             arguments.lane.lane,
             arguments.lane.journals(connection).display(),
         );
     }
-    if let Err(error) = import.read_all(&arguments).await {
-        let waiting = import.collector.waiting_events();
-        return Err(error.context(format!(
-            "{} events are in the log, {waiting} wait in the journal; the same import again goes on from there",
-            import.summary.appended
-        )));
-    }
-    import.finish(since).await
+    let ended = import.import_all(&arguments).await;
+    let untold = import.collector.take_untold();
+    import.summary.add(&Appended { earlier: untold, ..Appended::default() });
+    import.progress.finish_and_clear();
+    let answer = answer(&import.summary, &import.counts, since);
+    Ok(match ended {
+        Ok(()) => match import.collector.close().await {
+            Ok(_) => answer,
+            Err(error) => answer.failing(anyhow::Error::from(error).context("everything is in the log; closing the lane got no answer")),
+        },
+        // Nothing was done, so there is nothing to tell.
+        Err(error) if import.summary.is_empty() && import.collector.waiting() == 0 => return Err(error),
+        Err(error) => {
+            let waiting = match import.collector.waiting_events() {
+                0 => String::new(),
+                events => format!("{events} events wait in the journal; "),
+            };
+            answer.failing(error.context(format!("{waiting}once this is mended, the same import goes on where this one ended")))
+        }
+    })
 }
 
 /// An import under way.
@@ -101,6 +114,28 @@ impl Import {
             progress: progress::counter("events"),
             has_tools: arguments.tools.is_some(),
         })
+    }
+
+    /// On return: everything is in the log. What was read before a line that cannot be read is, too.
+    async fn import_all(&mut self, arguments: &OtlpArguments) -> Result<()> {
+        let read = self.read_all(arguments).await;
+        if read.as_ref().err().is_some_and(|error| Exit::of(error) == Exit::Unreachable) {
+            return read;
+        }
+        if read.is_ok() {
+            let rest = std::mem::take(&mut self.traces).finish();
+            self.take(rest).await?;
+        }
+        self.send().await?;
+        self.progress.set_message("waiting for the last receipts");
+        self.summary.add(&self.collector.flush().await?);
+        if self.has_tools && self.summary.known > 0 {
+            anstream::eprintln!(
+                "note: {} events were in the log before; they stay as they were imported, and say of tools what was known then",
+                self.summary.known
+            );
+        }
+        read
     }
 
     async fn read_all(&mut self, arguments: &OtlpArguments) -> Result<()> {
@@ -169,23 +204,6 @@ impl Import {
         let appended = self.collector.enqueue(std::mem::take(&mut self.batch)).await?;
         self.summary.add(&appended);
         Ok(())
-    }
-
-    async fn finish(mut self, since: Instant) -> Result<Answer> {
-        let rest = std::mem::take(&mut self.traces).finish();
-        self.take(rest).await?;
-        self.send().await?;
-        self.progress.set_message("waiting for the last receipts");
-        self.summary.add(&self.collector.close().await?);
-        self.progress.finish_and_clear();
-        let answer = answer(&self.summary, &self.counts, since);
-        if self.has_tools && self.summary.known > 0 {
-            anstream::eprintln!(
-                "note: {} events were in the log before; they stay as they were imported, and say of tools what was known then",
-                self.summary.known
-            );
-        }
-        Ok(answer)
     }
 }
 

@@ -53,6 +53,11 @@ impl Summary {
         }
     }
 
+    /// Tells whether nothing became of anything.
+    pub(super) fn is_empty(&self) -> bool {
+        self.batches == 0 && self.known == 0
+    }
+
     /// Rows of name and count, for people.
     pub(super) fn rows(&self) -> Vec<[String; 2]> {
         let mut rows = vec![row("events appended", self.appended), row("events known before", self.known)];

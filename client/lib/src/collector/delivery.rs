@@ -92,6 +92,7 @@ impl Collector {
             });
         }
         self.journal.acknowledged(submission, receipt.clone())?;
+        self.untold.push(receipt.clone());
         Ok(receipt)
     }
 

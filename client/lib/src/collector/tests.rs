@@ -172,6 +172,23 @@ async fn a_fenced_batch_that_was_never_taken_is_signed_again() {
 }
 
 #[tokio::test]
+async fn receipts_that_came_before_a_call_failed_are_told_once() {
+    let world = World::new().await;
+    let mut collector = world.hasty_collector();
+    world.ledger.plan([None, Some(Mishap::NoLeader)]);
+    collector.append(events(&["a"])).await.unwrap_err();
+    assert_eq!((collector.take_untold().len(), collector.waiting_events()), (0, 1));
+    // What waited goes through, and then the call fails.
+    world.ledger.plan([None, Some(Mishap::NoLeader)]);
+    collector.append(events(&["b", "c"])).await.unwrap_err();
+    assert_eq!(collector.take_untold().iter().map(|receipt| receipt.events.len()).collect::<Vec<_>>(), [1]);
+    assert_eq!((collector.take_untold().len(), collector.waiting_events()), (0, 2));
+    let appended = collector.flush().await.unwrap();
+    assert_eq!((appended.earlier.len(), collector.take_untold().len()), (1, 0), "what a call hands out is told");
+    assert_eq!(world.ledger.events(), ["a", "b", "c"]);
+}
+
+#[tokio::test]
 async fn a_call_that_failed_is_caught_up_before_the_next_batch() {
     let world = World::new().await;
     let mut collector = world.hasty_collector();
