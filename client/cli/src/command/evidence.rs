@@ -8,7 +8,7 @@ use proofline_proto::v1;
 use proofline_verifier::{Checkpoint, Control, FileReport, HeldCheckpoint, SignedNote, TreeSize, controls, verify};
 use serde_json::json;
 
-use super::{lineage, question, verify::exit_of};
+use super::{lineage, prove::compared, question};
 use crate::{
     arguments::{EvidenceArguments, EvidenceCommand},
     connection::Connection,
@@ -63,6 +63,7 @@ async fn export(arguments: EvidenceArguments, connection: &Connection) -> Result
     let held = held.map(|(checkpoint, _)| HeldCheckpoint { checkpoint, proof: None });
     let name = order.out.display().to_string();
     let checked = FileReport { file: name.clone(), report: verify(&bytes, &connection.policy()?, held.as_ref()) };
+    let held = compared(&checked, &checkpoint, connection).await?;
     // Nothing that speaks for a control is no misspelled key.
     let note = if control.is_some() { "" } else { lineage::nothing_found(&summary) };
     let text = format!("{name}: {} bytes\n{}{note}", bytes.len(), checked.report);
@@ -72,17 +73,11 @@ async fn export(arguments: EvidenceArguments, connection: &Connection) -> Result
         "asked": order.asked,
         "summary": lineage::summary_json(&summary),
         "report": checked.to_json(),
+        "held": held.in_json(),
     });
-    let answer = Answer::new("proofline.evidence/v1", json, text);
-    let verified = exit_of(checked.report.integrity());
-    if verified != Exit::Done {
-        return Ok(answer.ending(verified));
-    }
-    // What is of another log than before is evidence, too, and stays.
-    Ok(match connection.compare_newest(&checkpoint).await {
-        Ok(()) => answer.ending(lineage::exit_of(&summary.extent)),
-        Err(error) => answer.failing(error),
-    })
+    let answer = held.end(Answer::new("proofline.evidence/v1", json, text), &checked);
+    let exit = if answer.exit == Exit::Done { lineage::exit_of(&summary.extent) } else { answer.exit };
+    Ok(answer.ending(exit))
 }
 
 fn find(id: &str) -> Result<Control> {

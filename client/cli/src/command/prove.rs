@@ -22,22 +22,52 @@ pub(super) async fn run(arguments: ProveArguments, connection: &Connection) -> R
     // What was fetched is checked here too: a file that does not verify is evidence against the ledger, and is written.
     let name = arguments.out.display().to_string();
     let checked = FileReport { file: name.clone(), report: verify(&file, &policy, None) };
+    let held = compared(&checked, &checkpoint, connection).await?;
     write_file(&arguments.out, &file, existing).with_context(|| arguments.out.display().to_string())?;
     let text = format!("{name}: {} bytes\n{}", file.len(), checked.report);
-    let json = json!({ "file": name, "bytes": file.len().to_string(), "report": checked.to_json() });
-    let answer = Answer::new("proofline.prove/v1", json, text);
-    Ok(compared(answer, exit_of(checked.report.integrity()), &checkpoint, connection).await)
+    let json = json!({ "file": name, "bytes": file.len().to_string(), "report": checked.to_json(), "held": held.in_json() });
+    Ok(held.end(Answer::new("proofline.prove/v1", json, text), &checked))
 }
 
-/// Ends as what was fetched verified, and as its checkpoint compares with the one that is held: what is of another log than before
-/// is evidence, and is written, too.
-async fn compared(answer: Answer, verified: Exit, checkpoint: &[u8], connection: &Connection) -> Answer {
-    if verified != Exit::Done {
-        return answer.ending(verified);
+/// How a checkpoint stands to the one that is held.
+pub(super) enum Held {
+    /// It is of the same log.
+    Same,
+    /// It contradicts it: what it proves is evidence of that, and is kept.
+    Contradicted(anyhow::Error),
+    /// Nothing is compared where a proof is wrong in itself.
+    NotCompared,
+}
+
+impl Held {
+    pub(super) fn in_json(&self) -> &'static str {
+        match self {
+            Self::Same => "same log",
+            Self::Contradicted(_) => "contradicted",
+            Self::NotCompared => "not compared",
+        }
+    }
+
+    pub(super) fn end(self, answer: Answer, checked: &FileReport) -> Answer {
+        match self {
+            Self::Contradicted(error) => answer.failing(error),
+            Self::Same | Self::NotCompared => answer.ending(exit_of(checked.report.integrity())),
+        }
+    }
+}
+
+/// Compares the checkpoint of what was fetched with the one that is held.
+///
+/// # Errors
+/// Where that cannot be done: nothing is written then.
+pub(super) async fn compared(checked: &FileReport, checkpoint: &[u8], connection: &Connection) -> Result<Held> {
+    if exit_of(checked.report.integrity()) != Exit::Done {
+        return Ok(Held::NotCompared);
     }
     match connection.compare(checkpoint).await {
-        Ok(()) => answer,
-        Err(error) => answer.failing(error),
+        Ok(()) => Ok(Held::Same),
+        Err(error) if Exit::of(&error) == Exit::ProvenWrong => Ok(Held::Contradicted(error)),
+        Err(error) => Err(error),
     }
 }
 
@@ -54,13 +84,14 @@ async fn receipt(index: EntryIndex, out: &Path, existing: Existing, connection: 
     let (entry, checkpoint) = (out.with_extension("entry"), out.with_extension("checkpoint"));
     check_free([out, &entry, &checkpoint], existing)?;
     let fetched = connection.client.receipt(index).await?;
+    let note = HeldCheckpoint { checkpoint: fetched.checkpoint.clone(), proof: None };
+    let report = verify_cose_receipt(&fetched.receipt, Some(&fetched.entry), &connection.policy()?, Some(&note));
+    let checked = FileReport { file: out.display().to_string(), report };
+    let held = compared(&checked, &fetched.checkpoint, connection).await?;
     let files = [(out, &fetched.receipt), (&*entry, &fetched.entry), (&*checkpoint, &fetched.checkpoint)];
     for (path, bytes) in files {
         write_file(path, bytes, existing).with_context(|| path.display().to_string())?;
     }
-    let held = HeldCheckpoint { checkpoint: fetched.checkpoint.clone(), proof: None };
-    let report = verify_cose_receipt(&fetched.receipt, Some(&fetched.entry), &connection.policy()?, Some(&held));
-    let checked = FileReport { file: out.display().to_string(), report };
     let text =
         format!("{}\n{}\n{}: {} bytes\n{}", entry.display(), checkpoint.display(), checked.file, fetched.receipt.len(), checked.report);
     let json = json!({
@@ -69,9 +100,9 @@ async fn receipt(index: EntryIndex, out: &Path, existing: Existing, connection: 
         "entry": entry.display().to_string(),
         "checkpoint": checkpoint.display().to_string(),
         "report": checked.to_json(),
+        "held": held.in_json(),
     });
-    let answer = Answer::new("proofline.prove/v1", json, text);
-    Ok(compared(answer, exit_of(checked.report.integrity()), &fetched.checkpoint, connection).await)
+    Ok(held.end(Answer::new("proofline.prove/v1", json, text), &checked))
 }
 
 /// A file, and the checkpoint in it.
