@@ -13,10 +13,12 @@ use crate::{arguments::Global, exit::WrongArguments};
 
 /// How long a node may know less than is held before it is said.
 const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(3);
+/// How long is asked for what an answer can do without.
+const SHORT: Duration = Duration::from_secs(3);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// One ledger, as a profile describes it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Connection {
     pub(crate) profile: Profile,
     pub(crate) client: Client,
@@ -44,6 +46,13 @@ impl Connection {
         let client = Client::connect(&profile, retry)?.telling_slow(|slow| anstream::eprintln!("{}", still_trying(&slow)));
         let held = global.held.clone().unwrap_or_else(|| path.with_extension("held.json"));
         Ok(Self { profile, client, held: HeldCheckpoints::at(&held) })
+    }
+
+    /// The same ledger for what is told beside an answer: it is not waited for long.
+    pub(crate) fn in_short(&self) -> Self {
+        let within = SHORT.min(self.client.retry().within);
+        let client = self.client.with_retry(RetryPolicy { within, attempt: self.client.retry().attempt.min(within) });
+        Self { client, ..self.clone() }
     }
 
     /// Reads the trust policy.

@@ -170,7 +170,7 @@ pub(crate) struct Attempts {
 
 impl Attempts {
     pub(crate) fn begin(policy: RetryPolicy, nodes: usize, listener: Option<&Listener>) -> Self {
-        let watch = listener.map(|listener| Watch::begin(listener, policy.within));
+        let watch = listener.and_then(|listener| Watch::begin(listener, policy.within));
         Self { policy, nodes, since: Instant::now(), made: 0, unreached: 0, watch }
     }
 

@@ -92,8 +92,8 @@ impl Client {
         Ok(Self { links: links.into(), current: Arc::default(), retry, listener: None })
     }
 
-    /// Returns a client that tells of each call which has no answer after three seconds, once, and goes on. A call that waits for
-    /// what is yet to come is not slow, and none is told of where one node alone is asked ([`Self::pinned`]).
+    /// Returns a client that tells of each call which has no answer after three seconds, once, and goes on: also where the node waits
+    /// so long by its own rules. Readers that follow the log are not told of, nor calls to one node alone ([`Self::pinned`]).
     #[must_use]
     pub fn telling_slow(self, told: impl Fn(Slow) + Send + Sync + 'static) -> Self {
         Self { listener: Some(Listener::new(told)), ..self }

@@ -13,6 +13,9 @@ use crate::call::Fault;
 /// An election takes less, and so does nearly every call that succeeds.
 const SLOW: Duration = Duration::from_secs(3);
 
+/// Nobody is told of a call that ends by itself so soon.
+const NEARLY: Duration = Duration::from_millis(500);
+
 /// A call that has no answer yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slow {
@@ -48,8 +51,11 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Begins with a call that is tried for `within`.
-    pub(crate) fn begin(listener: &Listener, within: Duration) -> Self {
+    /// Begins with a call that is tried for `within`; nothing where that is hardly longer than what is waited for before it is told.
+    pub(crate) fn begin(listener: &Listener, within: Duration) -> Option<Self> {
+        if within <= SLOW + NEARLY {
+            return None;
+        }
         let last = Arc::<Mutex<Option<(String, Fault)>>>::default();
         let (told, met) = (listener.clone(), Arc::clone(&last));
         let task = tokio::spawn(async move {
@@ -57,7 +63,7 @@ impl Watch {
             let last = met.lock().unwrap_or_else(PoisonError::into_inner).clone();
             (told.0)(Slow { waited: SLOW, within, last });
         });
-        Self { last, task: task.abort_handle() }
+        Some(Self { last, task: task.abort_handle() })
     }
 
     /// Notes what an attempt met that failed.

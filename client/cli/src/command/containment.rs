@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use proofline_client::{CallError, Link, SessionName};
+use proofline_client::{CallError, Client, Link, SessionName};
 use proofline_proto::v1::{self, command::Action};
+use proofline_verifier::escape;
 use serde_json::json;
 use tonic::Code;
 
@@ -29,24 +30,30 @@ pub(super) async fn contain(command: ContainCommand, connection: &Connection) ->
     if answer.exit != Exit::Done {
         return Ok(answer);
     }
+    // It is in force: what is said beside that must not keep it from being told.
+    let connection = &connection.in_short();
     // The number is what a release will ask for, and the targets are what a responder wants to see now.
     let committed = answer.json.get("index").and_then(|index| index.as_str()?.parse::<u64>().ok());
     let began = match committed {
-        Some(index) => containments(&tenant, false, connection).await?.into_iter().find(|it| it.cause_index == index),
+        Some(index) => {
+            let listed = containments(&tenant, false, connection).await;
+            listed.unwrap_or_default().into_iter().find(|it| it.cause_index == index)
+        }
         None => None,
     };
     let Some(began) = began else { return Ok(answer) };
     let json = form::to_json("ContainmentSummary", &began)?;
     let mut text = format!("{}containment {} in force since entry {}, over\n", answer.text, began.containment_id, began.cause_index);
     for target in &began.targets {
-        text.push_str(&format!("  {}\n", describe::target(target)));
+        text.push_str(&target_line(target));
     }
     if let Some(first) = began.targets.first() {
         if first.kind() == v1::TargetKind::Session {
             text.push_str("and every session below it, with the credentials that they come with from now on\n");
         }
-        text.extend(doubt(first, connection).await);
-        text.extend(doubt_of_incident(&began.incident_id, &tenant, connection).await);
+        let (target, incident) = tokio::join!(doubt(first, connection), doubt_of_incident(&began.incident_id, &tenant, connection));
+        text.extend(target);
+        text.extend(incident);
     }
     let (proven, size) = (answer.json.get("proven"), answer.json.get("checkpoint_size"));
     Ok(Answer::new("proofline.containment/v1", json!({ "containment": json, "proven": proven, "checkpoint_size": size }), text))
@@ -88,9 +95,8 @@ async fn doubt_of_incident(id: &str, tenant: &str, connection: &Connection) -> O
     }
     let known = incidents(tenant, true, connection).await.ok()?;
     let is_unknown = !known.iter().any(|it| it.incident_id == id && !it.steps.is_empty());
-    is_unknown.then(|| {
-        format!("incident {id} is not opened so far (`proofline incident open {id}` does, and is tied to this): is it spelled right?\n")
-    })
+    let id = escape(id);
+    is_unknown.then(|| format!("no incident {id} is opened so far, and opening it ties it to this containment: is it spelled right?\n"))
 }
 
 pub(super) async fn run(command: ContainmentCommand, connection: &Connection, format: OutputFormat) -> Result<Answer> {
@@ -108,30 +114,16 @@ pub(super) async fn run(command: ContainmentCommand, connection: &Connection, fo
 /// Lifts a containment if it is the tenant's, and says what is free again: a number is easily mistaken for another.
 async fn release(release: v1::Release, tenant: &str, signing: &Signing, connection: &Connection) -> Result<Answer> {
     let id = release.containment_id;
-    // A command that is written down for the next operator needs no node.
-    if signing.sign_to.is_some() {
-        return submit(Action::Release(release), signing, connection).await;
-    }
-    if tenant != "*" {
-        match containment(id, tenant, connection).await {
-            Ok(Some(_)) => (),
-            Ok(None) => bail!("containment {id} is not one of tenant {tenant}: nothing was lifted"),
-            // Whoever may give the command need not be allowed to read the list.
-            Err(error) if error.refusal().is_some_and(|refusal| refusal.code == Code::PermissionDenied) => (),
-            Err(error) => return Err(error.into()),
-        }
-    }
+    check_owner(id, tenant, &connection.in_short()).await?;
     let answer = submit(Action::Release(release), signing, connection).await?;
-    let lifted = match answer.exit {
-        Exit::Done => containment(id, tenant, connection).await.ok().flatten(),
-        _ => None,
-    };
-    let Some(lifted) = lifted else { return Ok(answer) };
-    let action = describe::containment_action(lifted.action());
-    let mut text = format!("{}containment {id} lifted ({action}, {}); no longer over\n", answer.text, lifted.reason);
-    for target in &lifted.targets {
-        text.push_str(&format!("  {}\n", describe::target(target)));
+    if answer.exit != Exit::Done || signing.sign_to.is_some() {
+        return Ok(answer);
     }
+    let connection = connection.in_short();
+    let Ok(Some(lifted)) = containment(id, tenant, &connection.client).await else { return Ok(answer) };
+    let (action, reason) = (describe::containment_action(lifted.action()), escape(&lifted.reason));
+    let mut text = format!("{}containment {id} lifted ({action}, {reason}); free again:\n", answer.text);
+    lifted.targets.iter().for_each(|target| text.push_str(&target_line(target)));
     let mut json = answer.json;
     if let Some(object) = json.as_object_mut() {
         object.insert("containment".to_owned(), form::to_json("ContainmentSummary", &lifted)?);
@@ -139,14 +131,49 @@ async fn release(release: v1::Release, tenant: &str, signing: &Signing, connecti
     Ok(Answer::new(answer.schema, json, text))
 }
 
-/// Looks a containment up among those of a tenant.
-async fn containment(id: u64, tenant: &str, connection: &Connection) -> Result<Option<v1::ContainmentSummary>, CallError> {
+fn target_line(target: &v1::Target) -> String {
+    format!("  {}\n", escape(&describe::target(target)))
+}
+
+/// Refuses a containment that is not the tenant's. One that stops all tenants is in the list of each, and belongs to none.
+async fn check_owner(id: u64, tenant: &str, connection: &Connection) -> Result<()> {
+    if tenant == "*" {
+        return Ok(());
+    }
+    match known_anywhere(id, tenant, connection).await {
+        Ok(Some(it)) if it.targets.iter().all(|target| target.tenant_id == tenant) => Ok(()),
+        Ok(Some(_)) => bail!("containment {id} is over all tenants, so nothing was lifted: --tenant '*' lifts it"),
+        Ok(None) => bail!("no node that answers knows a containment {id} of tenant {tenant}, so nothing was lifted"),
+        // Whoever may give the command need not be allowed to read the list, and a command is signed without a node, too.
+        Err(error) => {
+            anstream::eprintln!("{}", escape(&format!("it was not checked whether containment {id} is one of tenant {tenant}: {error}")));
+            Ok(())
+        }
+    }
+}
+
+/// Looks a containment up at one node after the other: the first may be behind.
+async fn known_anywhere(id: u64, tenant: &str, connection: &Connection) -> Result<Option<v1::ContainmentSummary>, CallError> {
+    let first = containment(id, tenant, &connection.client).await?;
+    if first.is_some() {
+        return Ok(first);
+    }
+    for node in (0..connection.client.links().len()).filter_map(|place| connection.client.pinned(place)) {
+        if let Ok(Some(found)) = containment(id, tenant, &node).await {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
+}
+
+/// Looks a containment up in the list of a tenant.
+async fn containment(id: u64, tenant: &str, client: &Client) -> Result<Option<v1::ContainmentSummary>, CallError> {
     let call = |link: Link| {
         let after_id = id.saturating_sub(1);
         let request = v1::ListContainmentsRequest { tenant_id: tenant.to_owned(), released: true, after_id, page_size: 1 };
         async move { link.control().list_containments(request).await }
     };
-    let page = connection.client.call(call).await?;
+    let page = client.call(call).await?;
     Ok(page.containments.into_iter().find(|it| it.containment_id == id))
 }
 
