@@ -151,8 +151,10 @@ pub struct Collector {
     journal: Journal,
     chain: Chain,
     pipeline: Option<Pipeline>,
+    /// Where this process began: what came before waits since an earlier one.
+    since: Submission,
     /// Receipts that came, and that no call has handed out yet.
-    untold: Vec<v1::AppendResponse>,
+    untold: Vec<(Submission, v1::AppendResponse)>,
 }
 
 impl Collector {
@@ -162,7 +164,8 @@ impl Collector {
     /// [`JournalError`]; the directory belongs to one collector at a time.
     pub fn open(client: Client, signer: LaneSigner, directory: &Path) -> Result<Self, JournalError> {
         let journal = Journal::open(directory, signer.name())?;
-        Ok(Self { client, signer, journal, chain: Chain::Unopened, pipeline: None, untold: Vec::new() })
+        let since = journal.state().next_submission();
+        Ok(Self { client, signer, journal, chain: Chain::Unopened, pipeline: None, since, untold: Vec::new() })
     }
 
     /// Counts the batches that wait for their receipts: sent and unanswered, now or by a process before.
@@ -195,12 +198,16 @@ impl Collector {
         self.journal.state().knows(source)
     }
 
-    /// Takes the receipts that came before a call failed: what they are about is in the log, and no other call tells of it.
-    pub fn take_untold(&mut self) -> Vec<v1::AppendResponse> {
-        std::mem::take(&mut self.untold)
+    /// Takes the receipts that came before a call failed: what they are about is in the log, and no other call tells of it. Of a
+    /// process before this one are those under `earlier`.
+    pub fn take_untold(&mut self) -> Appended {
+        let untold = std::mem::take(&mut self.untold);
+        let (earlier, receipts): (Vec<_>, Vec<_>) = untold.into_iter().partition(|(submission, _)| *submission < self.since);
+        let told = |of: Vec<(Submission, v1::AppendResponse)>| of.into_iter().map(|(_, receipt)| receipt).collect();
+        Appended { receipts: told(receipts), earlier: told(earlier), known: 0 }
     }
 
-    /// Tells whether the ledger has batches of this lane from an epoch that the journal does not know: it is new, or a copy from
+    /// Tells whether the ledger has batches of this lane behind everything that the journal knows of: it is new, or a copy from
     /// before, and does not recognise the sources in them.
     ///
     /// # Errors
@@ -211,8 +218,11 @@ impl Collector {
             let request = v1::GetCollectorHeadRequest { collector_id: name.collector_id.clone(), lane: name.lane };
             async move { link.ingest().get_collector_head(request).await }
         };
-        let head = self.client.call(call).await?;
-        Ok(head.last.is_some_and(|last| Epoch(last.epoch) > self.journal.state().epoch()))
+        let Some(last) = self.client.call(call).await?.last else { return Ok(false) };
+        let state = self.journal.state();
+        let signed = state.waiting().map(|(_, waiting)| (Epoch(waiting.batch.epoch), Sequence(waiting.batch.sequence)));
+        let known = signed.chain(state.acknowledged()).chain([(state.epoch(), Sequence(0))]).max();
+        Ok(known.is_none_or(|known| known < (Epoch(last.epoch), Sequence(last.sequence))))
     }
 
     /// Settles what a process before this one left unanswered, and opens the lane. [`Self::append`] does it by itself; after

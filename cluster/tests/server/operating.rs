@@ -111,7 +111,7 @@ async fn a_containment_is_lifted_by_its_tenant_and_number_and_an_incident_that_n
     expect(&release("1", "another"), FAILED, "no node that answers knows a containment 1 of tenant another");
     expect(&ask(&["containment", "list", "--tenant", TENANT]), DONE, "tok-1");
     let lifted = release("1", TENANT);
-    expect(&lifted, DONE, "containment 1 lifted (REVOKE_CREDENTIAL, a test); free again:");
+    expect(&lifted, DONE, "containment 1 lifted (REVOKE_CREDENTIAL, a test); no longer over");
     assert!(told(&lifted).contains(&format!("credential {TENANT}/tok-1")), "{}", told(&lifted));
     let left = told(&ask(&["containment", "list", "--tenant", TENANT]));
     assert!(!left.contains("tok-1") && left.contains("tok-2"), "{left}");
@@ -121,7 +121,7 @@ async fn a_containment_is_lifted_by_its_tenant_and_number_and_an_incident_that_n
     expect(&ask(&halt), DONE, "containment 3 in force");
     expect(&release("3", TENANT), FAILED, "containment 3 is over all tenants, so nothing was lifted");
     let lifted = release("3", "*");
-    expect(&lifted, DONE, "free again:");
+    expect(&lifted, DONE, "no longer over");
     assert!(!told(&lifted).contains('\u{1b}'), "{:?}", told(&lifted));
 }
 

@@ -11,6 +11,8 @@ use tonic::Status;
 
 /// A pause of a slow disk is no loss.
 const LOST_AFTER: Duration = Duration::from_secs(1);
+/// A node that leads asks the others much more often.
+const ASKED_WITHIN: Duration = Duration::from_secs(5);
 /// How often it is said that a snapshot does not get to a peer.
 const SNAPSHOT_TOLD_EVERY: Duration = Duration::from_secs(60);
 
@@ -24,8 +26,8 @@ pub(super) struct Reach {
 
 #[derive(Debug, Default)]
 struct Seen {
-    /// Since when no call was answered.
-    failing: Option<Instant>,
+    /// Since when no call was answered, and when the last one was not.
+    failing: Option<(Instant, Instant)>,
     is_lost: bool,
     snapshot_told: Option<Instant>,
 }
@@ -70,7 +72,10 @@ impl Seen {
     }
 
     fn failed(&mut self, now: Instant) -> bool {
-        let since = *self.failing.get_or_insert(now);
+        // Who does not lead does not ask: what was before says nothing.
+        let going_on = self.failing.filter(|(_, last)| now.duration_since(*last) < ASKED_WITHIN);
+        let since = going_on.map_or(now, |(since, _)| since);
+        self.failing = Some((since, now));
         now.duration_since(since) >= LOST_AFTER && !std::mem::replace(&mut self.is_lost, true)
     }
 
@@ -105,8 +110,10 @@ mod tests {
         let at = |ms| begin + Duration::from_millis(ms);
         assert_eq!([seen.failed(at(0)), seen.failed(at(900)), seen.answered()], [false; 3], "a pause");
         assert_eq!([seen.failed(at(1_000)), seen.failed(at(1_900))], [false; 2], "it counts from the answer on");
-        assert_eq!([seen.failed(at(2_000)), seen.failed(at(9_000))], [true, false]);
+        assert_eq!([seen.failed(at(2_000)), seen.failed(at(3_000))], [true, false]);
         assert_eq!([seen.answered(), seen.answered()], [true, false]);
+        assert_eq!([seen.failed(at(4_000)), seen.failed(at(60_000)), seen.failed(at(60_900))], [false; 3], "nobody asked in between");
+        assert!(seen.failed(at(61_000)));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use proofline_client::{Appended, Collector, EVENT_BYTES_MAX, SourceEvent, SourceKey};
+use proofline_client::{AppendError, Appended, Collector, EVENT_BYTES_MAX, SourceEvent, SourceKey};
 use proofline_ledger::misformed;
 use proofline_proto::v1;
 use prost::Message as _;
@@ -31,8 +31,7 @@ pub(super) async fn run(arguments: AppendArguments, connection: &Connection) -> 
     check(&arguments)?;
     let mut appending = Appending::default();
     let ended = appending.append_all(&arguments, &mut collector).await;
-    let untold = collector.take_untold();
-    appending.take(&Appended { earlier: untold, ..Appended::default() })?;
+    appending.take(&collector.take_untold())?;
     // What stands in the log is told also when the rest could not be read or sent.
     let Err(error) = ended else {
         let answer = appending.answer();
@@ -41,8 +40,11 @@ pub(super) async fn run(arguments: AppendArguments, connection: &Connection) -> 
             Err(error) => answer.failing(anyhow::Error::from(error).context("every line is in the log; closing the lane got no answer")),
         });
     };
-    let error = error.context(appending.how_far(&collector));
-    Ok(appending.answer().failing(error))
+    let how_far = match error.downcast_ref() {
+        Some(AppendError::Journal(_)) => appending.how_far_with_a_broken_journal(),
+        Some(_) | None => appending.how_far(&collector),
+    };
+    Ok(appending.answer().failing(error.context(how_far)))
 }
 
 /// Looks at every line of a file before any of them is sent: half a file in the log is hard to go on from.
@@ -156,7 +158,7 @@ impl Appending {
         let signed = self.under_way.iter().take_while(|(_, source)| collector.knows(source)).last();
         let taken = signed.map_or(self.taken, |(number, _)| *number);
         match (taken, collector.waiting_events()) {
-            (0, 0) => "nothing was appended".to_owned(),
+            (0, 0) => "nothing of this was appended".to_owned(),
             (0, waiting) => {
                 format!(
                     "nothing of this was appended; {waiting} events of earlier runs wait in the journal, and the next append sends them"
@@ -168,6 +170,14 @@ impl Appending {
                  do not append those lines again; what follows was not appended"
             ),
         }
+    }
+
+    /// What could not be written may be in the journal all the same, or not.
+    fn how_far_with_a_broken_journal(&self) -> String {
+        format!(
+            "up to line {} all is in the log; whether the journal has the next ones shows with the next append, which sends what it has",
+            self.taken
+        )
     }
 
     fn take(&mut self, appended: &Appended) -> Result<()> {

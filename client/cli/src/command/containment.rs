@@ -111,7 +111,8 @@ pub(super) async fn run(command: ContainmentCommand, connection: &Connection, fo
     }
 }
 
-/// Lifts a containment if it is the tenant's, and says what is free again: a number is easily mistaken for another.
+/// Lifts a containment if it is the tenant's, and says what it was over: a number is easily mistaken for another. Others may
+/// be over the same.
 async fn release(release: v1::Release, tenant: &str, signing: &Signing, connection: &Connection) -> Result<Answer> {
     let id = release.containment_id;
     check_owner(id, tenant, &connection.in_short()).await?;
@@ -122,7 +123,7 @@ async fn release(release: v1::Release, tenant: &str, signing: &Signing, connecti
     let connection = connection.in_short();
     let Ok(Some(lifted)) = containment(id, tenant, &connection.client).await else { return Ok(answer) };
     let (action, reason) = (describe::containment_action(lifted.action()), escape(&lifted.reason));
-    let mut text = format!("{}containment {id} lifted ({action}, {reason}); free again:\n", answer.text);
+    let mut text = format!("{}containment {id} lifted ({action}, {reason}); no longer over\n", answer.text);
     lifted.targets.iter().for_each(|target| text.push_str(&target_line(target)));
     let mut json = answer.json;
     if let Some(object) = json.as_object_mut() {

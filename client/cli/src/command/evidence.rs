@@ -8,7 +8,11 @@ use proofline_proto::v1;
 use proofline_verifier::{Checkpoint, Control, FileReport, HeldCheckpoint, SignedNote, TreeSize, controls, verify};
 use serde_json::json;
 
-use super::{lineage, prove::compared, question};
+use super::{
+    lineage,
+    prove::{Held, compared},
+    question,
+};
 use crate::{
     arguments::{EvidenceArguments, EvidenceCommand},
     connection::Connection,
@@ -63,7 +67,11 @@ async fn export(arguments: EvidenceArguments, connection: &Connection) -> Result
     let held = held.map(|(checkpoint, _)| HeldCheckpoint { checkpoint, proof: None });
     let name = order.out.display().to_string();
     let checked = FileReport { file: name.clone(), report: verify(&bytes, &connection.policy()?, held.as_ref()) };
-    let held = compared(&checked, &checkpoint, connection).await?;
+    // The file is written, and what is said of it is said, whether or not it can be compared.
+    let (held, undecided) = match compared(&checked, connection.compare_newest(&checkpoint)).await {
+        Ok(held) => (held, None),
+        Err(error) => (Held::NotCompared, Some(error)),
+    };
     // Nothing that speaks for a control is no misspelled key.
     let note = if control.is_some() { "" } else { lineage::nothing_found(&summary) };
     let text = format!("{name}: {} bytes\n{}{note}", bytes.len(), checked.report);
@@ -76,8 +84,11 @@ async fn export(arguments: EvidenceArguments, connection: &Connection) -> Result
         "held": held.in_json(),
     });
     let answer = held.end(Answer::new("proofline.evidence/v1", json, text), &checked);
-    let exit = if answer.exit == Exit::Done { lineage::exit_of(&summary.extent) } else { answer.exit };
-    Ok(answer.ending(exit))
+    Ok(match undecided {
+        Some(error) => answer.failing(error),
+        None if answer.exit == Exit::Done => answer.ending(lineage::exit_of(&summary.extent)),
+        None => answer,
+    })
 }
 
 fn find(id: &str) -> Result<Control> {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use indicatif::ProgressBar;
-use proofline_client::{Appended, Collector, SourceEvent};
+use proofline_client::{AppendError, Collector, SourceEvent};
 use serde_json::json;
 
 use super::summary::{Summary, row};
@@ -43,8 +43,7 @@ pub(super) async fn run(arguments: OtlpArguments, connection: &Connection) -> Re
         );
     }
     let ended = import.import_all(&arguments).await;
-    let untold = import.collector.take_untold();
-    import.summary.add(&Appended { earlier: untold, ..Appended::default() });
+    import.summary.add(&import.collector.take_untold());
     import.progress.finish_and_clear();
     let answer = answer(&import.summary, &import.counts, since);
     Ok(match ended {
@@ -55,9 +54,9 @@ pub(super) async fn run(arguments: OtlpArguments, connection: &Connection) -> Re
         // Nothing was done, so there is nothing to tell.
         Err(error) if import.summary.is_empty() && import.collector.waiting() == 0 => return Err(error),
         Err(error) => {
-            let waiting = match import.collector.waiting_events() {
-                0 => String::new(),
-                events => format!("{events} events wait in the journal; "),
+            let waiting = match (import.collector.waiting_events(), error.downcast_ref()) {
+                (0, _) | (_, Some(AppendError::Journal(_))) => String::new(),
+                (events, _) => format!("{events} events wait in the journal; "),
             };
             answer.failing(error.context(format!("{waiting}once this is mended, the same import goes on where this one ended")))
         }
@@ -122,6 +121,8 @@ impl Import {
         if read.as_ref().err().is_some_and(|error| Exit::of(error) == Exit::Unreachable) {
             return read;
         }
+        // What came through before is told, whatever comes behind it.
+        self.summary.add(&self.collector.take_untold());
         if read.is_ok() {
             let rest = std::mem::take(&mut self.traces).finish();
             self.take(rest).await?;

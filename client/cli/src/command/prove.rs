@@ -22,7 +22,7 @@ pub(super) async fn run(arguments: ProveArguments, connection: &Connection) -> R
     // What was fetched is checked here too: a file that does not verify is evidence against the ledger, and is written.
     let name = arguments.out.display().to_string();
     let checked = FileReport { file: name.clone(), report: verify(&file, &policy, None) };
-    let held = compared(&checked, &checkpoint, connection).await?;
+    let held = compared(&checked, connection.compare(&checkpoint)).await?;
     write_file(&arguments.out, &file, existing).with_context(|| arguments.out.display().to_string())?;
     let text = format!("{name}: {} bytes\n{}", file.len(), checked.report);
     let json = json!({ "file": name, "bytes": file.len().to_string(), "report": checked.to_json(), "held": held.in_json() });
@@ -56,15 +56,15 @@ impl Held {
     }
 }
 
-/// Compares the checkpoint of what was fetched with the one that is held.
+/// Has the checkpoint of what verified compared with the one that is held.
 ///
 /// # Errors
-/// Where that cannot be done: nothing is written then.
-pub(super) async fn compared(checked: &FileReport, checkpoint: &[u8], connection: &Connection) -> Result<Held> {
+/// Where that cannot be decided.
+pub(super) async fn compared(checked: &FileReport, comparing: impl Future<Output = Result<()>>) -> Result<Held> {
     if exit_of(checked.report.integrity()) != Exit::Done {
         return Ok(Held::NotCompared);
     }
-    match connection.compare(checkpoint).await {
+    match comparing.await {
         Ok(()) => Ok(Held::Same),
         Err(error) if Exit::of(&error) == Exit::ProvenWrong => Ok(Held::Contradicted(error)),
         Err(error) => Err(error),
@@ -87,7 +87,7 @@ async fn receipt(index: EntryIndex, out: &Path, existing: Existing, connection: 
     let note = HeldCheckpoint { checkpoint: fetched.checkpoint.clone(), proof: None };
     let report = verify_cose_receipt(&fetched.receipt, Some(&fetched.entry), &connection.policy()?, Some(&note));
     let checked = FileReport { file: out.display().to_string(), report };
-    let held = compared(&checked, &fetched.checkpoint, connection).await?;
+    let held = compared(&checked, connection.compare(&fetched.checkpoint)).await?;
     let files = [(out, &fetched.receipt), (&*entry, &fetched.entry), (&*checkpoint, &fetched.checkpoint)];
     for (path, bytes) in files {
         write_file(path, bytes, existing).with_context(|| path.display().to_string())?;

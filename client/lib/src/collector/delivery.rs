@@ -92,7 +92,7 @@ impl Collector {
             });
         }
         self.journal.acknowledged(submission, receipt.clone())?;
-        self.untold.push(receipt.clone());
+        self.untold.push((submission, receipt.clone()));
         Ok(receipt)
     }
 
