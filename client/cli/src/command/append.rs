@@ -174,10 +174,11 @@ impl Appending {
 
     /// What could not be written may be in the journal all the same, or not.
     fn how_far_with_a_broken_journal(&self) -> String {
-        format!(
-            "up to line {} all is in the log; whether the journal has the next ones shows with the next append, which sends what it has",
-            self.taken
-        )
+        let taken = match self.taken {
+            0 => "nothing of this is in the log so far".to_owned(),
+            taken => format!("up to line {taken} all is in the log"),
+        };
+        format!("{taken}; whether the journal has the next lines shows with the next append, which sends what it has")
     }
 
     fn take(&mut self, appended: &Appended) -> Result<()> {
