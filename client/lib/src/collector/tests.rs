@@ -192,6 +192,28 @@ async fn receipts_that_came_before_a_call_failed_are_told_once() {
 }
 
 #[tokio::test]
+async fn a_journal_that_its_lane_has_gone_beyond_is_noticed() {
+    let world = World::new().await;
+    let (journal, copy) = (world.directory.path().join("journal"), world.directory.path().join("copy"));
+    let mut collector = world.hasty_collector();
+    assert!(!collector.is_behind_its_lane().await.unwrap(), "nobody has used the lane");
+    collector.append(events(&["a"])).await.unwrap();
+    assert!(!collector.is_behind_its_lane().await.unwrap(), "everything came from here");
+    assert!(std::process::Command::new("cp").arg("-r").args([&journal, &copy]).status().unwrap().success());
+    world.ledger.plan([Some(Mishap::AnswerLost)]);
+    collector.append(events(&["b"])).await.unwrap_err();
+    assert!(!collector.is_behind_its_lane().await.unwrap(), "what has no answer was written down before it was sent");
+    drop(collector);
+    for (of, what) in [(Some(copy), "a copy, of the same epoch"), (None, "a new journal")] {
+        std::fs::remove_dir_all(&journal).unwrap();
+        if let Some(copy) = of {
+            std::fs::rename(copy, &journal).unwrap();
+        }
+        assert!(world.collector().is_behind_its_lane().await.unwrap(), "{what}");
+    }
+}
+
+#[tokio::test]
 async fn a_call_that_failed_is_caught_up_before_the_next_batch() {
     let world = World::new().await;
     let mut collector = world.hasty_collector();

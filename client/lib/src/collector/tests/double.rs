@@ -212,6 +212,11 @@ impl Ingest for Double {
     }
 
     async fn get_collector_head(&self, _: Request<v1::GetCollectorHeadRequest>) -> Result<Response<v1::GetCollectorHeadResponse>, Status> {
-        Err(Status::unimplemented("not asked for here"))
+        self.call(|state| {
+            let (epoch, sequence) = state.last_place;
+            let last = state.last.map(|digest| v1::LaneHead { epoch, sequence, digest: digest.as_bytes().to_vec() });
+            Ok(v1::GetCollectorHeadResponse { epoch: state.epoch, last, closed: state.closed })
+        })
+        .map(Response::new)
     }
 }
